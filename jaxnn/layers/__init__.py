@@ -1,0 +1,1 @@
+"""Layers: one rule a file, forward and backward side by side."""

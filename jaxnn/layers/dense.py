@@ -1,0 +1,83 @@
+"""z = x Wᵀ + b"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jax import Array
+from jax import numpy as jnp
+
+from jaxnn.initializers import INITIALIZERS
+
+
+class Params(NamedTuple):
+    W: Array  # (n_out, n_in)
+    b: Array  # (n_out,)
+
+
+def rows(v):
+    """(…, n) as (examples, n): all leading axes are examples."""
+    return v.reshape(-1, v.shape[-1])
+
+
+@dataclass(frozen=True)
+class Dense:
+    """z = x Wᵀ + b, one example a row: x (…, n_in), W (n_out, n_in), b (n_out,), z (…, n_out), all of one float dtype.
+
+    z_ij = Σ_k x_ik W_jk + b_j, therefore
+    ∂J/∂W = dzᵀ x    W_jk is used once in every example i, times x_ik; the product sums over the examples
+    ∂J/∂b = Σ_i dz_i  b_j is added in every example
+    ∂J/∂x = dz W      x_ik feeds every z_ij, through W_jk
+
+    Source: Rumelhart, Hinton & Williams (1986), eq. 6 and 7; Nielsen (2015), chapter 2, BP2 to BP4.
+    ValueError: sizes below 1, an unknown initializer, or an x whose last axis is not n_in.
+    TypeError: x and W of different dtypes.
+    """
+
+    n_in: int
+    n_out: int
+    initializer: str = "xavier"
+
+    def __post_init__(self):
+        if self.n_in < 1 or self.n_out < 1:
+            raise ValueError(f"Dense({self.n_in}, {self.n_out}): a layer needs at least one input and one unit.")
+        if self.initializer not in INITIALIZERS:
+            raise ValueError(f"Unknown initializer {self.initializer!r}; use one of {', '.join(INITIALIZERS)}.")
+
+    def init(self, key, dtype=jnp.float32):
+        W = INITIALIZERS[self.initializer](key, (self.n_out, self.n_in), dtype)
+        return Params(W, jnp.zeros(self.n_out, dtype))
+
+    def forward(self, params, x, key=None):
+        W, b = params
+        if jnp.shape(x)[-1:] != (self.n_in,):
+            raise ValueError(
+                f"Dense({self.n_in}, {self.n_out}) was given x of shape {jnp.shape(x)}: its last axis must be the "
+                f"{self.n_in} inputs, one example a row."
+            )
+        if jnp.result_type(x) != jnp.result_type(W):
+            raise TypeError(
+                f"Dense({self.n_in}, {self.n_out}) was given x of {jnp.result_type(x)} for W of {jnp.result_type(W)}: "
+                f"cast one of them, for example x.astype(W.dtype)."
+            )
+        z = x @ W.T
+        return z + jnp.broadcast_to(b, z.shape), (W, x)
+
+    def backward(self, residuals, dz):
+        W, x = residuals
+        dW = rows(dz).T @ rows(x)
+        db = rows(dz).sum(0)
+        dx = dz @ W
+        return Params(dW, db), dx
+
+    def apply(self, params, x):
+        return self.forward(params, x)[0]
+
+
+EXAMPLES = {
+    "dense": (Dense(5, 3), (4, 5)),
+    "dense, one example without a batch axis": (Dense(5, 3), (5,)),
+    "dense, two leading axes": (Dense(5, 3), (2, 4, 5)),
+    "dense, all sizes equal": (Dense(3, 3), (3, 3)),
+    "dense, all sizes equal, two leading axes": (Dense(3, 3), (3, 3, 3)),
+    "dense, width one": (Dense(1, 1), (1, 1)),
+}

@@ -1,0 +1,34 @@
+"""L = ‖z − y‖² / K"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxnn.mean import mean, target
+
+
+@dataclass(frozen=True)
+class MeanSquaredError:
+    """L = 1/K Σ_k (z_k − y_k)² of one example with K outputs, J = Σ wᵢLᵢ / Σ wᵢ; z and y (…, K), w (…) or None.
+
+    ∂J/∂z = 2/K (z − y) · ∂J/∂L    each of the K squares is one term of the mean; ∂J/∂L = w / Σw, that is 1/m
+
+    y_hat = z. ValueError: y of another shape than z. Source: Legendre (1805), the method of least squares.
+    """
+
+    metric: ClassVar[str] = "r2"
+
+    def forward(self, z, y, w=None):
+        error = z - target(y, z)
+        J, dL = mean((error**2).mean(-1), w)
+        return J, (error, dL)
+
+    def backward(self, residuals):
+        error, dL = residuals
+        K = error.shape[-1]
+        return 2 / K * error * dL[..., None]
+
+    def predict(self, z):
+        return z
+
+
+EXAMPLES = {"mean squared error": (MeanSquaredError(), (4, 3), "values")}

@@ -1,0 +1,45 @@
+"""L = −Σ_k y_k log softmax(z)_k, on logits"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from jax import numpy as jnp
+from jax.nn import log_softmax, softmax
+
+from jaxnn.mean import mean, target
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy:
+    """L = −Σ_k y_k log P_k of one example, P = softmax(z), J = Σ wᵢLᵢ / Σ wᵢ; z (…, K), w (…) or None.
+
+    y: integer labels 0 … K−1 of shape (…), which stand for one-hot rows, or a distribution over the classes (…, K).
+    ∂J/∂z = (P Σ_k y_k − y) · ∂J/∂L    ∂ log P_k/∂z_j = [j = k] − P_j; Σ_k y_k = 1 leaves P − y; ∂J/∂L = w / Σw
+
+    y_hat = P. ValueError: y neither of z's shape nor integer labels of z's shape without the last axis.
+    Source: Bishop (2006), eq. 4.108 and 4.109.
+    """
+
+    metric: ClassVar[str] = "accuracy"
+
+    def forward(self, z, y, w=None):
+        if jnp.issubdtype(jnp.result_type(y), jnp.integer) and jnp.shape(y) == jnp.shape(z)[:-1]:
+            y = jax.nn.one_hot(y, z.shape[-1])
+        y = target(y, z)
+        J, dL = mean(-(y * log_softmax(z)).sum(-1), w)
+        return J, (softmax(z), y, dL)
+
+    def backward(self, residuals):
+        P, y, dL = residuals
+        return (P * y.sum(-1, keepdims=True) - y) * dL[..., None]
+
+    def predict(self, z):
+        return softmax(z)
+
+
+EXAMPLES = {
+    "softmax cross-entropy, labels": (SoftmaxCrossEntropy(), (4, 3), "labels"),
+    "softmax cross-entropy, distributions": (SoftmaxCrossEntropy(), (4, 3), "distributions"),
+    "softmax cross-entropy, rows that do not sum to 1": (SoftmaxCrossEntropy(), (4, 3), "probabilities"),
+}

@@ -1,0 +1,33 @@
+"""What all losses share: targets that fit the output, and the mean over the examples. The 1/m lives here alone."""
+
+from jax import numpy as jnp
+
+
+def target(y, z):
+    """y in z's dtype. ValueError unless y has z's shape: (m,) against (m, 1) would broadcast to (m, m)."""
+    if jnp.shape(y) != jnp.shape(z):
+        raise ValueError(
+            f"The target y has shape {jnp.shape(y)}, the output z has {jnp.shape(z)}: they must be equal, "
+            f"one example a row. A vector of m targets for one output is y[:, None]."
+        )
+    return jnp.asarray(y).astype(z.dtype)
+
+
+def sum_dtype(v):
+    """The dtype to sum v's entries in: v's own, float32 at least."""
+    return jnp.float32 if jnp.finfo(v.dtype).bits < 32 else v.dtype
+
+
+def mean(L, w=None):
+    """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and ∂J/∂L = w / Σw; without w each example counts once, J = Σ Lᵢ / m.
+
+    L and w of the same shape, one entry an example. J is summed and returned in float32 at least; ∂J/∂L has L's dtype.
+    ValueError: w of another shape than L.
+    """
+    if w is None:
+        w = jnp.ones(L.shape)
+    if jnp.shape(w) != L.shape:
+        raise ValueError(f"The weights w have shape {jnp.shape(w)}: they must be {L.shape}, one number an example.")
+    w = jnp.asarray(w).astype(sum_dtype(L))
+    dL = w / w.sum()
+    return (dL * L.astype(w.dtype)).sum(), dL.astype(L.dtype)

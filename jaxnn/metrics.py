@@ -1,0 +1,25 @@
+"""How good predictions are, in the words of the field; y_hat is what a loss's `predict` returns."""
+
+from jax import numpy as jnp
+
+
+def accuracy(y_hat, y):
+    """Share of examples whose class is right: y_hat ≥ ½ for one output (…, 1), the largest entry for several (…, K).
+
+    y: of y_hat's shape, or integer labels of its shape without the last axis.
+    """
+    classes = (lambda v: v[..., 0] >= 0.5) if y_hat.shape[-1] == 1 else (lambda v: v.argmax(-1))
+    return (classes(y_hat) == (classes(y) if y.ndim == y_hat.ndim else y)).mean()
+
+
+def rmse(y_hat, y):
+    """√(mean of (ŷ − y)²) over all examples and outputs, in the units of y."""
+    return jnp.sqrt(((y_hat - y) ** 2).mean())
+
+
+def r2(y_hat, y):
+    """R² = 1 − Σ (ŷ − y)² / Σ (y − ȳ)², each output by itself, then their mean; not finite where an output is constant."""
+    return (1 - ((y_hat - y) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)).mean()
+
+
+METRICS = {"accuracy": accuracy, "r2": r2}
