@@ -1,32 +1,213 @@
-"""Sources of data as arrays, split and standardised. NumPy only."""
+"""Sources of data as arrays, split and scaled. NumPy only; scikit-learn brings the embedded sets when one is asked for."""
+
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+SETS = {  # name: whether the target is a class
+    "breast_cancer": True,
+    "iris": True,
+    "wine": True,
+    "digits": True,
+    "diabetes": False,
+    "linnerud": False,
+}
+MOST_CLASSES = 20  # a file's target of whole numbers with more different ones than this is a quantity
 
-def check_data(x, y, weights=None, features=None):
-    """ValueError unless x (m, …), y (m, …) and weights (m, …) have the same m ≥ 1 rows and are finite throughout."""
+
+class Table(NamedTuple):
+    """A data set: y are labels 0 … K − 1 (m,) when there are classes, else values (m, K)."""
+
+    name: str
+    x: np.ndarray  # (m, features), or images (m, height, width, …)
+    y: np.ndarray
+    features: tuple[str, ...]  # names of the columns of x; () for images
+    classes: tuple[str, ...]  # names of the labels; () for values
+    targets: tuple[str, ...]  # names of the columns of y; () for labels
+
+
+class Scale(NamedTuple):
+    """v ↦ (v − shift) / unit, column by column, and back."""
+
+    shift: np.ndarray  # (n,)
+    unit: np.ndarray  # (n,)
+
+    def __call__(self, v):
+        return (v - self.shift) / self.unit
+
+    def back(self, v):
+        return v * self.unit + self.shift
+
+
+def standardise(v):
+    """The Scale that brings the columns of v (m, n) to mean 0 and standard deviation 1; constant ones to 0."""
+    unit = v.std(0)
+    return Scale(v.mean(0), np.where(unit > 0, unit, 1.0))
+
+
+def brighten(v):
+    """The Scale that brings images v (m, n), flattened, to 0 … 1: by 255 for bytes, else by the largest entry."""
+    white = 255.0 if v.dtype == np.uint8 else float(np.abs(v).max()) or 1.0
+    return Scale(np.zeros(v.shape[1]), np.full(v.shape[1], white))
+
+
+def load(source):
+    """A Table from an embedded set by its name, a .npz file of arrays x and y, or a .csv file.
+
+    A .csv file has one example a line, numbers separated by commas, the target last; a line of names may come first.
+    Text, or at most 20 different whole numbers, in the target are classes; other numbers are values.
+    ValueError for an unknown name, a file of another form, values that are missing or not finite, or only one class.
+    """
+    path = Path(source)
+    if source in SETS:
+        table = embedded(source)
+    elif path.suffix == ".npz":
+        table = from_arrays(path.stem, *read_npz(path, "x", "y"))
+    elif path.suffix == ".csv":
+        names, cells = read_csv(path)
+        table = from_arrays(path.stem, numbers(cells[:, :-1], names), cells[:, -1], names[:-1], names[-1:])
+    else:
+        raise ValueError(f"Unknown data set {source!r}; use one of {', '.join(SETS)}, or a .npz or .csv file.")
+    check_data(table.x, table.y, features=table.features)
+    if len(table.classes) == 1:
+        raise ValueError(f"All {len(table.y)} rows are of the class {table.classes[0]}: there is nothing to tell apart.")
+    return table
+
+
+def embedded(name):
+    """One of scikit-learn's bundled sets, which need no network."""
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise ValueError(f"The set {name} is scikit-learn's: `pip install scikit-learn`, or give a file.") from None
+    bunch = getattr(datasets, f"load_{name}")()
+    x, y = bunch["images" if "images" in bunch else "data"], bunch.target
+    features = tuple(map(str, bunch.feature_names)) if x.ndim == 2 else ()
+    if SETS[name]:
+        return Table(name, x, y, features, tuple(map(str, bunch.target_names)), ())
+    return Table(name, x, y.reshape(len(y), -1).astype(float), features, (), tuple(bunch.get("target_names", ("y",))))
+
+
+def from_arrays(name, x, y, features=(), targets=()):
+    """A Table from x (m, …) and y (m,) or (m, K): classes or values, as `load` says."""
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim < 2 or y.ndim not in (1, 2) or len(x) != len(y):
+        raise ValueError(f"x has shape {x.shape} and y {y.shape}: both need one row an example, and x its columns.")
+    features = tuple(features) or tuple(f"x{j}" for j in range(x.shape[1]) if x.ndim == 2)
+    if y.dtype.kind == "U" and not any(map(is_text, y.flat)):
+        y = numbers(y.reshape(len(y), -1), targets)
+    whole = y.dtype.kind != "f" or (y % 1 == 0).all()
+    labels, index = np.unique(y, return_inverse=True)
+    if y.dtype.kind == "U" or (y.size == len(y) and whole and len(labels) <= MOST_CLASSES):
+        classes = tuple(label if y.dtype.kind == "U" else str(int(label)) for label in labels.tolist())
+        return Table(name, x, index.reshape(-1), features, classes, ())
+    y = y.reshape(len(y), -1).astype(float)
+    return Table(name, x, y, features, (), tuple(targets) or tuple(f"y{k}" for k in range(y.shape[1])))
+
+
+def load_rows(path, n):
+    """x (m, …) of n numbers a row, to predict: the array x of a .npz file, or the columns of a .csv file, where a target
+    after them is left out. ValueError for a file of another form, or values that are missing or not finite."""
+    if path.suffix == ".npz":
+        (x,) = read_npz(path, "x")
+        x = x.reshape(len(x), -1)
+    elif path.suffix == ".csv":
+        names, cells = read_csv(path)
+        cells = cells[:, :n] if cells.shape[1] == n + 1 else cells
+        x = numbers(cells, names)
+    else:
+        raise ValueError(f"{path} is neither a .csv nor a .npz file.")
+    if x.shape[1] != n:
+        raise ValueError(f"{path} has {x.shape[1]} numbers a row, but the model was trained on {n}.")
+    check_data(x, np.zeros(len(x)))
+    return x
+
+
+def read_npz(path, *names):
+    """The arrays of these names in a .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [arrays[name] for name in names]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"Cannot read {', '.join(names)} from {path}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def read_csv(path):
+    """(names of the columns or (), cells of text (m, n)) of a .csv file; a first line with text in each cell is names."""
+    try:
+        cells = np.genfromtxt(path, str, delimiter=",", autostrip=True, comments=None, encoding="utf-8-sig", ndmin=2)
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror or 'not found'}.") from None
+    except ValueError:
+        raise ValueError(f"{path} is no table: every line needs as many cells as the first, with commas between.") from None
+    names = tuple(map(str, cells[0])) if len(cells) and all(map(is_text, cells[0])) else ()
+    cells = cells[1:] if names else cells
+    if not len(cells) or cells.shape[1] < 1:
+        raise ValueError(f"{path} has no rows.")
+    return names, cells
+
+
+def is_text(cell):
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return True
+    return False
+
+
+def numbers(cells, names):
+    """Cells of text (m, n) as floats; an empty one is NaN. ValueError where there is a word."""
+    for column in range(cells.shape[1]):
+        words = [cell for cell in cells[:, column] if is_text(cell)]
+        if words:
+            label = names[column] if names else f"column {column}"
+            raise ValueError(f"{label} has text, such as {str(words[0])!r}, in {len(words)} rows: inputs must be numbers.")
+    return np.where(cells == "", "nan", cells).astype(float)
+
+
+def split(table, seed, share=0.2):
+    """(train, test) row numbers, in a random order by `seed`: about 80 % and 20 %, of each class when there are classes.
+
+    ValueError when a part would be empty, or a class too rare to be in both.
+    """
+    m = len(table.y)
+    strata = table.y if table.classes else np.zeros(m, int)
+    shuffled = np.random.default_rng(seed).permutation(m)
+    test = np.zeros(m, bool)
+    for label in np.unique(strata):
+        rows = shuffled[strata[shuffled] == label]
+        if len(rows) < 2:
+            what = f"class {table.classes[label]}" if table.classes else "data set"
+            raise ValueError(f"The {what} has only {len(rows)} row: two are the least for a training and a test part.")
+        test[rows[: max(1, round(share * len(rows)))]] = True
+    return shuffled[~test[shuffled]], shuffled[test[shuffled]]
+
+
+def check_data(x, y, weights=None, features=()):
+    """ValueError unless x (m, …), y (m, …) and weights (m, …) have the same m ≥ 1 rows and are finite numbers."""
     x, y = np.asarray(x), np.asarray(y)
     if len(x) == 0:
         raise ValueError("The data have no rows.")
     if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must have one row an example each.")
+        raise ValueError(f"x has {len(x)} rows and y has {len(y)}: both need one row an example.")
     if weights is not None:
-        weights = np.asarray(weights)
-        if len(weights) != len(x) or not (weights >= 0).all() or not weights.sum() > 0:
+        w = np.asarray(weights)
+        if len(w) != len(x) or not (w >= 0).all() or not w.sum() > 0:
             raise ValueError(f"weights must be {len(x)} numbers, none negative and not all 0.")
     for name, v in (("x", x), ("y", y)):
-        wrong = ~np.isfinite(v.reshape(len(v), -1).astype(np.float64))
+        if v.dtype.kind in "OUS":
+            raise ValueError(f"{name} holds {v.dtype}: it must be numbers.")
+        wrong = ~np.isfinite(v).reshape(len(v), -1)
         if wrong.any():
-            column = int(wrong.any(0).argmax())
-            label = features[column] if features and name == "x" else f"column {column} of {name}"
-            raise ValueError(
-                f"{label} is NaN or infinite in {wrong[:, column].sum()} of {len(v)} rows"
-                f"{' (and other columns too)' if wrong.any(0).sum() > 1 else ''}: leave them out or fill them in."
-            )
+            columns = np.flatnonzero(wrong.any(0))
+            label = features[columns[0]] if features and name == "x" else f"column {columns[0]} of {name}"
+            more = f", and {len(columns) - 1} more columns are affected" if len(columns) > 1 else ""
+            raise ValueError(f"{label} is NaN or infinite in {wrong[:, columns[0]].sum()} of {len(v)} rows{more}.")
 
 
 def check_labels(y, z_shape):
-    """ValueError unless integer labels y, one an example, are from 0 to K − 1 for outputs z (…, K)."""
+    """ValueError unless integer labels y, one an example, are 0 … K − 1 for outputs z (…, K)."""
     y, K = np.asarray(y), z_shape[-1]
-    if np.issubdtype(y.dtype, np.integer) and y.shape == z_shape[:-1] and (y.min() < 0 or y.max() >= K):
+    if y.dtype.kind in "iu" and y.shape == z_shape[:-1] and (y.min() < 0 or y.max() >= K):
         raise ValueError(f"The labels go from {y.min()} to {y.max()}, but the model has {K} outputs: use 0 to {K - 1}.")

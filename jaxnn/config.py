@@ -1,0 +1,89 @@
+"""The commands' settings: frozen dataclasses whose fields are the flags. No JAX here, so that --help is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+Activation = Literal["identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "silu", "gelu"]
+Initializer = Literal["small", "xavier", "glorot", "he", "lecun", "zeros", "equal"]
+Loss = Literal[
+    "auto",
+    "half_squared_error",
+    "mean_squared_error",
+    "binary_cross_entropy",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network by gradient descent, with the gradient derived by hand, and write a run folder."""
+
+    data: Annotated[Positional[str], arg(metavar="SET")] = "breast_cancer"
+    """breast_cancer, iris, wine, digits, diabetes or linnerud; or a .csv file (one example a line, target last); or a
+    .npz file with arrays x and y."""
+    hidden: tuple[int, ...] = (64,)
+    """Units of each hidden layer; --hidden alone for none."""
+    activation: Activation = "relu"
+    """g of the hidden layers."""
+    slope: float | None = None
+    """Of leaky_relu, for negative z (0.01 when not given)."""
+    initializer: Initializer = "xavier"
+    """Where the weights start."""
+    loss: Loss = "auto"
+    """auto: half squared error for values, sigmoid cross-entropy for two classes, softmax cross-entropy for more."""
+    l2: float = 0.0
+    """λ of the penalty λ/2 Σ W²."""
+    optimizer: str = "adam"
+    """Any optimiser of optax by its name: adam, sgd (plain gradient descent w ← w − α ∂J/∂w), adamw, rmsprop, …"""
+    learning_rate: float | None = None
+    """α (0.1 for sgd and 0.001 for the others when not given)."""
+    epochs: int = 50
+    """Passes over the training rows."""
+    batch_size: int | None = 32
+    """Examples of one update; 1: stochastic, None: all rows."""
+    shuffle: bool = True
+    """A new order in every epoch; --no-shuffle keeps the file's."""
+    target_cost: float | None = None
+    """Stop at an epoch whose cost is at most this."""
+    tolerance: float | None = None
+    """Stop when no parameter changed by more than this in an epoch."""
+    patience: int | None = None
+    """Hold out a fifth of the training rows, and stop when their cost has not improved for this many epochs."""
+    seed: int = 0
+    """Of the split, the first weights and the order. The same seed gives the same run."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """To compute in. With bfloat16 the parameters stay float32."""
+    out: Path | None = None
+    """The run folder to make (runs/SET, or runs/SET-2, … when not given)."""
+
+    def __post_init__(self):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be {least} or more.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
+        for name in ("l2", "tolerance"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"--{name} is {value}: it must be 0 or more.")
+        if min(self.hidden, default=1) < 1:
+            raise ValueError(f"--hidden is {' '.join(map(str, self.hidden))}: a layer needs one unit at least.")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict the target of new rows with a trained run; CSV on the standard output, or into a file."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """A run folder of `jaxnn train`."""
+    rows: Annotated[Positional[Path], arg(metavar="ROWS")]
+    """Rows of the form the run was trained on, without the target: a .csv file, or a .npz file with an array x."""
+    out: Path | None = None
+    """The .csv file to write."""
+
+
+Command = Annotated[Train, subcommand("train")] | Annotated[Predict, subcommand("predict")]
