@@ -1,7 +1,7 @@
 """Numbers that others published, computed by jaxnn.
 
-`OURS` has one function a case: from the case's inputs it computes, by jaxnn alone, what the case calls by the same names,
-in the case's own layout. The cases and their tolerances are in ../shared/data/expected, which no clone contains.
+`OURS` has the function of each case: from the case's inputs it computes, by jaxnn alone, what the case publishes, under
+the case's own names and in its layout. Cases and tolerances are in ../shared/data/expected, which no clone contains.
 """
 
 import json
@@ -31,16 +31,12 @@ from jaxnn import (
 from jaxnn.layers.dense import Params
 from jaxnn.metrics import accuracy
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 absent = pytest.mark.skipif(not DATA.exists(), reason="published numbers are in ../shared/data, which is not here")
 
 sigmoid, relu, tanh = Activation("sigmoid"), Activation("relu"), Activation("tanh")
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 # Layouts. jaxnn: x (m, n), W (n_out, n_in), b (n_out,). The courses differ in one of two ways:
@@ -80,8 +76,11 @@ def network(learned, *activations):
     layers, params = [], []
     for p, g in zip_longest(learned, activations):
         n_out, n_in = p.W.shape
-        layers += [Dense(n_in, n_out)] + ([] if g is None else [g])
-        params += [p] + ([] if g is None else [()])
+        layers.append(Dense(n_in, n_out))
+        params.append(p)
+        if g is not None:
+            layers.append(g)
+            params.append(())
     return Chain(layers), tuple(params)
 
 
@@ -92,9 +91,8 @@ def outputs(model, params, x):
 
 def train(model, params, x, y, lr, iterations):
     """Full batches from given params: nothing is drawn, so the key does not matter."""
-    sgd = optax.sgd(lr)
-    run = partial(fit, model, SigmoidCrossEntropy(), x, y, key=jax.random.key(0), params=params, dtype=jnp.float64)
-    return run(optimizer=sgd, epochs=iterations)
+    loss, key = SigmoidCrossEntropy(), jax.random.key(0)
+    return fit(model, loss, x, y, key=key, optimizer=optax.sgd(lr), epochs=iterations, params=params)
 
 
 def update(optimizer, params, grads, state=None):
@@ -138,7 +136,7 @@ def compute_cost(Y, AL=None, A2=None):
 
 
 def residuals_at(model, params, inputs):
-    """What backward needs, each layer having run at an input of its own: dlai draws its caches, Z is not W A_prev + b."""
+    """What backward needs, each layer having run at its own input: dlai draws its caches, Z is not W A_prev + b."""
     return tuple(layer.forward(p, columns(v))[1] for layer, p, v in zip(model.layers, params, inputs, strict=True))
 
 
@@ -379,17 +377,18 @@ def scores_and_loss(X, y, **named):
 
 def momentum_step(w, dw, v, lr, momentum):
     """v ← μ v − α dw, w ← w + v. optax keeps t ← μ t + dw and w ← w − α t, so v = −α t."""
-    trace = optax.trace(momentum)
-    sgd = optax.chain(trace, optax.scale(-lr))
-    next_w, (state, _) = update(sgd, array(w), array(dw), (optax.TraceState(array(v) / -lr), optax.ScaleState()))
+    sgd = optax.sgd(lr, momentum)
+    state, scale = sgd.init(array(w))
+    next_w, (state, _) = update(sgd, array(w), array(dw), (state._replace(trace=array(v) / -lr), scale))
     return {"next_w": next_w, "velocity": -lr * state.trace}
 
 
 def adam_step(w, dw, m, v, t_before, lr, beta1, beta2, eps):
-    adam = optax.chain(optax.scale_by_adam(beta1, beta2, eps), optax.scale(-lr))
-    state = optax.ScaleByAdamState(jnp.int32(t_before), array(m), array(v)), optax.ScaleState()
+    adam = optax.adam(lr, beta1, beta2, eps)
+    state, scale = adam.init(array(w))
+    state = state._replace(count=jnp.int32(t_before), mu=array(m), nu=array(v))
     with jax.numpy_dtype_promotion("standard"):  # optax raises the float β to the integer t
-        next_w, (state, _) = update(adam, array(w), array(dw), state)
+        next_w, (state, _) = update(adam, array(w), array(dw), (state, scale))
     return {"next_w": next_w, "m": state.mu, "v": state.nu}
 
 
@@ -480,7 +479,7 @@ OURS = {
 
 
 def from_arrays(case, npz):
-    """A scikit-learn case in the form of the others. It was computed in float64 and gives no tolerance: 1e-14 is ours."""
+    """A scikit-learn case in the form of the others. It gives no tolerance: 1e-14 is ours, for two float64 runs."""
     prefix = case["name"] + "/"
     arrays = {name.removeprefix(prefix): npz[name] for name in npz if name.startswith(prefix)}
     expected = {name: arrays.pop(name) for name in list(arrays) if name in ("loss", "pred") or name[0] == "d"}
@@ -490,11 +489,11 @@ def from_arrays(case, npz):
 
 def published():
     for path in sorted((DATA / "expected").glob("*.json")):
-        cases = json.loads(path.read_text())["cases"]
-        yield from (case for case in cases if "id" in case)
-        if path.with_suffix(".npz").exists():
-            with np.load(path.with_suffix(".npz")) as npz:
-                yield from (from_arrays(case, npz) for case in cases)
+        cases, arrays = json.loads(path.read_text())["cases"], path.with_suffix(".npz")
+        if arrays.exists():
+            with np.load(arrays) as npz:
+                cases = [from_arrays(case, npz) for case in cases]
+        yield from cases
 
 
 CASES = list(published())
@@ -516,15 +515,15 @@ def test_published_numbers(case):
 
 
 @absent
-def test_cat_images_as_grey_train_4096_8_1():
+def test_grey_cat_images_train_4096_8_1():
     x, y, _, _ = cats()
     x, y = array(x.mean(-1).reshape(209, 4096) / 255), array(y[:, None])
-    model = Chain((Dense(4096, 8, "small"), relu, Dense(8, 1, "small")))
-    loss = SigmoidCrossEntropy()
-    run = fit(model, loss, x, y, key=jax.random.key(0), optimizer=optax.sgd(0.0075), epochs=2000)
+    model, loss = Chain((Dense(4096, 8, "small"), relu, Dense(8, 1, "small"))), SigmoidCrossEntropy()
+    run = fit(model, loss, x, y, key=jax.random.key(0), optimizer=optax.sgd(0.015), epochs=2500)
     z1, _, z2 = outputs(model, run.params, x)
     assert z1.shape == (209, 8)
     assert z2.shape == (209, 1)
-    costs = run.history.iteration_cost
-    assert costs[-1] < 0.3 * costs[0]
+    J = run.history.iteration_cost
+    assert (np.diff(J.reshape(5, 500).mean(1)) < 0).all()  # J swings from one iteration to the next, not over 500
+    assert J[-1] < 0.3 * J[0]
     assert accuracy(loss.predict(z2), y) >= 0.95

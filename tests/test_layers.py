@@ -1,0 +1,131 @@
+"""Every layer by itself, with random parameters and a random cotangent: by hand = jax.grad = twin = differences."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+import witnesses
+from columns import from_columns, params_to_columns, to_columns
+from discovered import LAYERS, draw_params, modules
+from jax import numpy as jnp
+
+import jaxnn.layers
+from jaxnn import Activation, Chain, Dense
+from jaxnn.layers.activations import RULES
+
+layers = pytest.mark.parametrize("name", LAYERS)
+
+
+def draw(name, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    layer, shape = LAYERS[name]
+    params, x = draw_params(layer, rng, dtype), jnp.asarray(rng.normal(size=shape), dtype)
+    out = jax.eval_shape(layer.apply, params, x)
+    return layer, params, x, jnp.asarray(rng.normal(size=out.shape), dtype)
+
+
+@pytest.mark.parametrize("module", modules(jaxnn.layers), ids=lambda m: m.__name__)
+def test_every_layer_has_examples_and_a_twin(module):
+    assert module.EXAMPLES
+    twin = importlib.import_module(module.__name__.replace("jaxnn.", "reference."))
+    assert callable(twin.forward)
+    assert callable(twin.jacobians)
+
+
+@layers
+def test_output_is_the_twins(x64, name):
+    layer, params, x, _ = draw(name)
+    out, _ = layer.forward(params, x)
+    twin = witnesses.twin(layer).forward(layer, params_to_columns(params), to_columns(x))
+    assert witnesses.difference(out, from_columns(twin, out.shape)) < 1e-14
+    np.testing.assert_array_equal(layer.apply(params, x), out)
+
+
+@layers
+@pytest.mark.parametrize("witness", ["autodiff", "twin", "differences"])
+def test_backward_is_the_vector_jacobian_product_of_forward(x64, name, witness):
+    case = draw(name)
+    hand = witnesses.layer_by_hand(*case)
+    assert witnesses.difference(hand, getattr(witnesses, f"layer_{witness}")(*case)) < 1e-12
+
+
+@layers
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_gradients_have_the_types_of_what_they_belong_to(name, dtype):
+    layer, params, x, dout = draw(name, dtype)
+    hand, auto = witnesses.layer_by_hand(layer, params, x, dout), witnesses.layer_autodiff(layer, params, x, dout)
+    assert jax.tree.map(jnp.result_type, hand) == jax.tree.map(jnp.result_type, (params, x))
+    assert witnesses.difference(hand, auto) < 8 * jnp.finfo(dtype).eps
+
+
+@layers
+def test_jit_vmap_and_scan_change_nothing(x64, name):
+    layer, _, x, dout = draw(name)
+    rng = np.random.default_rng(1)
+    stacked = jax.tree.map(lambda *v: np.stack(v), *(draw_params(layer, rng) for _ in range(3)))
+    by_hand = lambda params: witnesses.layer_by_hand(layer, params, x, dout)  # noqa: E731
+    one_by_one = [by_hand(jax.tree.map(lambda v: v[i], stacked)) for i in range(3)]  # noqa: B023
+    one_by_one = jax.tree.map(lambda *v: jnp.stack(v), *one_by_one)
+    params = jax.tree.map(jnp.asarray, stacked)
+    if jax.tree.leaves(params):
+        assert witnesses.difference(jax.jit(jax.vmap(by_hand))(params), one_by_one) < 1e-14
+    _, scanned = jax.lax.scan(lambda _, params: (None, by_hand(params)), None, params, length=3)
+    assert witnesses.difference(scanned, one_by_one) < 1e-14
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", RULES)
+def test_activations_are_finite_far_out(name, dtype):
+    z = jnp.array([-1e4, -90.0, 0.0, 90.0, 1e4], dtype)
+    a, residuals = Activation(name).forward((), z)
+    _, dz = Activation(name).backward(residuals, jnp.ones_like(a))
+    assert jnp.isfinite(a).all()
+    assert jnp.isfinite(dz).all()
+
+
+@pytest.mark.parametrize(("name", "slope"), [("relu", 0), ("leaky_relu", 0.01), ("elu", 1)])
+def test_derivative_at_the_kink_is_the_one_documented(name, slope):
+    for layer_gradient in (witnesses.layer_by_hand, witnesses.layer_autodiff):
+        _, dz = layer_gradient(Activation(name), (), jnp.zeros(1), jnp.ones(1))
+        assert dz == pytest.approx(slope)
+
+
+def test_relu_lets_nan_through():
+    a, _ = Activation("relu").forward((), jnp.array([jnp.nan]))
+    assert jnp.isnan(a)
+
+
+def test_chain_draws_each_layer_from_its_own_key():
+    key = jax.random.key(0)
+    short, long = Chain((Dense(4, 4), Dense(4, 4))), Chain((Dense(4, 4), Dense(4, 4), Dense(4, 4)))
+    first, second = short.init(key)
+    assert (first.W != second.W).all()
+    np.testing.assert_array_equal(second.W, long.init(key)[1].W)
+
+
+@pytest.mark.parametrize("layer", [example for example, _ in LAYERS.values()], ids=LAYERS)
+def test_a_layer_is_a_value(layer):
+    names = {"Dense": Dense, "Activation": Activation, "Chain": Chain}
+    assert eval(repr(layer), names) == layer
+    assert hash(eval(repr(layer), names)) == hash(layer)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Dense(0, 3), "at least one input"),
+        (lambda: Dense(3, 3, "random"), "Unknown initializer 'random'; use one of small"),
+        (lambda: Activation("swish"), "Unknown activation 'swish'; use one of identity"),
+        (lambda: Activation("relu", slope=0.1), "only leaky_relu has one"),
+        (lambda: Dense(3, 2).apply(Dense(3, 2).init(jax.random.key(0)), jnp.ones((4, 2))), r"shape \(4, 2\).*3 inputs"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_mixed_dtypes_are_named():
+    with pytest.raises(TypeError, match="x of int32 for W of float32"):
+        Dense(3, 2).apply(Dense(3, 2).init(jax.random.key(0)), jnp.ones((4, 3), int))

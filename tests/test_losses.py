@@ -1,0 +1,126 @@
+"""Every loss by itself, with and without example weights: by hand = jax.grad = twin = differences; finite far out."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+import witnesses
+from columns import to_columns
+from discovered import LOSSES, draw_output, draw_target, modules
+from jax import numpy as jnp
+
+import jaxnn.losses
+from jaxnn import BinaryCrossEntropy, HalfSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
+
+losses = pytest.mark.parametrize("name", LOSSES)
+weighted = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+
+
+def draw(name, weighted=False, dtype=np.float64):
+    rng = np.random.default_rng(0)
+    loss, shape, kind = LOSSES[name]
+    z, y = jnp.asarray(draw_output(loss, rng, shape), dtype), draw_target(kind, rng, shape)
+    return loss, z, y, rng.uniform(size=shape[:-1]) if weighted else None
+
+
+@pytest.mark.parametrize("module", modules(jaxnn.losses), ids=lambda m: m.__name__)
+def test_every_loss_has_examples_and_a_twin(module):
+    assert module.EXAMPLES
+    twin = importlib.import_module(module.__name__.replace("jaxnn.", "reference."))
+    assert callable(twin.forward)
+    assert callable(twin.gradient)
+
+
+@losses
+@weighted
+def test_cost_is_the_twins(x64, name, weighted):
+    loss, z, y, w = draw(name, weighted)
+    twin = witnesses.twin_losses.twin(loss)
+    J, _ = loss.forward(z, y, w)
+    assert float(J) == pytest.approx(twin.forward(loss, to_columns(z), witnesses.target(z, y), w), rel=1e-14)
+    np.testing.assert_allclose(to_columns(loss.predict(z)), twin.predict(loss, to_columns(z)), rtol=1e-14)
+
+
+@losses
+@weighted
+@pytest.mark.parametrize("witness", ["autodiff", "twin", "differences"])
+def test_backward_is_the_gradient_of_forward(x64, name, weighted, witness):
+    case = draw(name, weighted)
+    hand = witnesses.loss_by_hand(*case)
+    assert witnesses.difference(hand, getattr(witnesses, f"loss_{witness}")(*case)) < 1e-12
+
+
+@losses
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_gradient_has_the_type_of_z_and_the_cost_float32(name, dtype):
+    loss, z, y, w = draw(name, True, dtype)
+    J, _ = loss.forward(z, y, w)
+    hand, auto = witnesses.loss_by_hand(loss, z, y, w), witnesses.loss_autodiff(loss, z, y, w)
+    assert (J.dtype, hand.dtype) == (jnp.float32, auto.dtype)
+    assert witnesses.difference(hand, auto) < 8 * jnp.finfo(dtype).eps
+
+
+@losses
+def test_equal_weights_are_no_weights_and_weight_zero_leaves_out(x64, name):
+    loss, z, y, _ = draw(name)
+    J = lambda *case: float(loss.forward(*case)[0])  # noqa: E731
+    assert J(z, y, jnp.full(len(z), 7.0)) == pytest.approx(J(z, y), rel=1e-15)
+    w = jnp.array([1.0, 1, 0, 1])
+    rest = np.array([0, 1, 3])
+    assert J(z, y, w) == pytest.approx(J(z[rest], y[rest]), rel=1e-15)
+
+
+@losses
+def test_all_leading_axes_are_examples(x64, name):
+    loss, z, y, w = draw(name, True)
+    fold = lambda v, n: v.reshape(2, 2, *v.shape[n:])  # noqa: E731
+    J, _ = loss.forward(fold(z, 1), fold(y, 1), fold(w, 1))
+    assert float(J) == pytest.approx(float(loss.forward(z, y, w)[0]), rel=1e-15)
+    dz = witnesses.loss_by_hand(loss, fold(z, 1), fold(y, 1), fold(w, 1))
+    assert witnesses.difference(dz.reshape(z.shape), witnesses.loss_by_hand(loss, z, y, w)) < 1e-15
+
+
+@pytest.mark.parametrize("z", [1e4, -1e4])
+@pytest.mark.parametrize("y", [0, 1])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_logits_of_ten_thousand_are_exact(z, y, dtype):
+    wrong = (z > 0) != y
+    J, residuals = SigmoidCrossEntropy().forward(jnp.full((1, 1), z, dtype), jnp.full((1, 1), y))
+    assert J == (abs(float(jnp.array(z, dtype))) if wrong else 0)
+    assert SigmoidCrossEntropy().backward(residuals).item() == (np.sign(z) if wrong else 0)
+
+    J, residuals = SoftmaxCrossEntropy().forward(jnp.array([[0, z]], dtype), jnp.array([y]))
+    assert J == (abs(float(jnp.array(z, dtype))) if wrong else 0)
+    expected = np.sign(z) * np.array([[-1, 1]]) if wrong else np.zeros((1, 2))
+    np.testing.assert_array_equal(SoftmaxCrossEntropy().backward(residuals).astype(jnp.float32), expected)
+
+
+def test_sigmoid_cross_entropy_keeps_its_digits_where_the_answer_is_nearly_right():
+    J, residuals = SigmoidCrossEntropy().forward(jnp.array([[40.0]]), jnp.array([[1]]))
+    tiny = np.exp(-40.0)  # 1 − σ(40) to 17 digits
+    assert float(J) == pytest.approx(tiny, rel=1e-6)
+    assert SigmoidCrossEntropy().backward(residuals).item() == pytest.approx(-tiny, rel=1e-6)
+
+
+@pytest.mark.parametrize("y", [0, 1])
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_certain_probabilities_are_finite_and_as_documented(p, y):
+    epsilon = np.finfo(np.float32).eps
+    J, residuals = BinaryCrossEntropy().forward(jnp.array([[p]]), jnp.array([[y]]))
+    dp = BinaryCrossEntropy().backward(residuals).item()
+    assert float(J) == pytest.approx(0 if p == y else 1 - np.log(epsilon), rel=1e-6)
+    assert dp == pytest.approx((1 if y == 0 else -1) * (1 if p == y else 1 / epsilon), rel=1e-6)
+    assert dp == jax.grad(lambda p: BinaryCrossEntropy().forward(p, jnp.array([[y]]))[0])(jnp.array([[p]]))
+
+
+@losses
+def test_targets_of_another_shape_are_refused(x64, name):
+    loss, z, _, _ = draw(name)
+    with pytest.raises(ValueError, match=r"must be equal, one example a row"):
+        loss.forward(z, jnp.zeros(len(z)))
+
+
+def test_weights_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"weights w have shape \(3,\): they must be \(4,\)"):
+        HalfSquaredError().forward(jnp.ones((4, 2)), jnp.ones((4, 2)), jnp.ones(3))
