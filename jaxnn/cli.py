@@ -1,5 +1,6 @@
 """The commands `jaxnn train` and `jaxnn predict`. JAX is imported inside them, so that --help does not wait for it."""
 
+import dataclasses
 import sys
 import warnings
 from contextlib import nullcontext
@@ -17,7 +18,9 @@ from jaxnn.config import Command, Train
 def main(args=None):
     """Runs a command. Exit code 0: done; 2: bad input, one sentence says what; 130: interrupted."""
     try:
-        config = tyro.cli(Command, args=args, prog="jaxnn", description="Neural networks with gradients derived by hand.")
+        config = tyro.cli(
+            Command, args=args, prog="jaxnn", description="Neural networks with gradients derived by hand."
+        )
         return train(config) if isinstance(config, Train) else predict(config)
     except ValueError as error:
         print(f"jaxnn: {error}", file=sys.stderr)
@@ -122,7 +125,9 @@ def network(config, table):
     if name == "auto":
         name = "half_squared_error" if not K else "sigmoid_cross_entropy" if K == 2 else "softmax_cross_entropy"
     if not K and name.endswith("cross_entropy"):
-        raise ValueError(f"--loss {name} needs classes, and the target of {table.name} is a quantity: use half_squared_error.")
+        raise ValueError(
+            f"--loss {name} needs classes, and the target of {table.name} is a quantity: use half_squared_error."
+        )
     if not K or name == "softmax_cross_entropy":
         y = table.y
     else:
@@ -150,7 +155,9 @@ def optimizer_of(config):
     except TypeError:
         optimizer = None
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise ValueError(f"optax has no optimiser {config.optimizer!r} that takes a learning rate: try sgd, adam, adamw.")
+        raise ValueError(
+            f"optax has no optimiser {config.optimizer!r} that takes a learning rate: try sgd, adam, adamw."
+        )
     return optimizer
 
 
@@ -174,9 +181,15 @@ def describe(console, table, model, loss, params, train_rows, test_rows):
     for layer, p in zip(layers(model), params, strict=True):
         x = jax.eval_shape(layer.apply, p, x)
         shapes = ", ".join(f"{name} {v.shape}" for name, v in p._asdict().items()) if p else ""
-        grid.add_row(repr(layer), f"{x.shape}", shapes, f"{sum(v.size for v in p):,}" if p else "")
-    grid.add_row(repr(loss), "()", "", f"{sum(v.size for v in jax.tree.leaves(params)):,}")
+        grid.add_row(label(layer), f"{x.shape}", shapes, f"{sum(v.size for v in p):,}" if p else "")
+    grid.add_row(label(loss), "()", "", f"{sum(v.size for v in jax.tree.leaves(params)):,}")
     console.print(grid)
+
+
+def label(layer):
+    """A layer's class and settings without their names: Dense(30, 64, xavier)."""
+    values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
+    return f"{type(layer).__name__}({', '.join(str(v) for v in values if v is not None)})"
 
 
 def compare_with_autodiff(model, loss, penalty, params, x, y, dtype):
@@ -215,10 +228,14 @@ def results(trained, table, x, y, parts):
         z = trained.model.apply(trained.params, x[rows].astype(trained.params[0].W.dtype))
         J, _ = trained.loss.forward(z, y[rows])
         y_hat = trained.predict(table.x[rows])
-        grid.add_row(f"{name} ({len(rows)})", f"{J:.4g}", *(f"{of(y_hat, table.y[rows]):.4g}" for of in metrics.values()))
+        grid.add_row(
+            f"{name} ({len(rows)})", f"{J:.4g}", *(f"{of(y_hat, table.y[rows]):.4g}" for of in metrics.values())
+        )
     return grid
 
 
 def bar(console):
     cost = TextColumn("cost {task.fields[cost]:.6g}")
-    return Progress(TextColumn("training"), BarColumn(), MofNCompleteColumn(), cost, TimeElapsedColumn(), console=console)
+    return Progress(
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), cost, TimeElapsedColumn(), console=console
+    )

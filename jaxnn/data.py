@@ -71,7 +71,9 @@ def load(source):
         raise ValueError(f"Unknown data set {source!r}; use one of {', '.join(SETS)}, or a .npz or .csv file.")
     check_data(table.x, table.y, features=table.features)
     if len(table.classes) == 1:
-        raise ValueError(f"All {len(table.y)} rows are of the class {table.classes[0]}: there is nothing to tell apart.")
+        raise ValueError(
+            f"All {len(table.y)} rows are of the class {table.classes[0]}: there is nothing to tell apart."
+        )
     return table
 
 
@@ -130,7 +132,9 @@ def read_npz(path, *names):
         with np.load(path, allow_pickle=False) as arrays:
             return [arrays[name] for name in names]
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"Cannot read {', '.join(names)} from {path}: {getattr(error, 'strerror', None) or error}.") from None
+        raise ValueError(
+            f"Cannot read {', '.join(names)} from {path}: {getattr(error, 'strerror', None) or error}."
+        ) from None
 
 
 def read_csv(path):
@@ -140,7 +144,9 @@ def read_csv(path):
     except OSError as error:
         raise ValueError(f"Cannot read {path}: {error.strerror or 'not found'}.") from None
     except ValueError:
-        raise ValueError(f"{path} is no table: every line needs as many cells as the first, with commas between.") from None
+        raise ValueError(
+            f"{path} is no table: every line needs as many cells as the first, with commas between."
+        ) from None
     names = tuple(map(str, cells[0])) if len(cells) and all(map(is_text, cells[0])) else ()
     cells = cells[1:] if names else cells
     if not len(cells) or cells.shape[1] < 1:
@@ -162,7 +168,9 @@ def numbers(cells, names):
         words = [cell for cell in cells[:, column] if is_text(cell)]
         if words:
             label = names[column] if names else f"column {column}"
-            raise ValueError(f"{label} has text, such as {str(words[0])!r}, in {len(words)} rows: inputs must be numbers.")
+            raise ValueError(
+                f"{label} has text, such as {str(words[0])!r}, in {len(words)} rows: inputs must be numbers."
+            )
     return np.where(cells == "", "nan", cells).astype(float)
 
 

@@ -60,6 +60,7 @@ def shares(model, slopes, of, names):
 def is_finite(tree):
     return jnp.stack([jnp.isfinite(v).all() for v in jax.tree.leaves(tree)]).all()
 
+
 def first_not_finite(model, params, x):
     """A phrase that names the first layer whose parameters or output for x are not finite."""
     for i, (layer, p) in enumerate(zip(layers(model), by_layer(model, params), strict=True)):

@@ -77,7 +77,9 @@ def parse(text):
 
     def value(node):
         match node:
-            case ast.Call(func=ast.Name(id=name), args=[], keywords=fields) if name in jaxnn.__all__ and name[0].isupper():
+            case ast.Call(func=ast.Name(id=name), args=[], keywords=fields) if (
+                name in jaxnn.__all__ and name[0].isupper()
+            ):
                 return getattr(jaxnn, name)(**{field.arg: value(field.value) for field in fields})
             case ast.Tuple(elts=items):
                 return tuple(value(item) for item in items)
@@ -87,4 +89,6 @@ def parse(text):
     try:
         return value(ast.parse(text, mode="eval").body)
     except (SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(f"The model file describes a network that this version cannot build, {text}: {error}") from None
+        raise ValueError(
+            f"The model file describes a network that this version cannot build, {text}: {error}"
+        ) from None

@@ -293,7 +293,7 @@ def fit(
             history.append(jax.tree.map(lambda v: np.asarray(v)[: finite - done], rows))  # noqa: B023
             kept = state
             if on_epoch and finite > done:
-                on_epoch(done, state.params)
+                on_epoch(done, jax.tree.map(jnp.copy, state.params))  # theirs to keep
             if progress:
                 progress(finite, float(np.append(np.nan, history[-1].cost)[-1]))
     except KeyboardInterrupt:
@@ -328,7 +328,9 @@ def to_batch(x, y, w, dtype):
     """Arrays on the device: a floating x in the compute dtype, integers and labels as they are."""
     x = jnp.asarray(x)
     return Batch(
-        x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, jnp.asarray(y), None if w is None else jnp.asarray(w)
+        x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x,
+        jnp.asarray(y),
+        None if w is None else jnp.asarray(w),
     )
 
 
@@ -365,8 +367,12 @@ def place(params, data, mesh):
     """Params on every device, rows split over the mesh's first axis."""
     axis, devices = mesh.axis_names[0], mesh.devices.shape[0]
     if any(kind != AxisType.Auto for kind in mesh.axis_types):
-        raise ValueError(f"fit needs a mesh with Auto axes; this one has {mesh.axis_types}: give jax.make_mesh axis_types=.")
+        raise ValueError(
+            f"fit needs a mesh with Auto axes; this one has {mesh.axis_types}: give jax.make_mesh axis_types=."
+        )
     if len(data.x) % devices:
-        raise ValueError(f"{len(data.x)} rows do not divide over {devices} devices: leave some out or weight added ones 0.")
+        raise ValueError(
+            f"{len(data.x)} rows do not divide over {devices} devices: leave some out or weight added ones 0."
+        )
     rows, everywhere = NamedSharding(mesh, PartitionSpec(axis)), NamedSharding(mesh, PartitionSpec())
     return jax.device_put(params, everywhere), jax.device_put(data, rows)

@@ -154,7 +154,13 @@ def test_symmetric_starts_get_equal_gradients_in_every_hidden_unit(initializer):
     np.testing.assert_array_equal(first.W, jnp.broadcast_to(first.W[:1], first.W.shape))
 
 
-SPREAD = {"small": 0.01, "xavier": (2 / 500) ** 0.5, "glorot": (2 / 500) ** 0.5, "he": (2 / 300) ** 0.5, "lecun": (1 / 300) ** 0.5}
+SPREAD = {
+    "small": 0.01,
+    "xavier": (2 / 500) ** 0.5,
+    "glorot": (2 / 500) ** 0.5,
+    "he": (2 / 300) ** 0.5,
+    "lecun": (1 / 300) ** 0.5,
+}
 
 
 @pytest.mark.parametrize("name", SPREAD)

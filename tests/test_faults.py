@@ -117,7 +117,12 @@ def drop_the_reshape(layer, params, x, dout):
 def test_a_bare_transpose_is_found_where_all_sizes_are_equal(x64):
     rng = np.random.default_rng(0)
     layer = Dense(3, 3)
-    case = layer, draw_params(layer, rng), jnp.asarray(rng.normal(size=(3, 3, 3))), jnp.asarray(rng.normal(size=(3, 3, 3)))
+    case = (
+        layer,
+        draw_params(layer, rng),
+        jnp.asarray(rng.normal(size=(3, 3, 3))),
+        jnp.asarray(rng.normal(size=(3, 3, 3))),
+    )
     for witness in (witnesses.layer_autodiff, witnesses.layer_twin, witnesses.layer_differences):
         assert witnesses.difference(drop_the_reshape(*case), witness(*case)) > 0.1
         assert witnesses.difference(witnesses.layer_by_hand(*case), witness(*case)) < 1e-12

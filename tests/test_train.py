@@ -1,0 +1,377 @@
+"""fit: the words of the field, the twin's whole cost curves, the stops, and nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import jax
+import numpy as np
+import optax
+import pytest
+from columns import params_from_columns, params_to_columns, to_columns
+from discovered import draw_params
+from jax import numpy as jnp
+
+from jaxnn import (
+    L2,
+    Activation,
+    BinaryCrossEntropy,
+    Chain,
+    Dense,
+    HalfSquaredError,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+    cost,
+    fit,
+    train,
+)
+from reference.train import gradient_descent
+
+KEY = jax.random.key(0)
+NET = Chain((Dense(3, 5), Activation("tanh"), Dense(5, 2)))
+
+
+def regression(m=6, dtype=np.float64):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(m, 3)).astype(dtype), rng.normal(size=(m, 2)).astype(dtype)
+
+
+@pytest.mark.parametrize(("batch_size", "iterations"), [(None, 1), (1, 6), (2, 3), (4, 2), (6, 1)])
+def test_six_rows_give_this_many_iterations_an_epoch(batch_size, iterations):
+    x, y = regression(dtype=np.float32)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=3, batch_size=batch_size)
+    assert run.history.iteration_cost.shape == (3 * iterations,)
+    assert run.history.cost.shape == (3,)
+
+
+def seen(batch_size, key=KEY, **options):
+    """The examples of each iteration: with L = ½(wx − y)², w = 0 and no learning, each cost tells its example."""
+    m = 7
+    x, y = np.zeros((m, 1), np.float32), np.sqrt(2 * 10.0 ** np.arange(m, dtype=np.float32))[:, None]
+    run = fit(
+        Chain((Dense(1, 1, "zeros"),)), HalfSquaredError(), x, y, key=key, optimizer=optax.sgd(0.0),
+        epochs=2, batch_size=batch_size, **options,
+    )  # fmt: skip
+    return run.history.iteration_cost.reshape(2, -1)
+
+
+def test_each_epoch_uses_each_example_once_in_a_new_order_by_key():
+    first, second = np.log10(seen(1)).round().astype(int)
+    assert sorted(first) == sorted(second) == list(range(7))
+    assert list(first) != list(second)
+    assert list(first) != list(range(7))
+    np.testing.assert_array_equal(seen(1), seen(1))
+    assert (seen(1, key=jax.random.key(1)) != seen(1)).any()
+
+
+def test_the_last_short_batch_is_included_and_weighs_what_it_holds():
+    in_file_order = seen(3, order=lambda epoch: np.arange(7))
+    expected = [111 / 3, 111000 / 3, 1000000]
+    np.testing.assert_allclose(in_file_order, [expected, expected], rtol=1e-5)
+    x, y = np.zeros((7, 1), np.float32), np.sqrt(2 * 10.0 ** np.arange(7, dtype=np.float32))[:, None]
+    run = fit(
+        Chain((Dense(1, 1, "zeros"),)),
+        HalfSquaredError(),
+        x,
+        y,
+        key=KEY,
+        optimizer=optax.sgd(0.0),
+        epochs=1,
+        batch_size=3,
+    )
+    assert run.history.cost[0] == pytest.approx(1111111 / 7, rel=1e-5)
+
+
+def test_order_says_which_rows_and_gets_the_epoch():
+    orders = [[6, 5, 4, 3, 2, 1, 0], [0, 2, 4, 6, 1, 3, 5]]
+    np.testing.assert_array_equal(np.log10(seen(1, order=lambda epoch: orders[epoch])).round(), orders)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 4])
+@pytest.mark.parametrize(
+    ("net", "loss", "penalty", "weighted"),
+    [
+        (NET, HalfSquaredError(), None, False),
+        (NET, SoftmaxCrossEntropy(), L2(0.1), True),
+        (Chain((Dense(3, 4), Activation("relu"), Dense(4, 3), Activation("silu"), Dense(3, 1))), SigmoidCrossEntropy(), None, True),
+        (Chain((Dense(3, 1), Activation("sigmoid"))), BinaryCrossEntropy(), L2(0.01), False),
+    ],
+    ids=["regression", "softmax, L2, weights", "three layers, weights", "one neuron, L2"],
+)  # fmt: skip
+def test_whole_cost_curves_are_the_twins(x64, net, loss, penalty, weighted, batch_size):
+    rng = np.random.default_rng(0)
+    m, epochs = 10, 20
+    params, x = draw_params(net, rng), rng.normal(size=(m, 3))
+    K = net.apply(params, x).shape[1]
+    y = rng.integers(0, 2, m) if isinstance(loss, SoftmaxCrossEntropy) else rng.integers(0, 2, (m, K)).astype(float)
+    w = rng.uniform(0.5, 2, m) if weighted else None
+    orders = [rng.permutation(m) for _ in range(epochs)]
+    run = fit(
+        net, loss, x, y, key=KEY, params=params, optimizer=optax.sgd(0.3), epochs=epochs, batch_size=batch_size,
+        order=orders.__getitem__, weights=w, penalty=penalty,
+    )  # fmt: skip
+    twin_params, twin_costs = gradient_descent(
+        net, loss, params_to_columns(params), to_columns(x), y if y.ndim == 1 else to_columns(y), learning_rate=0.3,
+        epochs=epochs, batch_size=batch_size, order=orders.__getitem__, w=w, penalty=penalty,
+    )  # fmt: skip
+    np.testing.assert_allclose(run.history.iteration_cost, twin_costs, rtol=1e-10)
+    for ours, twins in zip(
+        jax.tree.leaves(run.params), jax.tree.leaves(params_from_columns(twin_params, params)), strict=True
+    ):
+        np.testing.assert_allclose(ours, twins, rtol=1e-9, atol=1e-12)
+
+
+def test_the_same_key_gives_the_same_run_bit_for_bit_however_it_is_watched():
+    x, y = regression(50, np.float32)
+    run = lambda **options: fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=30, batch_size=8, **options)  # noqa: E731
+    first = run()
+    for other in (run(), run(on_epoch=lambda epoch, params: None), run(progress=lambda epoch, cost: None)):
+        assert jax.tree.all(jax.tree.map(np.array_equal, first.params, other.params))
+        np.testing.assert_array_equal(first.history.iteration_cost, other.history.iteration_cost)
+
+
+def test_the_step_is_compiled_once_for_a_run_and_not_again_for_the_next():
+    x, y = regression(40, np.float32)
+    train.epochs_of.clear_cache()
+    for key in (KEY, jax.random.key(1)):
+        fit(NET, HalfSquaredError(), x, y, key=key, epochs=700, batch_size=4)
+    assert train.epochs_of._cache_size() == 1
+
+
+def test_the_callers_parameters_stay_usable():
+    x, y = regression(dtype=np.float32)
+    params = NET.init(KEY)
+    before = jax.tree.map(np.array, params)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, params=params, epochs=2)
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, before))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, params, run.params))
+
+
+def test_on_epoch_sees_the_parameters_after_each_epoch():
+    x, y = regression(dtype=np.float32)
+    kept = {}
+    run = fit(
+        NET, HalfSquaredError(), x, y, key=KEY, epochs=3, on_epoch=lambda epoch, params: kept.update({epoch: params})
+    )
+    assert list(kept) == [0, 1, 2]
+    assert jax.tree.all(jax.tree.map(np.array_equal, kept[2], run.params))
+    shorter = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=2)
+    assert jax.tree.all(jax.tree.map(np.array_equal, kept[1], shorter.params))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "lion", "adagrad", "lbfgs"])
+def test_any_optax_optimiser_lowers_the_cost(standard_promotion, name):
+    x, y = regression(20, np.float32)
+    optimizer = optax.lbfgs() if name == "lbfgs" else getattr(optax, name)(0.01)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=60, optimizer=optimizer)
+    assert run.history.cost[-1] < 0.8 * run.history.cost[0]
+
+
+def test_gradient_descent_with_momentum_is_optax_done_by_hand(x64):
+    x, y = regression()
+    params = draw_params(NET, np.random.default_rng(1))
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, params=params, epochs=5, optimizer=optimizer)
+    state = optimizer.init(params)
+    for _ in range(5):
+        updates, state = optimizer.update(jax.grad(cost(NET, HalfSquaredError()))(params, x, y), state, params)
+        params = optax.apply_updates(params, updates)
+    for ours, by_hand in zip(jax.tree.leaves(run.params), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(ours, by_hand, rtol=1e-12)
+
+
+def test_stops_at_the_target_cost():
+    x, y = regression(dtype=np.float32)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=5000, target_cost=0.1)
+    assert run.stopped.reason == "target_cost"
+    assert run.stopped.epoch == len(run.history.cost)
+    assert run.history.cost[-1] <= 0.1 < run.history.cost[-2]
+
+
+def test_stops_when_no_parameter_changes_by_more_than_the_tolerance():
+    x, y = regression(dtype=np.float32)
+    kept = []
+    run = fit(
+        NET,
+        HalfSquaredError(),
+        x,
+        y,
+        key=KEY,
+        epochs=5000,
+        tolerance=1e-3,
+        on_epoch=lambda epoch, params: kept.append(params),
+    )
+    largest = [
+        max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), after, before)))
+        for before, after in zip(kept, kept[1:])  # noqa: B905
+    ]
+    assert run.stopped.reason == "tolerance"
+    assert largest[-1] <= 1e-3 < min(largest[:-1])
+
+
+def test_patience_returns_the_parameters_of_the_lowest_validation_cost():
+    rng = np.random.default_rng(0)
+    x, y = (
+        rng.normal(size=(40, 3)).astype(np.float32),
+        rng.normal(size=(40, 2)).astype(np.float32),
+    )  # noise: overfits soon
+    held_out = (x[20:], y[20:])
+    run = fit(NET, HalfSquaredError(), x[:20], y[:20], key=KEY, epochs=5000, validation=held_out, patience=7)
+    lowest = int(run.history.validation_cost.argmin())
+    assert run.stopped.reason == "patience"
+    assert len(run.history.cost) == lowest + 1 + 7
+    assert float(cost(NET, HalfSquaredError())(run.params, *held_out)) == pytest.approx(
+        run.history.validation_cost[lowest], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "where"),
+    [
+        (1e30, "iteration 2, the cost"),
+        (2e38, "iteration 2, the output of layer 2, Dense(n_in=5, n_out=2"),
+        (3e39, "iteration 1, W of layer 0"),
+    ],
+)
+def test_a_number_that_is_not_finite_stops_the_run_and_says_where(rate, where):
+    x, y = regression(20, np.float32)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=50, batch_size=4, optimizer=optax.sgd(rate))
+    assert run.stopped.reason == "not_finite"
+    assert f"In epoch 1, {where}" in run.stopped.message
+    assert "smaller learning rate" in run.stopped.message
+    assert all(jnp.isfinite(v).all() for v in jax.tree.leaves(run.params))
+    assert len(run.history.cost) == run.stopped.epoch == 0
+
+
+def test_what_was_learned_before_it_stopped_being_finite_is_kept(standard_promotion):
+    x, y = regression(20, np.float32)
+    grows = optax.sgd(optax.schedules.piecewise_constant_schedule(0.1, {9: 1e35}))
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=50, optimizer=grows)
+    before = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=10, optimizer=optax.sgd(0.1))
+    assert (run.stopped.reason, run.stopped.epoch) == ("not_finite", 10)
+    np.testing.assert_allclose(run.history.cost, before.history.cost, rtol=1e-6)
+
+
+def test_history_counts_dead_relu_units_and_saturated_tanh_units():
+    x, y = regression(30, np.float32)
+    net = Chain((Dense(3, 4), Activation("relu"), Dense(4, 5), Activation("tanh"), Dense(5, 2)))
+    first, _, second, _, last = net.init(KEY)
+    first = first._replace(b=jnp.array([-100.0, -100.0, 0.0, 0.0]))  # two units that no example switches on
+    second = second._replace(b=jnp.array([50.0, 0.0, 0.0, 0.0, -50.0]))
+    params = (first, (), second, (), last)
+    run = fit(net, HalfSquaredError(), x, y, key=KEY, params=params, epochs=2, batch_size=7, optimizer=optax.sgd(0.01))
+    np.testing.assert_array_equal(run.history.dead[:, 1], [0.5, 0.5])
+    np.testing.assert_allclose(run.history.saturated[:, 3], [0.4, 0.4])
+    assert np.isnan(run.history.dead[:, [0, 2, 3, 4]]).all()
+    assert np.isnan(run.history.saturated[:, [0, 1, 2, 4]]).all()
+
+
+def test_history_has_the_gradient_norm_of_each_layer():
+    x, y = regression(dtype=np.float32)
+    params = NET.init(KEY)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, params=params, epochs=1)
+    grads = jax.grad(cost(NET, HalfSquaredError()))(params, x, y)
+    expected = [float(optax.tree.norm(dv)) if dv else np.nan for dv in grads]
+    np.testing.assert_allclose(run.history.gradient_norm[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "kept_in"), [("bfloat16", "float32"), ("float32", "float32")])
+def test_parameters_stay_in_float32_whatever_is_computed_in(dtype, kept_in):
+    x, y = regression(20, np.float32)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=50, dtype=dtype)
+    assert {v.dtype.name for v in jax.tree.leaves(run.params)} == {kept_in}
+    assert run.history.iteration_cost.dtype == np.float32
+    assert run.history.cost[-1] < 0.9 * run.history.cost[0]
+
+
+def test_float64_is_float64_throughout(x64):
+    run = fit(NET, HalfSquaredError(), *regression(), key=KEY, epochs=2)
+    assert {v.dtype.name for v in jax.tree.leaves(run.params)} == {"float64"}
+    assert run.history.cost.dtype == np.float64
+
+
+def test_a_single_layer_is_a_model_too(x64):
+    x, y = regression()
+    alone, chained = Dense(3, 2), Chain((Dense(3, 2),))
+    params = draw_params(alone, np.random.default_rng(0))
+    one = fit(alone, HalfSquaredError(), x, y, key=KEY, params=params, epochs=3)
+    other = fit(chained, HalfSquaredError(), x, y, key=KEY, params=(params,), epochs=3)
+    np.testing.assert_array_equal(one.history.cost, other.history.cost)
+
+
+X, Y = regression(dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "words"),
+    [
+        (X, Y[:5], {}, "x has 6 rows and y has 5"),
+        (X[:0], Y[:0], {}, "no rows"),
+        (np.where(X == X[2, 1], np.nan, X), Y, {}, "column 1 of x is NaN or infinite in 1 of 6 rows"),
+        (X, np.where(Y == Y[0, 0], np.inf, Y), {}, "column 0 of y is NaN or infinite in 1 of 6 rows"),
+        (X[:, :2], Y, {}, "was given x of shape"),
+        (X, Y[:, :1], {}, r"y has shape \(6, 1\), the output z has \(6, 2\)"),
+        (X, Y, {"epochs": 0}, "epochs is 0 and batch_size is None: both must be 1 or more"),
+        (X, Y, {"batch_size": 0}, "batch_size is 0"),
+        (X, Y, {"patience": 3}, r"give validation=\(x, y\)"),
+        (X, Y, {"weights": [1, 1, 1]}, "weights must be 6 numbers"),
+        (X, Y, {"weights": [1, 1, 1, 1, 1, -1]}, "none negative"),
+        (X, Y, {"order": lambda epoch: [0, 1, 2]}, "must give 6 row numbers from 0 to 5"),
+        (X, Y, {"dtype": "float64"}, "jax.enable_x64"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(x, y, options, words):
+    with pytest.raises(ValueError, match=words):
+        fit(NET, HalfSquaredError(), x, y, **{"key": KEY, "epochs": 1} | options)
+
+
+def test_labels_out_of_range_are_named():
+    with pytest.raises(ValueError, match="labels go from 0 to 2, but the model has 2 outputs"):
+        fit(NET, SoftmaxCrossEntropy(), X, np.array([0, 1, 2, 0, 1, 2]), key=KEY, epochs=1)
+
+
+def test_a_batch_larger_than_the_data_is_the_data_and_says_so():
+    with pytest.warns(UserWarning, match="batch_size 64 is more than the 6 rows"):
+        run = fit(NET, HalfSquaredError(), X, Y, key=KEY, epochs=2, batch_size=64)
+    assert len(run.history.iteration_cost) == 2
+
+
+def test_ctrl_c_keeps_what_was_learned():
+    def interrupt(epoch, params):
+        if epoch == 4:
+            threading.Timer(0, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Event().wait(5)
+
+    run = fit(NET, HalfSquaredError(), X, Y, key=KEY, epochs=1000, on_epoch=interrupt)
+    five = fit(NET, HalfSquaredError(), X, Y, key=KEY, epochs=5)
+    assert (run.stopped.reason, run.stopped.epoch) == ("interrupted", 5)
+    assert jax.tree.all(jax.tree.map(np.array_equal, run.params, five.params))
+
+
+def test_a_mesh_splits_the_rows_and_changes_nothing_but_rounding():
+    program = """
+import jax, numpy as np
+from jax.sharding import AxisType
+from jaxnn import Activation, Chain, Dense, HalfSquaredError, fit
+net = Chain((Dense(3, 5), Activation("tanh"), Dense(5, 2)))
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(8, 3)).astype(np.float32), rng.normal(size=(8, 2)).astype(np.float32)
+mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+runs = [fit(net, HalfSquaredError(), x, y, key=jax.random.key(0), epochs=5, batch_size=4, mesh=m) for m in (None, mesh)]
+np.testing.assert_allclose(runs[0].history.cost, runs[1].history.cost, rtol=1e-5)
+assert len(jax.tree.leaves(runs[1].params)[0].devices()) == 4
+for wrong in (dict(mesh=jax.make_mesh((4,), ("data",))), dict(mesh=mesh, x=x[:7], y=y[:7])):
+    try:
+        fit(net, HalfSquaredError(), **dict(x=x, y=y, key=jax.random.key(0), epochs=1) | wrong)
+    except ValueError as error:
+        print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "needs a mesh with Auto axes" in run.stdout
+    assert "7 rows do not divide over 4 devices" in run.stdout
