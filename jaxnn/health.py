@@ -67,7 +67,7 @@ def first_not_finite(model, params, x):
         for path, v in tree_leaves_with_path(p):
             if not is_finite(v):
                 return f"{keystr(path, simple=True)} of layer {i}, {layer}"
-        x, _ = layer.forward(p, x)
+        x = layer.apply(p, x)
         if not is_finite(x):
             return f"the output of layer {i}, {layer}"
     return "the cost"

@@ -19,7 +19,7 @@ def rmse(y_hat, y):
 
 
 def r2(y_hat, y):
-    """R² = 1 − Σ (ŷ − y)² / Σ (y − ȳ)², each output by itself, then their mean; not finite where an output is constant."""
+    """R² = 1 − Σ (ŷ − y)² / Σ (y − ȳ)² of each output, then their mean; not finite where an output is constant."""
     return (1 - ((y_hat - y) ** 2).sum(0) / ((y - y.mean(0, keepdims=True)) ** 2).sum(0)).mean()
 
 

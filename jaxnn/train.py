@@ -1,7 +1,6 @@
 """Gradient descent: whole runs as compiled chunks of epochs, reported and stopped between them."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -79,7 +78,7 @@ class Run:
 
 
 REASONS = ("epochs", "not_finite", "target_cost", "tolerance", "patience")
-CHUNK_ITERATIONS, CHUNK_WORK = 1000, 1e9  # at most so many, and so many flop, between two looks from the host
+CHUNK_ITERATIONS, CHUNK_WORK = 1000, 1e10  # at most so many, and so many flop, between two looks from the host
 GRADIENT_DESCENT = optax.sgd(0.1)  # w ← w − 0.1 ∂J/∂w
 
 
@@ -265,8 +264,9 @@ def fit(
     data = to_batch(x, y, weights, dtype)
     check_labels(y, jax.eval_shape(model.apply, cast(params, dtype), data.x).shape)
     if validation is not None:
-        check_data(*validation)
-        validation = to_batch(*validation, None, dtype)
+        x_held, y_held = validation
+        check_data(x_held, y_held)
+        validation = to_batch(x_held, y_held, None, dtype)
     if mesh is not None:
         params, data = place(params, data, mesh)
 
@@ -279,7 +279,7 @@ def fit(
     state = State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
     state = jax.tree.map(jnp.copy, state)  # nothing shared, with the caller or within: chunks donate it
 
-    reason, where, history = "epochs", "", []
+    reason, where, history, kept = "epochs", "", [], state
     try:
         while reason == "epochs" and (done := int(state.epoch)) < epochs:
             kept = jax.tree.map(jnp.copy, state)  # the chunk is given the buffers of `state`
@@ -299,15 +299,17 @@ def fit(
     except KeyboardInterrupt:
         state, reason = kept, "interrupted"
 
-    history = jax.tree.map(lambda *v: np.concatenate(v), *history)
+    no_rows = History(*[np.zeros((0, *[len(health.layers(model))] * (i > 3))) for i in range(len(History._fields))])
+    history = jax.tree.map(lambda *v: np.concatenate(v), *history) if history else no_rows
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
     n = int(state.epoch)
+    returned = "the last finite ones" if state.best is None else "those of the lowest validation cost"
     message = {
         "epochs": f"All {epochs} epochs are done.",
         "target_cost": f"The cost of epoch {n} is at most the target {target_cost}.",
         "tolerance": f"No parameter changed by more than the tolerance {tolerance} in epoch {n}.",
-        "patience": f"The validation cost has not gone below that of epoch {n - (patience or 0)} for {patience} epochs.",
-        "not_finite": f"In epoch {n + 1}, {where}. The parameters are the last finite ones. "
+        "patience": f"No validation cost of the last {patience} epochs was below that of epoch {n - (patience or 0)}.",
+        "not_finite": f"In epoch {n + 1}, {where}. The parameters kept are {returned}. "
         "Try a smaller learning rate, or inputs brought to about −1 to 1.",
         "interrupted": f"Interrupted after epoch {n}; kept what was learned until then.",
     }[reason]
@@ -319,7 +321,7 @@ def compute_dtype(dtype, params, x):
     if dtype is None:
         leaves = [*jax.tree.leaves(params), x]
         dtype = jnp.result_type(leaves[0]) if jnp.issubdtype(leaves[0].dtype, jnp.floating) else jnp.float32
-    if jnp.dtype(dtype) == jnp.float64 and not jax.config.jax_enable_x64:
+    if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError("dtype is float64, which JAX has only inside `with jax.enable_x64(True):`; call fit there.")
     return jnp.dtype(dtype)
 
@@ -346,7 +348,7 @@ def orders_of(order, start, epochs, chunk, m):
 
 
 def last_finite(run, data, key, state, orders):
-    """Replays a chunk one iteration at a time: the params before the first number that is not finite, and where it is."""
+    """Replays a chunk one iteration at a time: the params before the first number that is not finite, and its place."""
     one_step = jax.jit(step, static_argnums=0)
     m, params, opt_state = len(data.x), state.params, state.opt_state
     for n in range(run.chunk):

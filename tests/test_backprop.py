@@ -1,4 +1,6 @@
-"""Whole networks, drawn by Hypothesis: the gradient by hand = jax.value_and_grad of the same cost = twin = differences."""
+"""Whole networks, drawn by Hypothesis: gradient by hand = jax.value_and_grad of the same cost = twin = differences."""
+
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -22,7 +24,7 @@ def networks(draw, outputs, ending=()):
     depth = draw(st.integers(1, 4))
     sizes = [*(draw(st.sampled_from([1, 2, 3, 5])) for _ in range(depth)), outputs]
     layers = []
-    for n_in, n_out in zip(sizes, sizes[1:]):  # noqa: B905
+    for n_in, n_out in pairwise(sizes):
         layers += [Dense(n_in, n_out, draw(st.sampled_from(list(INITIALIZERS))))]
         layers += [Activation(draw(st.sampled_from(list(RULES))))]
     return Chain((*layers[:-1], *ending))

@@ -1,4 +1,4 @@
-"""Wrong backward passes, as people write them: every witness must reject every one; and right but unusual ones must pass."""
+"""Wrong backward passes, as people write them, rejected by every witness; right but unusual ones, passed."""
 
 from dataclasses import dataclass
 

@@ -87,11 +87,11 @@ def test_all_leading_axes_are_examples(x64, name):
 def test_logits_of_ten_thousand_are_exact(z, y, dtype):
     wrong = (z > 0) != y
     J, residuals = SigmoidCrossEntropy().forward(jnp.full((1, 1), z, dtype), jnp.full((1, 1), y))
-    assert J == (abs(float(jnp.array(z, dtype))) if wrong else 0)
+    assert float(J) == (abs(float(jnp.array(z, dtype))) if wrong else 0)
     assert SigmoidCrossEntropy().backward(residuals).item() == (np.sign(z) if wrong else 0)
 
     J, residuals = SoftmaxCrossEntropy().forward(jnp.array([[0, z]], dtype), jnp.array([y]))
-    assert J == (abs(float(jnp.array(z, dtype))) if wrong else 0)
+    assert float(J) == (abs(float(jnp.array(z, dtype))) if wrong else 0)
     expected = np.sign(z) * np.array([[-1, 1]]) if wrong else np.zeros((1, 2))
     np.testing.assert_array_equal(SoftmaxCrossEntropy().backward(residuals).astype(jnp.float32), expected)
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -31,6 +32,7 @@ from reference.train import gradient_descent
 
 KEY = jax.random.key(0)
 NET = Chain((Dense(3, 5), Activation("tanh"), Dense(5, 2)))
+DEEP = Chain((Dense(3, 4), Activation("relu"), Dense(4, 3), Activation("silu"), Dense(3, 1)))
 
 
 def regression(m=6, dtype=np.float64):
@@ -95,7 +97,7 @@ def test_order_says_which_rows_and_gets_the_epoch():
     [
         (NET, HalfSquaredError(), None, False),
         (NET, SoftmaxCrossEntropy(), L2(0.1), True),
-        (Chain((Dense(3, 4), Activation("relu"), Dense(4, 3), Activation("silu"), Dense(3, 1))), SigmoidCrossEntropy(), None, True),
+        (DEEP, SigmoidCrossEntropy(), None, True),
         (Chain((Dense(3, 1), Activation("sigmoid"))), BinaryCrossEntropy(), L2(0.01), False),
     ],
     ids=["regression", "softmax, L2, weights", "three layers, weights", "one neuron, L2"],
@@ -205,7 +207,7 @@ def test_stops_when_no_parameter_changes_by_more_than_the_tolerance():
     )
     largest = [
         max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), after, before)))
-        for before, after in zip(kept, kept[1:])  # noqa: B905
+        for before, after in pairwise(kept)
     ]
     assert run.stopped.reason == "tolerance"
     assert largest[-1] <= 1e-3 < min(largest[:-1])
@@ -228,16 +230,19 @@ def test_patience_returns_the_parameters_of_the_lowest_validation_cost():
 
 
 @pytest.mark.parametrize(
-    ("rate", "where"),
+    ("weight", "rate", "where"),
     [
-        (1e30, "iteration 2, the cost"),
-        (2e38, "iteration 2, the output of layer 2, Dense(n_in=5, n_out=2"),
-        (3e39, "iteration 1, W of layer 0"),
+        (1.0, 1e30, "iteration 2, the cost was not finite"),
+        (3e38, 0.1, "iteration 1, the output of layer 2, Dense(n_in=5, n_out=2, initializer='xavier') was not finite"),
+        (1e15, 1e30, "iteration 1, W of layer 0, Dense(n_in=3, n_out=5, initializer='xavier') was not finite"),
     ],
 )
-def test_a_number_that_is_not_finite_stops_the_run_and_says_where(rate, where):
+def test_a_number_that_is_not_finite_stops_the_run_and_says_where(weight, rate, where):
     x, y = regression(20, np.float32)
-    run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=50, batch_size=4, optimizer=optax.sgd(rate))
+    first, _, last = NET.init(KEY)
+    params = (first, (), last._replace(W=jnp.full((2, 5), weight)))
+    optimizer = optax.sgd(rate)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, params=params, epochs=50, batch_size=4, optimizer=optimizer)
     assert run.stopped.reason == "not_finite"
     assert f"In epoch 1, {where}" in run.stopped.message
     assert "smaller learning rate" in run.stopped.message
@@ -309,8 +314,8 @@ X, Y = regression(dtype=np.float32)
     [
         (X, Y[:5], {}, "x has 6 rows and y has 5"),
         (X[:0], Y[:0], {}, "no rows"),
-        (np.where(X == X[2, 1], np.nan, X), Y, {}, "column 1 of x is NaN or infinite in 1 of 6 rows"),
-        (X, np.where(Y == Y[0, 0], np.inf, Y), {}, "column 0 of y is NaN or infinite in 1 of 6 rows"),
+        (np.where(X[2, 1] == X, np.nan, X), Y, {}, "column 1 of x is missing, NaN or infinite in 1 of 6 rows"),
+        (X, np.where(Y[0, 0] == Y, np.inf, Y), {}, "column 0 of y is missing, NaN or infinite in 1 of 6 rows"),
         (X[:, :2], Y, {}, "was given x of shape"),
         (X, Y[:, :1], {}, r"y has shape \(6, 1\), the output z has \(6, 2\)"),
         (X, Y, {"epochs": 0}, "epochs is 0 and batch_size is None: both must be 1 or more"),

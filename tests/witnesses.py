@@ -42,7 +42,7 @@ def layer_differences(layer, params, x, dout):
 
 
 def loss_by_hand(loss, z, y, w=None):
-    J, residuals = loss.forward(z, y, w)
+    _, residuals = loss.forward(z, y, w)
     return loss.backward(residuals)
 
 
@@ -77,11 +77,12 @@ def net_slope(model, loss, params, direction, x, y, w=None, penalty=None):
     z = np.empty(jax.eval_shape(model.apply, params, x).shape)
     X, Y, w = balls(to_columns(x)), target(z, y), None if w is None else np.ravel(w)
     start, way = balls(params_to_columns(params)), balls(params_to_columns(direction))
-    J = [
-        twin_backprop.cost(model, loss, jax.tree.map(lambda v, u: v + h * u, start, way), X, Y, w, penalty)
-        for h in (STEP, -STEP)
-    ]
-    return float((J[0] - J[1]) / (2 * STEP))
+
+    def J(h):
+        moved = jax.tree.map(lambda v, u: v + h * u, start, way)
+        return twin_backprop.cost(model, loss, moved, X, Y, w, penalty)
+
+    return float((J(STEP) - J(-STEP)) / (2 * STEP))
 
 
 flint.ctx.prec = 200
@@ -111,7 +112,7 @@ def gradient(S, tree):
 
 
 def difference(hand, true):
-    """The largest difference between two trees of equal structure and shapes, relative to the largest entry of its leaf.
+    """The largest difference between two trees of equal shapes, relative to the largest entry of its leaf.
 
     A leaf that is 0 but for rounding (all terms cancel) is measured against the largest entry of the whole tree.
     """
