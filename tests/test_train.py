@@ -1,10 +1,8 @@
 """fit: the words of the field, the twin's whole cost curves, the stops, and nothing lost."""
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 from itertools import pairwise
 
 import jax
@@ -346,13 +344,24 @@ def test_a_batch_larger_than_the_data_is_the_data_and_says_so():
 def test_ctrl_c_keeps_what_was_learned():
     def interrupt(epoch, params):
         if epoch == 4:
-            threading.Timer(0, os.kill, (os.getpid(), signal.SIGINT)).start()
-            threading.Event().wait(5)
+            raise KeyboardInterrupt
 
     run = fit(NET, HalfSquaredError(), X, Y, key=KEY, epochs=1000, on_epoch=interrupt)
     five = fit(NET, HalfSquaredError(), X, Y, key=KEY, epochs=5)
     assert (run.stopped.reason, run.stopped.epoch) == ("interrupted", 5)
+    assert len(run.history.cost) == 5
     assert jax.tree.all(jax.tree.map(np.array_equal, run.params, five.params))
+
+
+def test_ctrl_c_before_anything_was_learned_returns_the_start():
+    def interrupt(epoch):
+        raise KeyboardInterrupt
+
+    params = NET.init(KEY)
+    run = fit(NET, HalfSquaredError(), X, Y, key=KEY, params=params, epochs=1000, order=interrupt)
+    assert (run.stopped.reason, run.stopped.epoch) == ("interrupted", 0)
+    assert run.history.gradient_norm.shape == (0, 3)
+    assert jax.tree.all(jax.tree.map(np.array_equal, run.params, params))
 
 
 def test_a_mesh_splits_the_rows_and_changes_nothing_but_rounding():
