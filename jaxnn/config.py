@@ -1,6 +1,7 @@
 """The commands' settings: frozen dataclasses whose fields are the flags. No JAX here, so that --help is quick."""
 
 from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,9 +24,9 @@ class Train:
     """Train a network by gradient descent, with the gradient derived by hand, and write a run folder."""
 
     data: Annotated[Positional[str], arg(metavar="SET")] = "breast_cancer"
-    """breast_cancer, iris, wine, digits, diabetes or linnerud; or a .csv file (one example a line, target last); or a
-    .npz file with arrays x and y."""
-    hidden: tuple[int, ...] = (64,)
+    """breast_cancer, iris, wine, digits, diabetes or linnerud; or a .csv file, one example a line, the target last;
+    or a .npz file with arrays x and y. Text, or at most 20 different whole numbers, in the target are classes."""
+    hidden: tuple[int, ...] = (100,)
     """Units of each hidden layer; --hidden alone for none."""
     activation: Activation = "relu"
     """g of the hidden layers."""
@@ -60,16 +61,20 @@ class Train:
     out: Path | None = None
     """The run folder to make (runs/SET, or runs/SET-2, … when not given)."""
 
-    def __post_init__(self):
+    def check(self):
+        """ValueError for a number out of range."""
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be {least} or more.")
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            if value is not None and not least <= value < 2**31:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be {least} or more, and below 2³¹.")
+        for name in ("l2", "target_cost", "tolerance"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < inf:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be 0 or more.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < inf:
             raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
-        for name in ("l2", "tolerance"):
-            if (value := getattr(self, name)) is not None and not 0 <= value < float("inf"):
-                raise ValueError(f"--{name} is {value}: it must be 0 or more.")
+        if self.slope is not None and not isfinite(self.slope):
+            raise ValueError(f"--slope is {self.slope}: it must be a number.")
         if min(self.hidden, default=1) < 1:
             raise ValueError(f"--hidden is {' '.join(map(str, self.hidden))}: a layer needs one unit at least.")
 

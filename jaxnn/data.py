@@ -1,5 +1,8 @@
-"""Sources of data as arrays, split and scaled. NumPy only; scikit-learn brings the embedded sets when one is asked for."""
+"""Sources of data as arrays, split and scaled. NumPy only; scikit-learn brings the embedded sets when asked for one."""
 
+import csv
+import zipfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,10 +69,13 @@ def load(source):
         table = from_arrays(path.stem, *read_npz(path, "x", "y"))
     elif path.suffix == ".csv":
         names, cells = read_csv(path)
+        if cells.shape[1] < 2:
+            raise ValueError(f"{path} has one column: a row is numbers and a target, with commas between.")
         table = from_arrays(path.stem, numbers(cells[:, :-1], names), cells[:, -1], names[:-1], names[-1:])
     else:
-        raise ValueError(f"Unknown data set {source!r}; use one of {', '.join(SETS)}, or a .npz or .csv file.")
-    check_data(table.x, table.y, features=table.features)
+        near = get_close_matches(source, SETS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(SETS)}, or a .csv or .npz file."
+        raise ValueError(f"Unknown data set {source!r}: {hint}")
     if len(table.classes) == 1:
         raise ValueError(
             f"All {len(table.y)} rows are of the class {table.classes[0]}: there is nothing to tell apart."
@@ -97,61 +103,74 @@ def from_arrays(name, x, y, features=(), targets=()):
     if x.ndim < 2 or y.ndim not in (1, 2) or len(x) != len(y):
         raise ValueError(f"x has shape {x.shape} and y {y.shape}: both need one row an example, and x its columns.")
     features = tuple(features) or tuple(f"x{j}" for j in range(x.shape[1]) if x.ndim == 2)
-    if y.dtype.kind == "U" and not any(map(is_text, y.flat)):
+    text = y.dtype.kind == "U" and any(map(is_text, y.flat))
+    if text and (y == "").any():
+        raise ValueError(f"The class is missing in {(y == '').sum()} of {len(y)} rows.")
+    if y.dtype.kind == "U" and not text:
         y = numbers(y.reshape(len(y), -1), targets)
-    whole = y.dtype.kind != "f" or (y % 1 == 0).all()
+    check_data(x, np.zeros(len(y)) if text else y, features=features, targets=targets)
     labels, index = np.unique(y, return_inverse=True)
-    if y.dtype.kind == "U" or (y.size == len(y) and whole and len(labels) <= MOST_CLASSES):
-        classes = tuple(label if y.dtype.kind == "U" else str(int(label)) for label in labels.tolist())
+    if y.size == len(y) and (text or (len(labels) <= MOST_CLASSES and (y % 1 == 0).all())):
+        classes = tuple(label if text else str(int(label)) for label in labels.tolist())
         return Table(name, x, index.reshape(-1), features, classes, ())
     y = y.reshape(len(y), -1).astype(float)
     return Table(name, x, y, features, (), tuple(targets) or tuple(f"y{k}" for k in range(y.shape[1])))
 
 
-def load_rows(path, n):
-    """x (m, …) of n numbers a row, to predict: the array x of a .npz file, or the columns of a .csv file, where a target
-    after them is left out. ValueError for a file of another form, or values that are missing or not finite."""
+def load_rows(path, features, n):
+    """x (m, n) to predict: the array x of a .npz file, or columns of a .csv file. Those whose names are `features` when
+    its first line has these; else the n it has, or the n before its last, which is then the target.
+
+    ValueError for a file of another form, or values that are missing or not finite."""
     if path.suffix == ".npz":
         (x,) = read_npz(path, "x")
         x = x.reshape(len(x), -1)
     elif path.suffix == ".csv":
         names, cells = read_csv(path)
-        cells = cells[:, :n] if cells.shape[1] == n + 1 else cells
-        x = numbers(cells, names)
+        if features and set(features) <= set(names):
+            columns = [names.index(feature) for feature in features]
+        else:
+            columns = list(range(cells.shape[1] - (cells.shape[1] == n + 1)))
+        x = numbers(cells[:, columns], [names[j] for j in columns] if names else ())
     else:
         raise ValueError(f"{path} is neither a .csv nor a .npz file.")
     if x.shape[1] != n:
         raise ValueError(f"{path} has {x.shape[1]} numbers a row, but the model was trained on {n}.")
-    check_data(x, np.zeros(len(x)))
+    check_data(x, np.zeros(len(x)), features=features)
     return x
 
 
 def read_npz(path, *names):
-    """The arrays of these names in a .npz file."""
+    """The arrays of these names in a .npz file, one row an example."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"Cannot read {', '.join(names)} from {path}: {getattr(error, 'strerror', None) or error}."
-        ) from None
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = [np.atleast_1d(file[name]) for name in names if name in file]
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile):
+        raise ValueError(f"{path} is no .npz file of plain arrays, as numpy.savez makes it.") from None
+    if len(arrays) < len(names):
+        raise ValueError(f"{path} needs arrays named {' and '.join(names)}.")
+    return [array.astype(str) if array.dtype.kind == "S" else array for array in arrays]
 
 
 def read_csv(path):
-    """(names of the columns or (), cells of text (m, n)) of a .csv file; a first line with text in each cell is names."""
+    """(names of the columns or (), cells of text (m, n)) of a .csv file; a first line of text alone is the names."""
     try:
-        cells = np.genfromtxt(path, str, delimiter=",", autostrip=True, comments=None, encoding="utf-8-sig", ndmin=2)
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [(n, [cell.strip() for cell in line]) for n, line in enumerate(csv.reader(file), 1) if line]
     except OSError as error:
-        raise ValueError(f"Cannot read {path}: {error.strerror or 'not found'}.") from None
-    except ValueError:
-        raise ValueError(
-            f"{path} is no table: every line needs as many cells as the first, with commas between."
-        ) from None
-    names = tuple(map(str, cells[0])) if len(cells) and all(map(is_text, cells[0])) else ()
-    cells = cells[1:] if names else cells
-    if not len(cells) or cells.shape[1] < 1:
-        raise ValueError(f"{path} has no rows.")
-    return names, cells
+        raise ValueError(f"Cannot read {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not text with commas: {error}.") from None
+    for n, cells in lines:
+        if len(cells) != len(lines[0][1]):
+            raise ValueError(f"Line {n} of {path} has {len(cells)} cells, but the first line has {len(lines[0][1])}.")
+    names = tuple(lines[0][1]) if lines and all(map(is_text, lines[0][1])) else ()
+    rows = [cells for _, cells in lines][bool(names) :]
+    if not rows:
+        raise ValueError(f"{path} has no rows of data.")
+    return names, np.array(rows)
 
 
 def is_text(cell):
@@ -169,13 +188,13 @@ def numbers(cells, names):
         if words:
             label = names[column] if names else f"column {column}"
             raise ValueError(
-                f"{label} has text, such as {str(words[0])!r}, in {len(words)} rows: inputs must be numbers."
+                f"{label} has text, such as {str(words[0])!r}, in {len(words)} of {len(cells)} rows: use numbers only."
             )
     return np.where(cells == "", "nan", cells).astype(float)
 
 
 def split(table, seed, share=0.2):
-    """(train, test) row numbers, in a random order by `seed`: about 80 % and 20 %, of each class when there are classes.
+    """(train, test) row numbers, in a random order by `seed`: about 80 % and 20 %, of each class if there are classes.
 
     ValueError when a part would be empty, or a class too rare to be in both.
     """
@@ -192,8 +211,11 @@ def split(table, seed, share=0.2):
     return shuffled[~test[shuffled]], shuffled[test[shuffled]]
 
 
-def check_data(x, y, weights=None, features=()):
-    """ValueError unless x (m, …), y (m, …) and weights (m, …) have the same m ≥ 1 rows and are finite numbers."""
+def check_data(x, y, weights=None, features=(), targets=()):
+    """ValueError unless x (m, …), y (m, …) and weights (m, …) have the same m ≥ 1 rows and are finite numbers.
+
+    `features` and `targets` are what the message calls the columns of x and y.
+    """
     x, y = np.asarray(x), np.asarray(y)
     if len(x) == 0:
         raise ValueError("The data have no rows.")
@@ -203,15 +225,16 @@ def check_data(x, y, weights=None, features=()):
         w = np.asarray(weights)
         if len(w) != len(x) or not (w >= 0).all() or not w.sum() > 0:
             raise ValueError(f"weights must be {len(x)} numbers, none negative and not all 0.")
-    for name, v in (("x", x), ("y", y)):
-        if v.dtype.kind in "OUS":
-            raise ValueError(f"{name} holds {v.dtype}: it must be numbers.")
+    for name, v, names in (("x", x, features), ("y", y, targets)):
+        if not (np.issubdtype(v.dtype, np.number) or v.dtype == bool) or np.iscomplexobj(v):
+            raise ValueError(f"{name} is of dtype {v.dtype}: it must be real numbers.")
         wrong = ~np.isfinite(v).reshape(len(v), -1)
         if wrong.any():
             columns = np.flatnonzero(wrong.any(0))
-            label = features[columns[0]] if features and name == "x" else f"column {columns[0]} of {name}"
-            more = f", and {len(columns) - 1} more columns are affected" if len(columns) > 1 else ""
-            raise ValueError(f"{label} is NaN or infinite in {wrong[:, columns[0]].sum()} of {len(v)} rows{more}.")
+            label = names[columns[0]] if names else f"column {columns[0]} of {name}"
+            more = f"; columns like it: {len(columns) - 1} more" if len(columns) > 1 else ""
+            count = wrong[:, columns[0]].sum()
+            raise ValueError(f"{label} is missing, NaN or infinite in {count} of {len(v)} rows{more}.")
 
 
 def check_labels(y, z_shape):

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jax.tree_util import keystr, tree_flatten_with_path
+from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 from safetensors import SafetensorError, safe_open
-from safetensors.flax import save_file
+from safetensors.flax import save as to_bytes
 
 import jaxnn
 from jaxnn.data import Scale
@@ -41,35 +41,46 @@ class Model(NamedTuple):
 
 
 def save(path, model, settings):
-    """Writes a Model, and the settings (a dict of JSON values) of the run that made it, to `path`, whole or not at all."""
-    paths, _ = tree_flatten_with_path(model.params)
-    arrays = {f"params/{keystr(p, simple=True, separator='/')}": v for p, v in paths}
+    """Writes a Model, and the settings (a dict) of the run that made it, to `path`, whole or not at all."""
+    arrays = {leaf_name(leaf): v for leaf, v in tree_leaves_with_path(model.params)}
     arrays |= {"x_shift": model.x_scale.shift, "x_unit": model.x_scale.unit}
     if model.y_scale is not None:
         arrays |= {"y_shift": model.y_scale.shift, "y_unit": model.y_scale.unit}
     names = {"features": model.features, "classes": model.classes, "targets": model.targets, "settings": settings}
     header = {"format": FORMAT, "model": repr(model.model), "loss": repr(model.loss)}
-    header |= {name: json.dumps(value) for name, value in names.items()}
+    header |= {name: json.dumps(value, default=str) for name, value in names.items()}
     partial = Path(f"{path}.partial")
-    save_file(arrays, partial, header)
+    partial.write_bytes(to_bytes(arrays, header))  # safetensors' own save_file makes a private file
     os.replace(partial, path)
 
 
 def load(path):
     """The Model in `path`. ValueError when there is none, or it is not one of ours."""
+    if not path.is_file():
+        raise ValueError(f"There is no {path}: give a folder that `jaxnn train` wrote.")
     try:
         with safe_open(path, "numpy") as file:
             header, arrays = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"Cannot read a model from {path}: {error}.") from None
+        raise ValueError(f"Cannot read {path}, it is damaged or no safetensors file: {error}.") from None
     if header.get("format") != FORMAT:
-        raise ValueError(f"{path} is a safetensors file, but not a jaxnn model.")
-    model, loss = parse(header["model"]), parse(header["loss"])
-    paths, tree = tree_flatten_with_path(jax.eval_shape(model.init, jax.random.key(0)))
-    params = tree.unflatten([jnp.asarray(arrays[f"params/{keystr(p, simple=True, separator='/')}"]) for p, _ in paths])
-    y_scale = Scale(arrays["y_shift"], arrays["y_unit"]) if "y_shift" in arrays else None
-    names = (tuple(json.loads(header[name])) for name in ("features", "classes", "targets"))
-    return Model(model, loss, params, Scale(arrays["x_shift"], arrays["x_unit"]), y_scale, *names)
+        raise ValueError(f"{path} is a safetensors file, but no {FORMAT}: give a folder that `jaxnn train` wrote.")
+    try:
+        model, loss = parse(header["model"]), parse(header["loss"])
+        expected = jax.eval_shape(model.init, jax.random.key(0))
+        params = tree_map_with_path(lambda path, _: jnp.asarray(arrays[leaf_name(path)]), expected)
+        if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
+            raise ValueError(f"the parameters are not those of {model}")
+        x_scale = Scale(arrays["x_shift"], arrays["x_unit"])
+        y_scale = Scale(arrays["y_shift"], arrays["y_unit"]) if "y_shift" in arrays else None
+        names = (tuple(json.loads(header[name])) for name in ("features", "classes", "targets"))
+        return Model(model, loss, params, x_scale, y_scale, *names)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or of another version of jaxnn: {error}.") from None
+
+
+def leaf_name(path):
+    return f"params/{keystr(path, simple=True, separator='/')}"
 
 
 def parse(text):
@@ -80,7 +91,7 @@ def parse(text):
             case ast.Call(func=ast.Name(id=name), args=[], keywords=fields) if (
                 name in jaxnn.__all__ and name[0].isupper()
             ):
-                return getattr(jaxnn, name)(**{field.arg: value(field.value) for field in fields})
+                return getattr(jaxnn, name)(**{str(field.arg): value(field.value) for field in fields})
             case ast.Tuple(elts=items):
                 return tuple(value(item) for item in items)
             case _:
@@ -88,7 +99,5 @@ def parse(text):
 
     try:
         return value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"The model file describes a network that this version cannot build, {text}: {error}"
-        ) from None
+    except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError(f"cannot build {text[:200]}: {error}") from None

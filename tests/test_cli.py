@@ -1,0 +1,376 @@
+"""The commands, as a user gives them: most in this process, the whole of them in a process of their own."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import get_args
+
+import jax
+import numpy as np
+import pytest
+
+import jaxnn
+from jaxnn import cli, config, data, model_file, run_folder
+from jaxnn.initializers import INITIALIZERS
+from jaxnn.layers.activations import RULES
+
+JAXNN = Path(sysconfig.get_path("scripts"), "jaxnn")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).round(3)
+FILES = {
+    "classes.csv": ["a,b,c,kind", *(",".join(map(str, [*x, "hot" if x.sum() > 0 else "cold"])) for x in X)],
+    "values.csv": ["a,b,c,price", *(",".join(map(str, [*x, x.sum() + 0.5])) for x in X)],
+    "rows.csv": ["a,b,c", *(",".join(map(str, x)) for x in X[:5])],
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, standard_promotion):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    for name, lines in FILES.items():
+        Path(name).write_text("\n".join(lines))
+    np.savez("two.npz", x=X, y=X[:, :2] * 3 + 5)
+    np.savez("images.npz", x=RNG.integers(0, 256, (12, 2, 3), dtype=np.uint8), y=np.arange(12) % 3)
+    return tmp_path
+
+
+def names(folder):
+    return {path.name for path in Path(folder).iterdir()}
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def jaxnn_main(*args):
+    return cli.main([*map(str, args)])
+
+
+def refused(capsys, *args):
+    """The one sentence that a command given bad input says; it writes nothing."""
+    before = {*Path().rglob("*")}
+    assert jaxnn_main(*args) == 2
+    err = capsys.readouterr().err
+    assert {*Path().rglob("*")} == before
+    assert err.startswith("jaxnn: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_literals_are_the_tables():
+    assert get_args(config.Activation) == (*RULES,)
+    assert get_args(config.Initializer) == (*INITIALIZERS,)
+    losses = {path.stem for path in Path(jaxnn.__file__).parent.glob("losses/[!_]*.py")}
+    assert {*get_args(config.Loss)} == {"auto", *losses}
+
+
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["predict", "--help"]])
+def test_help_imports_nothing_slow(command):
+    code = "import sys, jaxnn.cli\ntry: jaxnn.cli.main(sys.argv[1:])\nfinally: print(*sys.modules, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, encoding="utf-8")
+    assert ended.returncode == 0
+    assert "usage: jaxnn" in ended.stdout
+    assert not {"jax", "numpy", "rich", "optax", "sklearn"} & {*ended.stderr.split()}
+
+
+def test_help_where_the_terminal_has_no_greek():
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    assert subprocess.run([JAXNN, "train", "--help"], capture_output=True, env=env).returncode == 0
+
+
+def test_train_and_predict_in_processes_of_their_own(here):
+    ended = subprocess.run(
+        [JAXNN, "train", "classes.csv", "--epochs", "3", "--out", "a/run"], capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "\x1b" not in ended.stdout
+    assert "\r" not in ended.stdout
+    assert "40 rows (32 train, 8 test); 3 features; 2 classes" in ended.stdout
+    assert "3/3 cost" in ended.stdout
+    expected = {"model.safetensors", "history.csv", "iterations.csv"}
+    assert names("a/run") - {"learning_curve.png"} == expected
+    assert names("a") == {"run"}
+
+    ended = subprocess.run([JAXNN, "predict", "a/run", "rows.csv"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = list(csv.DictReader(ended.stdout.splitlines()))
+    trained = model_file.load(Path("a/run/model.safetensors"))
+    (W1, b1), _, (W2, b2) = jax.tree.map(np.asarray, trained.params)
+    h = np.maximum((X[:5] - trained.x_scale.shift) / trained.x_scale.unit @ W1.T + b1, 0)
+    p = 1 / (1 + np.exp(-(h @ W2.T + b2)[:, 0]))
+    np.testing.assert_allclose([float(row["P(hot)"]) for row in rows], p, rtol=1e-4)
+    np.testing.assert_allclose([float(row["P(cold)"]) for row in rows], 1 - p, rtol=1e-4)
+    assert [row["class"] for row in rows] == ["hot" if p >= 0.5 else "cold" for p in p]
+
+
+@pytest.mark.parametrize("args", [["train", "iriss"], ["train", "--epochs", "x"]])
+def test_exit_code_2_without_a_traceback(here, args):
+    ended = subprocess.run([JAXNN, *args], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def start_training():
+    return subprocess.Popen(
+        [JAXNN, "train", "classes.csv", "--epochs", "10000000", "--hidden", "2"], stdout=subprocess.PIPE, text=True
+    )
+
+
+def until(process, text):
+    """Reads what the process prints up to a line that has this text."""
+    return next(line for line in process.stdout if text in line)
+
+
+def test_ctrl_c_keeps_what_was_learned(here):
+    code = (
+        "import os, signal, jaxnn.cli, jaxnn.commands as c\n"
+        "fit = c.fit\n"
+        "def late(*args, progress, **settings):\n"
+        "    def once(epoch, cost):\n"
+        "        progress(epoch, cost)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return fit(*args, progress=once, **settings)\n"
+        "c.fit = late\n"
+        "raise SystemExit(jaxnn.cli.main(['train', 'classes.csv', '--epochs', '1000000', '--hidden', '2']))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "")
+    assert "Interrupted after epoch" in ended.stdout
+    assert names("runs") == {"classes"}
+    assert 0 < len(read("runs/classes/history.csv")) < 1_000_000
+    assert jaxnn_main("predict", "runs/classes", "rows.csv") == 0
+
+
+def test_ctrl_c_before_anything_is_learned_leaves_nothing(here):
+    with start_training() as process:
+        until(process, "40 rows")  # the folder is made by now
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert names(".") == {*FILES, "two.npz", "images.npz"}
+
+
+def test_a_killed_run_leaves_no_half_written_run(here):
+    with start_training() as process:
+        until(process, "Gradient by hand")
+        process.kill()
+    assert all(name.startswith(".classes-") for name in names("runs"))
+
+
+@pytest.mark.parametrize(
+    ("file", "flags", "layers", "loss"),
+    [
+        ("classes.csv", [], "Dense(3, 100, xavier) Activation(relu) Dense(100, 1, xavier)", "SigmoidCrossEntropy()"),
+        ("classes.csv", ["--hidden", "--batch-size", "None", "--no-shuffle"], "Dense(3, 1, xavier)", "Sigmoid"),
+        ("classes.csv", ["--loss", "softmax_cross_entropy", "--batch-size", 1], "Dense(100, 2, xavier)", "Softmax"),
+        ("classes.csv", ["--loss", "binary_cross_entropy"], "Dense(100, 1, xavier) Activation(sigmoid)", "Binary"),
+        ("images.npz", ["--hidden", 2, "--dtype", "bfloat16"], "Dense(6, 2, xavier)", "SoftmaxCrossEntropy()"),
+        ("values.csv", ["--activation", "leaky_relu", "--slope", 0.3], "Activation(leaky_relu, 0.3)", "HalfSquared"),
+        ("two.npz", ["--dtype", "float64", "--l2", 0.1, "--initializer", "he"], "Dense(100, 2, he)", "HalfSquared"),
+    ],
+)
+def test_a_run(here, capsys, file, flags, layers, loss):
+    assert jaxnn_main("train", file, "--epochs", 2, *flags) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert all(layer in out for layer in [*layers.replace(") ", ")  ").split("  "), loss])
+    folder = Path("runs", Path(file).stem)
+    history, iterations = read(folder / "history.csv"), read(folder / "iterations.csv")
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert len(iterations) % 2 == 0
+    trained = model_file.load(folder / "model.safetensors")
+    table = data.load(file)
+    _, test = data.split(table, 0)
+    assert trained.predict(table.x[test]).shape[0] == len(test)
+    assert jaxnn_main("predict", folder, file, "--out", "p.csv") == 0
+    rows = read("p.csv")
+    assert [*rows[0]] == (["class", *(f"P({name})" for name in table.classes)] if table.classes else [*table.targets])
+    assert len(rows) == len(table.x)
+    for row in rows if table.classes else ():
+        assert float(row[f"P({row['class']})"]) == max(float(row[f"P({name})"]) for name in table.classes)
+
+
+def test_a_float64_run_predicts_in_float64(here):
+    assert jaxnn_main("train", "values.csv", "--epochs", 1, "--hidden", "--dtype", "float64") == 0
+    assert jaxnn_main("predict", "runs/values", "rows.csv", "--out", "p.csv") == 0
+    with jax.enable_x64(True):
+        trained = model_file.load(Path("runs/values/model.safetensors"))
+    W, b = map(np.asarray, trained.params[0])
+    assert W.dtype == np.float64
+    y_hat = trained.y_scale.back(trained.x_scale(X[:5]) @ W.T + b)[:, 0]
+    np.testing.assert_allclose([float(row["price"]) for row in read("p.csv")], y_hat, rtol=1e-12)
+
+
+def test_same_seed_same_run_and_a_new_name(here):
+    flags = ["train", "classes.csv", "--epochs", 2, "--hidden", 2]
+    for seed in (3, 3, 4):
+        assert jaxnn_main(*flags, "--seed", seed) == 0
+    first, second, third = (
+        Path("runs", name, "history.csv").read_bytes() for name in ("classes", "classes-2", "classes-3")
+    )
+    assert first == second != third
+
+
+def test_a_name_taken_meanwhile_becomes_the_next(here):
+    with run_folder.new(None, "r") as (one, publish_one), run_folder.new(None, "r") as (two, publish_two):
+        (one / "f").touch()
+        (two / "f").touch()
+        assert (str(publish_one()), str(publish_two())) == ("runs/r", "runs/r-2")
+    assert names("runs") == {"r", "r-2"}
+
+
+def test_what_fails_leaves_nothing_behind(here):
+    before = names(".")
+    with pytest.raises(KeyError), run_folder.new(Path("a/b/run"), "r"):
+        raise KeyError
+    assert names(".") == before
+    Path("folder").mkdir()
+    with pytest.raises(ValueError, match="Cannot write folder"):
+        run_folder.write_csv(Path("folder"), {"a": np.ones(2)})
+    assert names(".") == before | {"folder"}
+
+
+def test_patience_watches_rows_held_out_of_training(here, capsys):
+    assert jaxnn_main("train", "classes.csv", "--epochs", 3, "--patience", 1, "--hidden", 2) == 0
+    assert "(26 train, 6 validation, 8 test)" in capsys.readouterr().out
+    assert {"validation_cost", "validation_accuracy"} <= read("runs/classes/history.csv")[0].keys()
+
+
+def test_a_batch_of_more_than_the_rows_is_all_of_them(here, capsys):
+    assert jaxnn_main("train", "classes.csv", "--epochs", 2, "--batch-size", 1000) == 0
+    assert (
+        "--batch-size 1000 is more than the rows to train on: each batch is all 32 of them." in capsys.readouterr().out
+    )
+    assert len(read("runs/classes/iterations.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--target-cost", 9], "at most the target"), (["--tolerance", 9], "changed by more than the tolerance")],
+)
+def test_a_run_stops_early_and_says_why(here, capsys, flags, message):
+    assert jaxnn_main("train", "classes.csv", "--epochs", 9, "--hidden", *flags) == 0
+    assert message in capsys.readouterr().out
+    assert len(read("runs/classes/history.csv")) == 1
+
+
+def test_a_diverging_run_keeps_the_last_finite_parameters(here, capsys):
+    assert jaxnn_main("train", "values.csv", "--epochs", 9, "--optimizer", "sgd", "--learning-rate", 1e30) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"In epoch \d, iteration 1, .* was not finite", out)
+    params = model_file.load(Path("runs/values/model.safetensors")).params
+    assert all(np.isfinite(v).all() for layer in params for v in layer)
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "lion"])
+def test_optimizers_by_name(here, optimizer):
+    assert jaxnn_main("train", "classes.csv", "--epochs", 1, "--hidden", "--optimizer", optimizer) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--learning-rate", 0], "--learning-rate is 0.0: it must be a positive number"),
+        (["--learning-rate", "nan"], "--learning-rate is nan"),
+        (["--epochs", 0], "--epochs is 0: it must be 1 or more"),
+        (["--epochs", 10**12], "below 2³¹"),
+        (["--patience", -1], "--patience is -1"),
+        (["--batch-size", 0], "--batch-size is 0"),
+        (["--seed", -1], "--seed is -1: it must be 0 or more"),
+        (["--seed", 2**40], "below 2³¹"),
+        (["--tolerance", -1], "--tolerance is -1.0: it must be 0 or more"),
+        (["--target-cost", "nan"], "--target-cost is nan"),
+        (["--l2", "inf"], "--l2 is inf"),
+        (["--hidden", 3, 0], "--hidden is 3 0: a layer needs one unit"),
+        (["--slope", 0.1], "only leaky_relu has one"),
+        (["--activation", "leaky_relu", "--slope", "nan"], "--slope is nan"),
+        (["--optimizer", "adamm"], "no optimiser 'adamm' that takes a learning rate: try sgd, adam, adamw"),
+        (["--optimizer", "chain"], "no optimiser 'chain'"),
+        (["--optimizer", "apply_updates"], "no optimiser 'apply_updates'"),
+        (["--optimizer", "exponential_decay"], "no optimiser 'exponential_decay'"),
+        (["--optimizer", "__doc__"], "no optimiser '__doc__'"),
+        (["--out", "rows.csv"], "rows.csv is there already: give --out another name"),
+        (["--out", "."], "is there already"),
+        (["--out", "rows.csv/run"], "Cannot make the run folder rows.csv/run"),
+    ],
+)
+def test_bad_settings_are_named(here, capsys, flags, message):
+    assert message in refused(capsys, "train", "classes.csv", *flags)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "softmax_cross_entropy", "binary_cross_entropy"])
+def test_a_loss_of_classes_refuses_values(here, capsys, loss):
+    assert f"--loss {loss} needs classes" in refused(capsys, "train", "values.csv", "--loss", loss)
+
+
+def test_patience_needs_a_row_to_hold_out(here, capsys):
+    Path("two.csv").write_text("1,2.5\n2,3.5\n")
+    assert "--patience holds out training rows" in refused(capsys, "train", "two.csv", "--patience", 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may write anywhere")
+def test_an_unwritable_folder_is_named(here, capsys):
+    here.chmod(0o555)
+    assert "Cannot make the run folder runs/classes: Permission denied" in refused(capsys, "train", "classes.csv")
+
+
+def test_bad_data_are_refused(here, capsys):
+    Path("nan.csv").write_text("1,nan,2.5\n1,2,3.5\n")
+    assert "x1 is missing, NaN or infinite in 1 of 2 rows" in refused(capsys, "train", "nan.csv")
+
+
+@pytest.fixture
+def trained(here, capsys):
+    assert jaxnn_main("train", "classes.csv", "--epochs", 1, "--hidden", "--out", "run") == 0
+    capsys.readouterr()
+
+
+def test_predict_refuses_what_is_no_run_or_does_not_fit(trained, capsys):
+    Path("wide.csv").write_text("1,2,3,4,5\n")
+    Path("not a run").mkdir()
+    Path("not a run", "model.safetensors").write_text("hello")
+    assert "There is no nowhere" in refused(capsys, "predict", "nowhere", "rows.csv")
+    assert "There is no rows.csv" in refused(capsys, "predict", "rows.csv", "rows.csv")
+    assert "damaged or no safetensors file" in refused(capsys, "predict", "not a run", "rows.csv")
+    assert "5 numbers a row, but the model was trained on 3" in refused(capsys, "predict", "run", "wide.csv")
+    assert "Cannot read none.csv" in refused(capsys, "predict", "run", "none.csv")
+    assert "is there already" in refused(capsys, "predict", "run", "rows.csv", "--out", "rows.csv")
+    assert "Cannot write rows.csv/p.csv" in refused(capsys, "predict", "run", "rows.csv", "--out", "rows.csv/p.csv")
+
+
+def test_predict_takes_rows_in_each_form(trained, capsys):
+    Path("plain.csv").write_text("\n".join(FILES["rows.csv"][1:]))
+    np.savez("rows.npz", x=X[:5])
+    Path("whole.csv").write_text("\n".join(FILES["classes.csv"][:6]))
+    said = []
+    for name in ("rows.csv", "plain.csv", "rows.npz", "whole.csv"):
+        assert jaxnn_main("predict", "run", name) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0].startswith("class,P(cold),P(hot)\n")
+    assert len({*said}) == 1
+
+
+def test_a_reader_that_has_enough_ends_predict_quietly(trained):
+    np.savez("many.npz", x=np.tile(X, (500, 1)))
+    ended = subprocess.run(["bash", "-c", f"'{JAXNN}' predict run many.npz | head -1"], capture_output=True, text=True)
+    assert ended.stdout == "class,P(cold),P(hot)\n"
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 30])
+def test_the_learning_curve_is_drawn_without_warnings(tmp_path, epochs):
+    pytest.importorskip("matplotlib")
+    from jaxnn.train import History
+
+    nan = np.full(epochs, np.nan)
+    history = History(nan, np.linspace(1, 0, epochs), nan, nan, nan[:, None], nan[:, None], nan[:, None])
+    assert run_folder.draw(tmp_path, history, "test", "r2", "t")
+    assert (tmp_path / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+from discovered import LOSSES
+from jax import numpy as jnp
+
+from jaxnn.metrics import METRICS, accuracy, r2, rmse
+
+
+@pytest.mark.parametrize(
+    ("y_hat", "y", "share"),
+    [
+        ([[0.5], [0.49], [0.9], [0.1]], [[1.0], [1.0], [1.0], [0.0]], 0.75),  # one output: ½ counts as 1
+        ([[0.5], [0.49], [0.9], [0.1]], [True, True, True, False], 0.75),
+        ([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], [1, 2], 0.5),
+        ([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], 0.5),
+    ],
+)
+def test_accuracy_is_the_share_of_right_classes(y_hat, y, share):
+    assert accuracy(jnp.array(y_hat), jnp.array(y)) == share
+
+
+@pytest.mark.parametrize("m", [3, 7, 49])
+def test_all_right_is_exactly_one(m):
+    assert accuracy(jnp.ones((m, 1)), jnp.ones((m, 1))) == 1
+
+
+def test_rmse_and_r2_are_those_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    y_hat, y = rng.normal(size=(2, 9, 3))
+    assert rmse(y_hat, y) == pytest.approx(metrics.mean_squared_error(y, y_hat) ** 0.5)
+    assert r2(y_hat, y) == pytest.approx(metrics.r2_score(y, y_hat))
+    assert r2(y, y) == 1
+    assert r2(np.broadcast_to(y.mean(0), y.shape), y) == pytest.approx(0)
+
+
+def test_every_loss_names_a_metric():
+    assert {loss.metric for loss, *_ in LOSSES.values()} <= set(METRICS)
