@@ -8,8 +8,12 @@ def accuracy(y_hat, y):
 
     y: of y_hat's shape, or integer labels of its shape without the last axis.
     """
-    classes = (lambda v: v[..., 0] >= 0.5) if y_hat.shape[-1] == 1 else (lambda v: v.argmax(-1))
-    right = classes(y_hat) == (classes(y) if y.ndim == y_hat.ndim else y)
+    y_hat, y = jnp.asarray(y_hat), jnp.asarray(y)
+
+    def label(v):
+        return (v[..., 0] >= 0.5 if v.shape[-1] == 1 else v.argmax(-1)).astype(int)
+
+    right = label(y_hat) == (label(y.astype(y_hat.dtype)) if y.ndim == y_hat.ndim else y.astype(int))
     return right.sum() / right.size  # a mean would multiply by a rounded 1/m: all right must be exactly 1
 
 

@@ -279,7 +279,7 @@ def fit(
     state = State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
     state = jax.tree.map(jnp.copy, state)  # nothing shared, with the caller or within: chunks donate it
 
-    reason, where, history, kept = "epochs", "", [], state
+    reason, where, chunks, kept = "epochs", "", [], state
     try:
         while reason == "epochs" and (done := int(state.epoch)) < epochs:
             kept = jax.tree.map(jnp.copy, state)  # the chunk is given the buffers of `state`
@@ -290,22 +290,22 @@ def fit(
                 finite -= 1
                 params, where = last_finite(run, data, run_key, kept, orders)
                 state = state._replace(params=params, epoch=finite)
-            history.append(jax.tree.map(lambda v: np.asarray(v)[: finite - done], rows))  # noqa: B023
+            chunks.append(jax.tree.map(lambda v: np.asarray(v)[: finite - done], rows))  # noqa: B023
             kept = state
             if on_epoch and finite > done:
                 on_epoch(done, jax.tree.map(jnp.copy, state.params))  # theirs to keep
             if progress:
-                progress(finite, float(np.append(np.nan, history[-1].cost)[-1]))
+                progress(finite, float(np.append(np.nan, chunks[-1].cost)[-1]))
     except KeyboardInterrupt:
         state, reason = kept, "interrupted"
 
     no_rows = History(*[np.zeros((0, *[len(health.layers(model))] * (i > 3))) for i in range(len(History._fields))])
-    history = jax.tree.map(lambda *v: np.concatenate(v), *history) if history else no_rows
+    history = jax.tree.map(lambda *v: np.concatenate(v), *chunks) if chunks else no_rows
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
     n = int(state.epoch)
     returned = "the last finite ones" if state.best is None else "those of the lowest validation cost"
     message = {
-        "epochs": f"All {epochs} epochs are done.",
+        "epochs": f"Done: {epochs} epoch{'s' * (epochs > 1)}.",
         "target_cost": f"The cost of epoch {n} is at most the target {target_cost}.",
         "tolerance": f"No parameter changed by more than the tolerance {tolerance} in epoch {n}.",
         "patience": f"No validation cost of the last {patience} epochs was below that of epoch {n - (patience or 0)}.",

@@ -12,7 +12,7 @@ from jaxnn.mean import mean, target
 class SigmoidCrossEntropy:
     """L = −Σ_k (y_k log σ(z_k) + (1 − y_k) log σ(−z_k)) of one example, J = Σ wᵢLᵢ / Σ wᵢ.
 
-    z and y (…, K), w (…) or None. The binary cross-entropy of p = σ(z), where 1 − σ(z) = σ(−z); finite for every finite z.
+    z and y (…, K), w (…) or None. The binary cross-entropy of p = σ(z), since 1 − σ(z) = σ(−z); finite for finite z.
     ∂J/∂z = (σ(z) − y) · ∂J/∂L    d log σ(z)/dz = σ(−z) and σ(z) + σ(−z) = 1; ∂J/∂L = w / Σw, that is 1/m
 
     σ(z) − y is written (1 − y) σ(z) − y σ(−z): at z = 40, y = 1 that is −4e-18, where σ(z) − 1 would round to 0.
