@@ -38,11 +38,12 @@ def train(config):
     x_scale = (data.standardise if table.features else data.brighten)(flat[rows])
     y_scale = None if table.classes else data.standardise(y[rows])
     x, y = x_scale(flat), y_scale(y) if y_scale else y
-    penalty, key = L2(config.l2) if config.l2 else None, jax.random.key(config.seed)
+    penalty = L2(config.l2) if config.l2 else None
+    init_key, key = jax.random.split(jax.random.key(config.seed))
 
     with jax.enable_x64(config.dtype == "float64"), run_folder.new(config.out, table.name) as (folder, publish):
         say(describe(table, parts))
-        params = model.init(key, "float64" if config.dtype == "float64" else "float32")
+        params = model.init(init_key, "float64" if config.dtype == "float64" else "float32")
         console.print(layer_table(model, loss, params, m))
         batch_size = config.batch_size
         if batch_size and batch_size > m:
@@ -97,7 +98,7 @@ def predict(config):
     if trained.classes:
         scores = np.concatenate([1 - y_hat, y_hat], 1) if y_hat.shape[1] == 1 else y_hat
         columns = {"class": np.array(trained.classes)[scores.argmax(1)]}
-        kind = "P" if trained.loss.metric == "accuracy" else "output"  # of a squared error: no probabilities
+        kind = "output" if trained.loss.metric == "r2" else "P"  # of a squared error: no probabilities
         columns |= {f"{kind}({name})": scores[:, k] for k, name in enumerate(trained.classes)}
     else:
         columns = {name: y_hat[:, k] for k, name in enumerate(trained.targets)}

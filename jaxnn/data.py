@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.checks import check_data
+
 SETS = {  # name: whether the target is a class
     "breast_cancer": True,
     "iris": True,
@@ -209,36 +211,3 @@ def split(table, seed, share=0.2):
             raise ValueError(f"The {what} has only {len(rows)} row: two are the least for a training and a test part.")
         test[rows[: max(1, round(share * len(rows)))]] = True
     return shuffled[~test[shuffled]], shuffled[test[shuffled]]
-
-
-def check_data(x, y, weights=None, features=(), targets=()):
-    """ValueError unless x (m, …), y (m, …) and weights (m, …) have the same m ≥ 1 rows and are finite numbers.
-
-    `features` and `targets` are what the message calls the columns of x and y.
-    """
-    x, y = np.asarray(x), np.asarray(y)
-    if len(x) == 0:
-        raise ValueError("The data have no rows.")
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} rows and y has {len(y)}: both need one row an example.")
-    if weights is not None:
-        w = np.asarray(weights)
-        if len(w) != len(x) or not (w >= 0).all() or not w.sum() > 0:
-            raise ValueError(f"weights must be {len(x)} numbers, none negative and not all 0.")
-    for name, v, names in (("x", x, features), ("y", y, targets)):
-        if not (np.issubdtype(v.dtype, np.number) or v.dtype == bool) or np.iscomplexobj(v):
-            raise ValueError(f"{name} is of dtype {v.dtype}: it must be real numbers.")
-        wrong = ~np.isfinite(v).reshape(len(v), -1)
-        if wrong.any():
-            columns = np.flatnonzero(wrong.any(0))
-            label = names[columns[0]] if names else f"column {columns[0]} of {name}"
-            more = f"; columns like it: {len(columns) - 1} more" if len(columns) > 1 else ""
-            count = wrong[:, columns[0]].sum()
-            raise ValueError(f"{label} is missing, NaN or infinite in {count} of {len(v)} rows{more}.")
-
-
-def check_labels(y, z_shape):
-    """ValueError unless integer labels y, one an example, are 0 … K − 1 for outputs z (…, K)."""
-    y, K = np.asarray(y), z_shape[-1]
-    if y.dtype.kind in "iu" and y.shape == z_shape[:-1] and (y.min() < 0 or y.max() >= K):
-        raise ValueError(f"The labels go from {y.min()} to {y.max()}, but the model has {K} outputs: use 0 to {K - 1}.")

@@ -21,13 +21,14 @@ def sum_dtype(v):
 def mean(L, w=None):
     """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and ∂J/∂L = w / Σw; without w each example counts once, J = Σ Lᵢ / m.
 
-    L and w of the same shape, one entry an example. J is summed and returned in float32 at least; ∂J/∂L has L's dtype.
-    ValueError: w of another shape than L.
+    L and w of the same shape, one entry an example. Where all w are 0, J is 0.
+    J is summed and returned in float32 at least; ∂J/∂L has L's dtype. ValueError: w of another shape than L.
     """
     if w is None:
         w = jnp.ones(L.shape)
     if jnp.shape(w) != L.shape:
         raise ValueError(f"The weights w have shape {jnp.shape(w)}: they must be {L.shape}, one number an example.")
     w = jnp.asarray(w).astype(sum_dtype(L))
-    dL = w / w.sum()
+    total = w.sum()
+    dL = w / jnp.where(total > 0, total, 1)
     return (dL * L.astype(w.dtype)).sum(), dL.astype(L.dtype)

@@ -2,6 +2,8 @@
 
 from jax import numpy as jnp
 
+from jaxnn.mean import sum_dtype
+
 
 def accuracy(y_hat, y):
     """Share of examples whose class is right: y_hat ≥ ½ for one output (…, 1), the largest entry for several (…, K).
@@ -17,14 +19,25 @@ def accuracy(y_hat, y):
     return right.sum() / right.size  # a mean would multiply by a rounded 1/m: all right must be exactly 1
 
 
+def binary_accuracy(y_hat, y):
+    """Share of entries where ŷ ≥ ½ just as y ≥ ½, each output a question by itself."""
+    right = (jnp.asarray(y_hat) >= 0.5) == (jnp.asarray(y).astype(y_hat.dtype) >= 0.5)
+    return right.sum() / right.size
+
+
 def rmse(y_hat, y):
     """√(mean of (ŷ − y)²) over all examples and outputs, in the units of y."""
     return jnp.sqrt(((y_hat - y) ** 2).mean())
 
 
 def r2(y_hat, y):
-    """R² = 1 − Σ (ŷ − y)² / Σ (y − ȳ)² of each output, then their mean; not finite where an output is constant."""
+    """R² = 1 − Σ (ŷ − y)² / Σ (y − ȳ)² of each output, then their mean; not finite where an output is constant.
+
+    y_hat and y (…, K), all leading axes examples.
+    """
+    y_hat, y = jnp.asarray(y_hat), jnp.asarray(y)
+    y_hat, y = (v.reshape(-1, v.shape[-1]).astype(sum_dtype(y_hat)) for v in (y_hat, y))
     return (1 - ((y_hat - y) ** 2).sum(0) / ((y - y.mean(0, keepdims=True)) ** 2).sum(0)).mean()
 
 
-METRICS = {"accuracy": accuracy, "r2": r2}
+METRICS = {"accuracy": accuracy, "binary_accuracy": binary_accuracy, "r2": r2}

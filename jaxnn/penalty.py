@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import jax
 from jax import numpy as jnp
-from jax.tree_util import keystr, tree_map_with_path
+from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 
 from jaxnn.mean import sum_dtype
 
@@ -26,13 +25,14 @@ class L2:
             raise ValueError(f"L2({self.lam}): λ must be 0 or more.")
 
     def forward(self, params):
-        named_W = jax.tree.leaves(tree_map_with_path(lambda path, v: keystr(path[-1:], simple=True) == "W", params))
-        if not any(named_W):
+        W = [v for path, v in tree_leaves_with_path(params) if is_weight(path)]
+        if not W:
             raise ValueError("L2 penalises leaves named W, and these params have none: rename the weights or leave it.")
-        leaves, tree = jax.tree.flatten(params)
-        W = [v if is_W else jnp.zeros_like(v) for v, is_W in zip(leaves, named_W, strict=True)]
-        R = self.lam / 2 * sum((v.astype(sum_dtype(v)) ** 2).sum() for v in W)
-        return R, jax.tree.unflatten(tree, W)
+        return self.lam / 2 * sum((v.astype(sum_dtype(v)) ** 2).sum() for v in W), params
 
-    def backward(self, residuals):
-        return jax.tree.map(lambda W: self.lam * W, residuals)
+    def backward(self, params):
+        return tree_map_with_path(lambda path, v: self.lam * v if is_weight(path) else jnp.zeros_like(v), params)
+
+
+def is_weight(path):
+    return keystr(path[-1:], simple=True) == "W"

@@ -91,7 +91,7 @@ def draw(folder, history, held_out, metric, title):
         from matplotlib.ticker import MaxNLocator
     except ImportError:
         return False
-    metric = {"r2": "R²"}.get(metric, metric)
+    metric = {"r2": "R²"}.get(metric, metric.replace("_", " "))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = np.arange(1, len(history.cost) + 1)

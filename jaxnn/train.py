@@ -10,16 +10,17 @@ import numpy as np
 import optax
 from jax import Array, lax
 from jax import numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnn import backprop, health
-from jaxnn.data import check_data, check_labels
+from jaxnn.checks import check_data, check_labels
 from jaxnn.layer import Layer, Loss, Penalty
+from jaxnn.mean import sum_dtype
 from jaxnn.metrics import METRICS
+from jaxnn.parallel import place
 
 
 class History(NamedTuple):
-    """What happened, one row an epoch; column i of the last three is layer i of a Chain, NaN where it says nothing."""
+    """What happened, a row an epoch; column i of the last three is layer i of the outermost Chain, or NaN."""
 
     iteration_cost: np.ndarray  # (iterations,)    J of the iteration's batch before its update, penalty included
     cost: np.ndarray  # (epochs,)                  mean of these over the epoch's examples
@@ -78,12 +79,17 @@ class Run:
 
 
 REASONS = ("epochs", "not_finite", "target_cost", "tolerance", "patience")
-CHUNK_ITERATIONS, CHUNK_WORK = 1000, 1e10  # at most so many, and so many flop, between two looks from the host
+CHUNK_ITERATIONS, CHUNK_WORK = 1000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
 GRADIENT_DESCENT = optax.sgd(0.1)  # w ← w − 0.1 ∂J/∂w
 
 
 def cast(tree, dtype):
-    return jax.tree.map(lambda v: v.astype(dtype), tree)
+    """Its floating leaves in `dtype`, a dtype or a function of the leaf that gives one."""
+
+    def in_dtype(v):
+        return v.astype(dtype(v) if callable(dtype) else dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v
+
+    return jax.tree.map(in_dtype, tree)
 
 
 def step(run, params, opt_state, batch, key):
@@ -92,7 +98,7 @@ def step(run, params, opt_state, batch, key):
     (J, residuals), grads = value_and_grad(cast(params, run.dtype), *batch, key)
     grads = jax.tree.map(lambda dv, v: dv.astype(v.dtype), grads, params)
 
-    def J_of(params):  # for optimisers that search along a line
+    def J_of(params):  # for optimisers that search along a line, such as lbfgs: they differentiate it by autodiff
         return backprop.cost(run.model, run.loss, run.penalty)(cast(params, run.dtype), *batch, key)
 
     optimizer = optax.with_extra_args_support(run.optimizer)
@@ -106,16 +112,24 @@ def epoch_keys(key, epoch):
     return jax.random.split(jax.random.fold_in(key, epoch))
 
 
+def order_of(run, m, key, order):
+    """The epoch's row numbers: as given, or drawn; None for a batch of all rows, which has no order."""
+    return jax.random.permutation(key, m) if order is None and run.batch_size < m else order
+
+
+def rows_of(data, index):
+    return data if index is None else jax.tree.map(lambda v: v[index], data)
+
+
 def one_epoch(run, data, validation, stops, key, state, order):
     """(state, order) -> (state, the epoch's row of the history). Every example once, a last short batch included."""
     m = len(data.x)
     order_key, draw_key = epoch_keys(key, state.epoch)
-    if order is None and run.batch_size < m:
-        order = jax.random.permutation(order_key, m)
+    order = order_of(run, m, order_key, order)
 
     def iteration(carry, index):
         i, params, opt_state, _, slopes = carry
-        batch = data if index is None else jax.tree.map(lambda v: v[index], data)
+        batch = rows_of(data, index)
         params, opt_state, J, grads, new = step(run, params, opt_state, batch, jax.random.fold_in(draw_key, i))
         weight = J.dtype.type(len(batch.x)) if batch.w is None else batch.w.sum().astype(J.dtype)
         return (i + 1, params, opt_state, grads, jax.tree.map(jnp.maximum, slopes, new)), (J, weight)
@@ -135,10 +149,11 @@ def one_epoch(run, data, validation, stops, key, state, order):
 
     cost = (J * weight).sum() / weight.sum()
     validation_cost, metric = evaluate(run, params, validation)
+    finite = health.is_finite((params, J, cost if validation is None else validation_cost))
     best = state.best
     if stops.patience is not None:
         lowest, since, kept = best
-        better = validation_cost < lowest
+        better = finite & (validation_cost < lowest)
         best = (
             jnp.minimum(lowest, validation_cost),
             jnp.where(better, 0, since + 1),
@@ -147,7 +162,7 @@ def one_epoch(run, data, validation, stops, key, state, order):
     never = jnp.array(False)
     conditions = {
         "epochs": never,
-        "not_finite": ~(health.is_finite(params) & jnp.isfinite(J).all()),
+        "not_finite": ~finite,
         "target_cost": never if stops.target_cost is None else cost <= stops.target_cost,
         "tolerance": never if stops.tolerance is None else largest_change(state.params, params) <= stops.tolerance,
         "patience": never if stops.patience is None else best[1] >= stops.patience,
@@ -222,88 +237,90 @@ def fit(
     An epoch is one pass over the data, an iteration one update, a batch the examples of one update: batch_size None
     is all of them (batch gradient descent), 1 is stochastic, anything between is mini-batch. Each epoch uses each
     example exactly once, in a new order drawn from `key`, a last short batch included; a batch of all needs no order.
-    The same key gives the same run, bit for bit, on one machine.
+    The same key gives the same run, bit for bit, on one machine. A run is compiled once for each model, loss, penalty,
+    batch size, dtype and optimiser: use the same optimiser object again where you can.
 
     optimizer    any of optax; w ← w − 0.1 ∂J/∂w when none is given
     params       where to start; `model.init` when not given
-    order        order(epoch) -> the m row numbers of that epoch, counted from 0, in place of the drawn order
+    order        order(epoch) -> the m row numbers of that epoch, counted from 0, in place of the drawn order; called
+                 for some epochs ahead
     weights      one number an example, J = Σ wL / Σ w
     validation   (x, y), evaluated after every epoch
     penalty      a term added to J, such as L2
-    dtype        to compute in. Parameters stay in float32 at least: bfloat16 is mixed precision. float64 needs
+    dtype        to compute in. Parameters are kept in float32 at least: bfloat16 is mixed precision. float64 needs
                  `with jax.enable_x64(True):`. Without one: the dtype of `params`, or of a floating x, or float32
     on_epoch     on_epoch(epoch, params) after every epoch, counted from 0
-    progress     progress(epochs done, cost) between compiled chunks
+    progress     progress(epochs done, cost), some twenty times or more
     mesh         a jax Mesh with Auto axes: rows of x, y, weights are split over its first axis, params replicated
 
     Stops after `epochs`, or earlier:
     target_cost  when the epoch's cost is at most this
     tolerance    τ: when no parameter changed by more than τ in an epoch
-    patience     when the validation cost has not gone below its lowest for this many epochs; the parameters returned
-                 are then those of its lowest
+    patience     when the validation cost has not gone below its lowest for this many epochs; with it, the parameters
+                 returned are always those of the lowest
     always       when a cost or a parameter is not finite (the parameters returned are the last finite ones, and
-                 `stopped.message` says which iteration and which layer), and on Ctrl-C, with what was learned so far
+                 `stopped.message` says which iteration and which layer); and on Ctrl-C, with what was learned up to
+                 the last look from the host, an epoch or more ago
 
-    ValueError for data that do not fit together or are not finite, or settings out of range.
+    ValueError for data that do not fit together or are not finite, settings out of range, a model without parameters.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    check_data(x, y, weights)
-    m = len(x)
-    if epochs < 1 or (batch_size is not None and batch_size < 1):
-        raise ValueError(f"epochs is {epochs} and batch_size is {batch_size}: both must be 1 or more.")
-    if patience is not None and validation is None:
-        raise ValueError("patience watches the validation cost: give validation=(x, y).")
+    check_settings(epochs, batch_size, tolerance, patience, validation)
+    dtype = compute_dtype(dtype, params, x)
+    data = to_batch(x, y, weights, dtype)
+    m = len(data.x)
     if batch_size is not None and batch_size > m:
         warnings.warn(f"batch_size {batch_size} is more than the {m} rows: each batch is all of them.", stacklevel=2)
     batch_size = min(batch_size or m, m)
 
-    dtype = compute_dtype(dtype, params, x)
-    J_dtype = jnp.float64 if dtype == jnp.float64 else jnp.float32
     init_key, run_key = jax.random.split(key)
-    params = model.init(init_key, J_dtype) if params is None else jax.tree.map(jnp.asarray, params)
-    data = to_batch(x, y, weights, dtype)
+    J_dtype = sum_dtype(jnp.zeros((), dtype))  # float32 at least, for the parameters too
+    params = model.init(init_key, J_dtype) if params is None else cast(jax.tree.map(jnp.asarray, params), sum_dtype)
+    if not jax.tree.leaves(params):
+        raise ValueError(f"{model} has no parameters: there is nothing to learn.")
     check_labels(y, jax.eval_shape(model.apply, cast(params, dtype), data.x).shape)
     if validation is not None:
         x_held, y_held = validation
-        check_data(x_held, y_held)
-        validation = to_batch(x_held, y_held, None, dtype)
+        validation = to_batch(x_held, y_held, None, dtype, "validation ")
+        check_labels(y_held, jax.eval_shape(model.apply, cast(params, dtype), validation.x).shape, "validation ")
     if mesh is not None:
         params, data = place(params, data, mesh)
 
-    work = 6 * batch_size * sum(v.size for v in jax.tree.leaves(params))  # flop of an iteration, near enough
-    iterations = np.clip(CHUNK_WORK // (work + 1), 1, CHUNK_ITERATIONS)
-    chunk = 1 if on_epoch else int(np.clip(iterations * batch_size // m, 1, epochs))
+    n_params = sum(v.size for v in jax.tree.leaves(params))
+    chunk = 1 if on_epoch else chunk_length(epochs // 20 if progress else epochs, m, batch_size, n_params)
     run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk)
     stops = Stops(tolerance, patience, target_cost)
     best = None if patience is None else (jnp.array(jnp.inf, J_dtype), jnp.array(0), params)
     state = State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
     state = jax.tree.map(jnp.copy, state)  # nothing shared, with the caller or within: chunks donate it
 
-    reason, where, chunks, kept = "epochs", "", [], state
+    reason, where = "epochs", ""
+    chunks: list[History] = []
     try:
-        while reason == "epochs" and (done := int(state.epoch)) < epochs:
-            kept = jax.tree.map(jnp.copy, state)  # the chunk is given the buffers of `state`
-            orders = None if order is None else orders_of(order, done, epochs, chunk, m)
+        while reason == "epochs" and (start := int(state.epoch)) < epochs:
+            saved = jax.tree.map(jnp.copy, state)  # the chunk is given the buffers of `state`
+            kept = saved, len(chunks)
+            orders = None if order is None else orders_of(order, start, epochs, chunk, m)
             state, rows = epochs_of(run, data, validation, stops, run_key, state, epochs, orders)
-            reason, finite = REASONS[int(state.reason)], int(state.epoch)
+            reason, end = REASONS[int(state.reason)], int(state.epoch)
             if reason == "not_finite":
-                finite -= 1
-                params, where = last_finite(run, data, run_key, kept, orders)
-                state = state._replace(params=params, epoch=finite)
-            chunks.append(jax.tree.map(lambda v: np.asarray(v)[: finite - done], rows))  # noqa: B023
-            kept = state
-            if on_epoch and finite > done:
-                on_epoch(done, jax.tree.map(jnp.copy, state.params))  # theirs to keep
-            if progress:
-                progress(finite, float(np.append(np.nan, chunks[-1].cost)[-1]))
+                end -= 1
+                params, where = last_finite(run, data, run_key, saved, end, orders)
+                state = state._replace(params=params, epoch=end)
+            chunks.append(first(end - start, rows))
+            kept = state, len(chunks)
+            if on_epoch and end > start:
+                on_epoch(start, jax.tree.map(jnp.copy, state.params))  # theirs to keep
+            if progress and end > start:
+                progress(end, float(chunks[-1].cost[-1]))
     except KeyboardInterrupt:
-        state, reason = kept, "interrupted"
+        reason, (state, n) = "interrupted", kept
+        chunks = chunks[:n]
 
-    no_rows = History(*[np.zeros((0, *[len(health.layers(model))] * (i > 3))) for i in range(len(History._fields))])
-    history = jax.tree.map(lambda *v: np.concatenate(v), *chunks) if chunks else no_rows
+    nothing = History(*[np.zeros(0)] * 4, *[np.zeros((0, len(health.layers(model))))] * 3)
+    history = jax.tree.map(lambda *v: np.concatenate(v), *chunks or [nothing])
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
     n = int(state.epoch)
-    returned = "the last finite ones" if state.best is None else "those of the lowest validation cost"
+    returned = "the last finite ones" if patience is None else "those of the lowest validation cost"
     message = {
         "epochs": f"Done: {epochs} epoch{'s' * (epochs > 1)}.",
         "target_cost": f"The cost of epoch {n} is at most the target {target_cost}.",
@@ -313,7 +330,33 @@ def fit(
         "Try a smaller learning rate, or inputs brought to about −1 to 1.",
         "interrupted": f"Interrupted after epoch {n}; kept what was learned until then.",
     }[reason]
-    return Fit(state.params if state.best is None else state.best[2], history, Stopped(reason, n, message))
+    return Fit(state.params if patience is None else state.best[2], history, Stopped(reason, n, message))
+
+
+def check_settings(epochs, batch_size, tolerance, patience, validation):
+    settings = {
+        "epochs": (epochs, 1),
+        "batch_size": (batch_size, 1),
+        "patience": (patience, 1),
+        "tolerance": (tolerance, 0),
+    }
+    for name, (value, least) in settings.items():
+        if value is not None and not least <= value < 2**31:
+            raise ValueError(f"{name} is {value}: it must be {least} or more.")
+    if patience is not None and validation is None:
+        raise ValueError("patience watches the validation cost: give validation=(x, y).")
+
+
+def chunk_length(most, m, batch_size, n_params):
+    """How many epochs, at most so many, to compile into one call: enough to hide its start, few enough to look in."""
+    work = 6 * batch_size * n_params  # flop of an iteration, near enough
+    iterations = np.clip(CHUNK_WORK // (work + 1), 1, CHUNK_ITERATIONS)
+    return int(np.clip(iterations * batch_size // m, 1, max(1, most)))
+
+
+def first(n, rows):
+    """The first n epochs of a chunk's history, on the host."""
+    return jax.tree.map(lambda v: np.asarray(v)[:n], rows)
 
 
 def compute_dtype(dtype, params, x):
@@ -326,14 +369,10 @@ def compute_dtype(dtype, params, x):
     return jnp.dtype(dtype)
 
 
-def to_batch(x, y, w, dtype):
-    """Arrays on the device: a floating x in the compute dtype, integers and labels as they are."""
-    x = jnp.asarray(x)
-    return Batch(
-        x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x,
-        jnp.asarray(y),
-        None if w is None else jnp.asarray(w),
-    )
+def to_batch(x, y, w, dtype, part=""):
+    """Checked arrays on the device: a floating x in the compute dtype, integers and labels as they are."""
+    check_data(x, y, w, part=part)
+    return Batch(cast(jnp.asarray(x), dtype), jnp.asarray(y), None if w is None else jnp.asarray(w))
 
 
 def orders_of(order, start, epochs, chunk, m):
@@ -341,40 +380,29 @@ def orders_of(order, start, epochs, chunk, m):
     rows = np.zeros((chunk, m), int)
     for n in range(min(chunk, epochs - start)):
         index = np.asarray(order(start + n))
-        if index.shape != (m,) or index.min() < 0 or index.max() >= m:
+        if index.shape != (m,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:
             raise ValueError(f"order({start + n}) must give {m} row numbers from 0 to {m - 1}; it gave {index!r}.")
         rows[n] = index
     return rows
 
 
-def last_finite(run, data, key, state, orders):
-    """Replays a chunk one iteration at a time: the params before the first number that is not finite, and its place."""
+def last_finite(run, data, key, state, last, orders):
+    """Replays epochs, from `state` on through `last`, in which something was not finite, one iteration at a time.
+
+    (the last params with which all was finite, where it was not)
+    """
     one_step = jax.jit(step, static_argnums=0)
-    m, params, opt_state = len(data.x), state.params, state.opt_state
-    for n in range(run.chunk):
-        order_key, draw_key = epoch_keys(key, state.epoch + n)
-        order = jax.random.permutation(order_key, m) if orders is None else orders[n]
-        for i, start in enumerate(range(0, m, run.batch_size)):
-            batch = jax.tree.map(lambda v: v[order[start : start + run.batch_size]], data)  # noqa: B023
+    m, start, params, opt_state = len(data.x), int(state.epoch), state.params, state.opt_state
+    for epoch in range(start, last + 1):
+        order_key, draw_key = epoch_keys(key, epoch)
+        order = order_of(run, m, order_key, None if orders is None else orders[epoch - start])
+        indices = [None] if order is None else [order[i : i + run.batch_size] for i in range(0, m, run.batch_size)]
+        for i, index in enumerate(indices):
+            batch = rows_of(data, index)
             after, opt_state, J, *_ = one_step(run, params, opt_state, batch, jax.random.fold_in(draw_key, i))
             if not health.is_finite((J, after)):
                 culprit = params if not jnp.isfinite(J) else after
                 layer = health.first_not_finite(run.model, cast(culprit, run.dtype), batch.x)
                 return params, f"iteration {i + 1}, {layer} was not finite"
             params = after
-    return state.params, "the cost was not finite"
-
-
-def place(params, data, mesh):
-    """Params on every device, rows split over the mesh's first axis."""
-    axis, devices = mesh.axis_names[0], mesh.devices.shape[0]
-    if any(kind != AxisType.Auto for kind in mesh.axis_types):
-        raise ValueError(
-            f"fit needs a mesh with Auto axes; this one has {mesh.axis_types}: give jax.make_mesh axis_types=."
-        )
-    if len(data.x) % devices:
-        raise ValueError(
-            f"{len(data.x)} rows do not divide over {devices} devices: leave some out or weight added ones 0."
-        )
-    rows, everywhere = NamedSharding(mesh, PartitionSpec(axis)), NamedSharding(mesh, PartitionSpec())
-    return jax.device_put(params, everywhere), jax.device_put(data, rows)
+    return params, "the validation cost was not finite"

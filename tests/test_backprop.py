@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import witnesses
 from discovered import LOSSES, draw_params, draw_target
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import numpy as jnp
 
@@ -41,18 +41,30 @@ def cases(draw, loss_name, dtype=np.float64):
     y = draw_target(kind, rng, (m, outputs))
     w = draw(st.sampled_from([None, rng.uniform(0.1, 2, m)]))
     penalty = draw(st.sampled_from([None, L2(0.3)]))
-    fresh = draw(st.booleans())
-    params = model.init(jax.random.key(rng.integers(2**32)), dtype) if fresh else draw_params(model, rng, dtype)
+    if draw(st.booleans()):
+        params = model.init(jax.random.key(rng.integers(2**32)), dtype)
+    else:  # half as large as N(0, 1): few sigmoids saturate
+        params = jax.tree.map(lambda v: v / 2, draw_params(model, rng, dtype))
     return model, loss, params, x, y, w, penalty
+
+
+def pre_activations(model, params, x):
+    """(activation, its z) of each activation layer."""
+    for layer, p in zip(model.layers, params, strict=True):
+        if isinstance(layer, Activation):
+            yield layer.name, np.asarray(x, float)
+        x = layer.apply(p, x)
 
 
 def on_a_kink(model, params, x):
     """Whether a relu or leaky_relu sits at its kink, where differences see neither side."""
-    for layer, p in zip(model.layers, params, strict=True):
-        if isinstance(layer, Activation) and layer.name in KINKED and bool((jnp.abs(x) < 1e-9).any()):
-            return True
-        x = layer.apply(p, x)
-    return False
+    return any(name in KINKED and np.abs(z).min() < 1e-9 for name, z in pre_activations(model, params, x))
+
+
+def saturated(model, params, x):
+    """Whether a sigmoid or tanh is so flat that 1 − a loses digits: there float64 itself, in each witness, is short of
+    12 digits of the true gradient."""
+    return any(name in ("sigmoid", "tanh") and np.abs(z).max() > 4 for name, z in pre_activations(model, params, x))
 
 
 @pytest.mark.parametrize("loss_name", LOSSES)
@@ -61,6 +73,7 @@ def on_a_kink(model, params, x):
 def test_gradient_is_the_true_one(loss_name, data):
     with jax.enable_x64(True):
         model, loss, params, x, y, w, penalty = data.draw(cases(loss_name))
+        assume(not saturated(model, params, x))
         hand = jax.jit(value_and_grad(model, loss, penalty))(params, x, y, w)
         auto = jax.jit(jax.value_and_grad(cost(model, loss, penalty)))(params, x, y, w)
         assert jax.tree.map(jnp.result_type, hand) == jax.tree.map(jnp.result_type, auto)
@@ -86,7 +99,7 @@ def test_gradient_in_lower_precision_has_autodiffs_types_and_digits(dtype, data)
     assert jax.tree.map(jnp.result_type, hand) == jax.tree.map(jnp.result_type, auto)
     largest = max(float(jnp.abs(dv).max()) for dv in jax.tree.leaves(auto))
     for dv, true in zip(jax.tree.leaves(hand), jax.tree.leaves(auto), strict=True):
-        assert float(jnp.abs(dv - true).max()) <= 64 * float(jnp.finfo(dtype).eps) * largest
+        assert float(jnp.abs(dv - true).max()) <= 8 * float(jnp.finfo(dtype).eps) * largest
 
 
 NET = Chain((Dense(3, 4), Activation("tanh"), Dense(4, 2)))
@@ -153,7 +166,7 @@ def test_symmetric_starts_get_equal_gradients_in_every_hidden_unit(initializer):
     net = Chain((Dense(3, 4, initializer), Activation("tanh"), Dense(4, 2, initializer)))
     x, y = jax.random.normal(jax.random.key(0), (6, 3)), jnp.array([0, 1, 0, 1, 1, 0])
     _, (first, _, _) = value_and_grad(net, SoftmaxCrossEntropy())(net.init(jax.random.key(1)), x, y)
-    np.testing.assert_array_equal(first.W, jnp.broadcast_to(first.W[:1], first.W.shape))
+    np.testing.assert_allclose(first.W, jnp.broadcast_to(first.W[:1], first.W.shape), rtol=1e-6)
 
 
 SPREAD = {

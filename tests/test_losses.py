@@ -65,10 +65,10 @@ def test_gradient_has_the_type_of_z_and_the_cost_float32(name, dtype):
 def test_equal_weights_are_no_weights_and_weight_zero_leaves_out(x64, name):
     loss, z, y, _ = draw(name)
     J = lambda *case: float(loss.forward(*case)[0])  # noqa: E731
-    assert J(z, y, jnp.full(len(z), 7.0)) == pytest.approx(J(z, y), rel=1e-15)
+    assert J(z, y, jnp.full(len(z), 7.0)) == pytest.approx(J(z, y), rel=1e-14)
     w = jnp.array([1.0, 1, 0, 1])
     rest = np.array([0, 1, 3])
-    assert J(z, y, w) == pytest.approx(J(z[rest], y[rest]), rel=1e-15)
+    assert J(z, y, w) == pytest.approx(J(z[rest], y[rest]), rel=1e-14)
 
 
 @losses
@@ -76,9 +76,9 @@ def test_all_leading_axes_are_examples(x64, name):
     loss, z, y, w = draw(name, True)
     fold = lambda v, n: v.reshape(2, 2, *v.shape[n:])  # noqa: E731
     J, _ = loss.forward(fold(z, 1), fold(y, 1), fold(w, 1))
-    assert float(J) == pytest.approx(float(loss.forward(z, y, w)[0]), rel=1e-15)
+    assert float(J) == pytest.approx(float(loss.forward(z, y, w)[0]), rel=1e-14)
     dz = witnesses.loss_by_hand(loss, fold(z, 1), fold(y, 1), fold(w, 1))
-    assert witnesses.difference(dz.reshape(z.shape), witnesses.loss_by_hand(loss, z, y, w)) < 1e-15
+    assert witnesses.difference(dz.reshape(z.shape), witnesses.loss_by_hand(loss, z, y, w)) < 1e-14
 
 
 @pytest.mark.parametrize("z", [1e4, -1e4])
@@ -117,7 +117,8 @@ def test_certain_probabilities_are_finite_and_as_documented(p, y):
 @losses
 def test_targets_of_another_shape_are_refused(x64, name):
     loss, z, _, _ = draw(name)
-    with pytest.raises(ValueError, match=r"must be equal, one example a row"):
+    words = "give integer labels" if isinstance(loss, SoftmaxCrossEntropy) else "must be equal, one example a row"
+    with pytest.raises(ValueError, match=words):
         loss.forward(z, jnp.zeros(len(z)))
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from itertools import pairwise
 
 import jax
@@ -248,6 +249,105 @@ def test_a_number_that_is_not_finite_stops_the_run_and_says_where(weight, rate, 
     assert len(run.history.cost) == run.stopped.epoch == 0
 
 
+@dataclass(frozen=True)
+class Noise:
+    """out = x ⊙ mask with a mask drawn from the key: what dropout does."""
+
+    def init(self, key, dtype=np.float32):
+        return ()
+
+    def forward(self, params, x, key=None):
+        mask = jax.random.bernoulli(key, 0.5, x.shape).astype(x.dtype)
+        return x * mask, mask
+
+    def backward(self, mask, dout):
+        return (), dout * mask
+
+    def apply(self, params, x):
+        return x
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_the_last_finite_parameters_are_exact_with_layers_that_draw(standard_promotion, batch_size):
+    x, y = regression(20, np.float32)
+    net = Chain((Noise(), Dense(3, 2)))
+    grows = optax.sgd(optax.schedules.piecewise_constant_schedule(0.1, {6 * (5 if batch_size else 1): 1e35}))
+    options = {"key": KEY, "batch_size": batch_size}
+    run = fit(net, HalfSquaredError(), x, y, epochs=50, optimizer=grows, **options)
+    assert run.stopped.reason == "not_finite"
+    assert run.stopped.epoch in (6, 7)
+    kept = []
+    fit(net, HalfSquaredError(), x, y, epochs=6, on_epoch=lambda epoch, params: kept.append(params), **options)
+    largest = max(float(jnp.abs(v).max()) for v in jax.tree.leaves(run.params))
+    assert 1e30 < largest < np.inf  # the huge step itself was finite
+    np.testing.assert_allclose(
+        run.history.cost[:6], fit(net, HalfSquaredError(), x, y, epochs=6, **options).history.cost
+    )
+
+
+def test_patience_never_returns_parameters_that_are_not_finite():
+    x, y = regression(20, np.float32)
+    net = Chain((Dense(3, 2), Activation("tanh")))  # tanh(∞) = 1: the validation cost stays finite
+    run = fit(
+        net,
+        HalfSquaredError(),
+        x,
+        y,
+        key=KEY,
+        epochs=50,
+        optimizer=optax.sgd(1e38),
+        validation=(x, 1e3 * y),
+        patience=5,
+    )
+    assert all(jnp.isfinite(v).all() for v in jax.tree.leaves(run.params))
+
+
+def test_a_validation_cost_that_is_not_finite_stops_the_run_too():
+    x, y = regression(20, np.float32)
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=50, validation=(x, 1e30 * y))
+    assert run.stopped.reason == "not_finite"
+    assert "In epoch 1, the validation cost was not finite" in run.stopped.message
+
+
+def test_a_batch_of_weights_that_are_all_zero_changes_nothing():
+    x, y = regression(6, np.float32)
+    w = np.array([1, 1, 1, 1, 1, 0], np.float32)
+    in_order = {"key": KEY, "epochs": 3, "batch_size": 1}
+    run = fit(NET, HalfSquaredError(), x, y, weights=w, order=lambda epoch: np.arange(6), **in_order)
+    without = fit(NET, HalfSquaredError(), x[:5], y[:5], order=lambda epoch: np.arange(5), **in_order)
+    assert run.stopped.reason == "epochs"
+    assert jax.tree.all(jax.tree.map(np.array_equal, run.params, without.params))
+    np.testing.assert_allclose(run.history.cost, without.history.cost, rtol=1e-6)
+
+
+def test_progress_is_told_of_about_every_twentieth_part():
+    x, y = regression(20, np.float32)
+    told = []
+    fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=100, progress=lambda epoch, cost: told.append((epoch, cost)))
+    assert [epoch for epoch, _ in told] == list(range(5, 101, 5))
+    assert told[-1][1] < told[0][1]
+
+
+def test_bfloat16_inputs_and_parameters_are_taken():
+    x, y = regression(20, np.float32)
+    params = NET.init(KEY, jnp.bfloat16)
+    run = fit(NET, HalfSquaredError(), jnp.asarray(x, jnp.bfloat16), y, key=KEY, params=params, epochs=30)
+    assert {v.dtype.name for v in jax.tree.leaves(run.params)} == {"float32"}
+    assert run.history.cost[-1] < run.history.cost[0]
+
+
+def test_extra_leading_axes_are_examples_in_training_too(x64):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 4, 3)), rng.normal(size=(6, 4, 2))
+    params = draw_params(NET, rng)
+    options = {"key": KEY, "params": params, "epochs": 3}
+    folded = fit(NET, HalfSquaredError(), x, y, validation=(x, y), **options)
+    flat = x.reshape(24, 3), y.reshape(24, 2)
+    unfolded = fit(NET, HalfSquaredError(), *flat, validation=flat, **options)
+    np.testing.assert_allclose(folded.history.cost, unfolded.history.cost, rtol=1e-12)
+    np.testing.assert_allclose(folded.history.validation_metric, unfolded.history.validation_metric, rtol=1e-12)
+
+
 def test_what_was_learned_before_it_stopped_being_finite_is_kept(standard_promotion):
     x, y = regression(20, np.float32)
     grows = optax.sgd(optax.schedules.piecewise_constant_schedule(0.1, {9: 1e35}))
@@ -316,8 +416,14 @@ X, Y = regression(dtype=np.float32)
         (X, np.where(Y[0, 0] == Y, np.inf, Y), {}, "column 0 of y is missing, NaN or infinite in 1 of 6 rows"),
         (X[:, :2], Y, {}, "was given x of shape"),
         (X, Y[:, :1], {}, r"y has shape \(6, 1\), the output z has \(6, 2\)"),
-        (X, Y, {"epochs": 0}, "epochs is 0 and batch_size is None: both must be 1 or more"),
+        (X, Y, {"epochs": 0}, "epochs is 0: it must be 1 or more"),
         (X, Y, {"batch_size": 0}, "batch_size is 0"),
+        (X, Y, {"epochs": 10**10}, "epochs is 10000000000"),
+        (X, Y, {"patience": 0, "validation": (X, Y)}, "patience is 0: it must be 1 or more"),
+        (X, Y, {"tolerance": -1.0}, "tolerance is -1.0: it must be 0 or more"),
+        (X, Y, {"validation": (X * np.inf, Y)}, "column 0 of validation x is missing, NaN or infinite"),
+        (X, Y, {"weights": [1, 1, 1, 1, 1, np.inf]}, "weights must be 6 numbers"),
+        (X, Y, {"order": lambda epoch: [0.5, 1, 2, 3, 4, 5]}, "must give 6 row numbers"),
         (X, Y, {"patience": 3}, r"give validation=\(x, y\)"),
         (X, Y, {"weights": [1, 1, 1]}, "weights must be 6 numbers"),
         (X, Y, {"weights": [1, 1, 1, 1, 1, -1]}, "none negative"),
@@ -331,8 +437,16 @@ def test_bad_input_is_one_clear_sentence(x, y, options, words):
 
 
 def test_labels_out_of_range_are_named():
-    with pytest.raises(ValueError, match="labels go from 0 to 2, but the model has 2 outputs"):
-        fit(NET, SoftmaxCrossEntropy(), X, np.array([0, 1, 2, 0, 1, 2]), key=KEY, epochs=1)
+    wrong, right = np.array([0, 1, 2, 0, 1, 2]), np.array([0, 1, 1, 0, 1, 0])
+    with pytest.raises(ValueError, match="The labels go from 0 to 2, but the model has 2 outputs"):
+        fit(NET, SoftmaxCrossEntropy(), X, wrong, key=KEY, epochs=1)
+    with pytest.raises(ValueError, match="The validation labels go from 0 to 2"):
+        fit(NET, SoftmaxCrossEntropy(), X, right, key=KEY, epochs=1, validation=(X, wrong))
+
+
+def test_a_model_without_parameters_is_refused():
+    with pytest.raises(ValueError, match="nothing to learn"):
+        fit(Activation("tanh"), HalfSquaredError(), X, X, key=KEY, epochs=1)
 
 
 def test_a_batch_larger_than_the_data_is_the_data_and_says_so():

@@ -19,7 +19,7 @@ class SigmoidCrossEntropy:
     y_hat = σ(z). ValueError: y of another shape than z. Source: Bishop (2006), eq. 4.90 and 4.91.
     """
 
-    metric: ClassVar[str] = "accuracy"
+    metric: ClassVar[str] = "binary_accuracy"
 
     def forward(self, z, y, w=None):
         y = target(y, z)

@@ -26,6 +26,11 @@ class SoftmaxCrossEntropy:
     def forward(self, z, y, w=None):
         if jnp.issubdtype(jnp.result_type(y), jnp.integer) and jnp.shape(y) == jnp.shape(z)[:-1]:
             y = jax.nn.one_hot(y, z.shape[-1])
+        if jnp.shape(y) != jnp.shape(z):
+            raise ValueError(
+                f"The target y has shape {jnp.shape(y)} and dtype {jnp.result_type(y)}: for logits z of shape "
+                f"{jnp.shape(z)} give integer labels of shape {jnp.shape(z)[:-1]}, or a distribution of z's shape."
+            )
         y = target(y, z)
         J, dL = mean(-(y * log_softmax(z)).sum(-1), w)
         return J, (softmax(z), y, dL)

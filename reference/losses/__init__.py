@@ -9,6 +9,6 @@ def twin(loss):
 
 
 def shares(L, w=None):
-    """∂J/∂L_i = w_i / Σ_j w_j for J = Σ_i w_i L_i / Σ_i w_i: (m,) -> (m,), every w_i = 1 where w is None."""
+    """∂J/∂L_i = w_i / Σ_j w_j for J = Σ_i w_i L_i / Σ_i w_i: (m,) -> (m,), every w_i = 1 where w is None; 0 for 0/0."""
     w = 0 * L + (1 if w is None else w)  # in L's own numbers: a third of a ball is a ball, not a rounded 1/3
-    return w / w.sum()
+    return w / (w.sum() if w.sum() > 0 else 1)

@@ -1,0 +1,38 @@
+"""What training data must be; each refusal is one sentence. NumPy only."""
+
+import numpy as np
+
+
+def check_data(x, y, weights=None, features=(), targets=(), part=""):
+    """ValueError unless x (m, …), y (m, …) and weights (m, …) have the same m ≥ 1 rows and are finite numbers.
+
+    `features` and `targets` are what the message calls the columns of x and y, `part` what it calls the data.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim == 0 or y.ndim == 0 or len(x) == 0:
+        raise ValueError(f"The {part}data have no rows.")
+    if len(x) != len(y):
+        raise ValueError(f"{part}x has {len(x)} rows and y has {len(y)}: both need one row an example.")
+    if weights is not None:
+        w = np.asarray(weights)
+        if len(w) != len(x) or not (w >= 0).all() or not 0 < w.sum() < np.inf:
+            raise ValueError(f"weights must be {len(x)} numbers, none negative and not all 0.")
+    for name, v, names in ((f"{part}x", x, features), (f"{part}y", y, targets)):
+        if v.dtype.kind in "OUSMmc" or v.dtype.names:  # all but numbers; bfloat16 is none of NumPy's own
+            raise ValueError(f"{name} is of dtype {v.dtype}: it must be real numbers.")
+        wrong = ~np.isfinite(v).reshape(len(v), -1)
+        if wrong.any():
+            columns = np.flatnonzero(wrong.any(0))
+            label = names[columns[0]] if names else f"column {columns[0]} of {name}"
+            more = f"; columns like it: {len(columns) - 1} more" if len(columns) > 1 else ""
+            count = wrong[:, columns[0]].sum()
+            raise ValueError(f"{label} is missing, NaN or infinite in {count} of {len(v)} rows{more}.")
+
+
+def check_labels(y, z_shape, part=""):
+    """ValueError unless integer labels y, one an example, are 0 … K − 1 for outputs z (…, K)."""
+    y, K = np.asarray(y), z_shape[-1]
+    if y.dtype.kind in "iu" and y.shape == z_shape[:-1] and (y.min() < 0 or y.max() >= K):
+        raise ValueError(
+            f"The {part}labels go from {y.min()} to {y.max()}, but the model has {K} outputs: use 0 to {K - 1}."
+        )

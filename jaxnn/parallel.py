@@ -1,0 +1,18 @@
+"""Placement on a mesh of devices: formulas stay as they are, XLA adds the sums between devices."""
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def place(params, data, mesh):
+    """(params on every device, data with its rows split over the mesh's first axis).
+
+    ValueError for a mesh whose axes are not Auto, or rows that do not divide over the devices.
+    """
+    axis, devices = mesh.axis_names[0], mesh.devices.shape[0]
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        raise ValueError(f"fit needs a mesh with Auto axes, not {mesh.axis_types}: give jax.make_mesh axis_types=.")
+    if len(data.x) % devices:
+        raise ValueError(f"{len(data.x)} rows do not divide over {devices} devices: add rows of weight 0.")
+    rows, everywhere = NamedSharding(mesh, PartitionSpec(axis)), NamedSharding(mesh, PartitionSpec())
+    return jax.device_put(params, everywhere), jax.device_put(data, rows)
