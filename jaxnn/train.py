@@ -240,7 +240,8 @@ def fit(
     The same key gives the same run, bit for bit, on one machine. A run is compiled once for each model, loss, penalty,
     batch size, dtype and optimiser: use the same optimiser object again where you can.
 
-    optimizer    any of optax; w ← w − 0.1 ∂J/∂w when none is given
+    optimizer    any of optax; w ← w − 0.1 ∂J/∂w when none is given. (A line search, as in lbfgs, differentiates the
+                 cost by autodiff.)
     params       where to start; `model.init` when not given
     order        order(epoch) -> the m row numbers of that epoch, counted from 0, in place of the drawn order; called
                  for some epochs ahead

@@ -3,7 +3,7 @@ import pytest
 from discovered import LOSSES
 from jax import numpy as jnp
 
-from jaxnn.metrics import METRICS, accuracy, r2, rmse
+from jaxnn.metrics import METRICS, accuracy, binary_accuracy, r2, rmse
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,15 @@ def test_rmse_and_r2_are_those_of_scikit_learn():
 
 def test_every_loss_names_a_metric():
     assert {loss.metric for loss, *_ in LOSSES.values()} <= set(METRICS)
+
+
+def test_binary_accuracy_takes_each_output_by_itself():
+    y_hat = np.array([[0.9, 0.1, 0.5], [0.6, 0.9, 0.1]], np.float32)
+    assert binary_accuracy(y_hat, np.array([[1, 0, 1], [1, 1, 0]])) == 1
+    assert binary_accuracy(y_hat, np.array([[1, 1, 1], [0, 1, 0]])) == pytest.approx(4 / 6)
+
+
+def test_r2_takes_all_leading_axes_as_examples(x64):
+    rng = np.random.default_rng(0)
+    y_hat, y = rng.normal(size=(2, 6, 4, 3))
+    assert float(r2(y_hat, y)) == pytest.approx(float(r2(y_hat.reshape(24, 3), y.reshape(24, 3))), rel=1e-14)
