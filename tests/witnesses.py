@@ -5,6 +5,8 @@ twin           the entry-wise Jacobians of reference/
 differences    (f(v + h) − f(v − h)) / 2h of the twin's forward in 200-bit ball arithmetic, h = 2⁻⁶⁰: 30 digits
 """
 
+from functools import partial
+
 import flint
 import jax
 import numpy as np
@@ -16,11 +18,13 @@ from reference.layers import twin
 from reference.vjp import vjp
 
 
+@partial(jax.jit, static_argnums=0)
 def layer_by_hand(layer, params, x, dout):
     _, residuals = layer.forward(params, x)
     return layer.backward(residuals, dout)
 
 
+@partial(jax.jit, static_argnums=0)
 def layer_autodiff(layer, params, x, dout):
     return jax.vjp(lambda params, x: layer.forward(params, x)[0], params, x)[1](dout)
 
@@ -41,11 +45,13 @@ def layer_differences(layer, params, x, dout):
     return params_from_columns(dparams, params), from_columns(dx, np.shape(x))
 
 
+@partial(jax.jit, static_argnums=0)
 def loss_by_hand(loss, z, y, w=None):
     _, residuals = loss.forward(z, y, w)
     return loss.backward(residuals)
 
 
+@partial(jax.jit, static_argnums=0)
 def loss_autodiff(loss, z, y, w=None):
     return jax.grad(lambda z: loss.forward(z, y, w)[0])(z)
 
