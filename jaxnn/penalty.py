@@ -15,7 +15,7 @@ class L2:
     ∂R/∂W = λ W, and 0 for every other leaf
 
     Other conventions are the caller's scaling: λ/2m Σ W² is L2(λ / m) for full batches of m examples.
-    Source: Krogh & Hertz (1991), eq. 3. ValueError: a negative λ, or params without a leaf named W.
+    Source: Krogh & Hertz (1991). ValueError: a negative λ, or params without a leaf named W.
     """
 
     lam: float
