@@ -16,7 +16,7 @@ def check_data(x, y, weights=None, features=(), targets=(), part=""):
     if weights is not None:
         w = np.asarray(weights)
         if len(w) != len(x) or not (w >= 0).all() or not 0 < w.sum() < np.inf:
-            raise ValueError(f"weights must be {len(x)} numbers, none negative and not all 0.")
+            raise ValueError(f"weights must be {len(x)} finite numbers, none negative and not all 0.")
     for name, v, names in ((f"{part}x", x, features), (f"{part}y", y, targets)):
         if v.dtype.kind in "OUSMmc" or v.dtype.names:  # all but numbers; bfloat16 is none of NumPy's own
             raise ValueError(f"{name} is of dtype {v.dtype}: it must be real numbers.")

@@ -266,6 +266,7 @@ def fit(
     ValueError for data that do not fit together or are not finite, settings out of range, a model without parameters.
     """
     check_settings(epochs, batch_size, tolerance, patience, validation)
+    x = np.asarray(x)
     dtype = compute_dtype(dtype, params, x)
     data = to_batch(x, y, weights, dtype)
     m = len(data.x)
