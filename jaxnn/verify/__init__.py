@@ -1,0 +1,55 @@
+"""Is this hand-derived gradient right, how do we know, how accurate is it, and where is it wrong?
+
+    from jaxnn import verify
+    report = verify.gradient(cost, grad, params, *data)
+    print(report)
+
+A verdict is PASS, FAIL or INCONCLUSIVE, decided in ball arithmetic: both the hand rule and autodiff of the cost are
+evaluated with numbers that carry a proven error bound, at points that meet signs, saturation, smallness and ties.
+There is no tolerance to tune.
+"""
+
+from jaxnn.verify.ask import (
+    assert_custom_jvp,
+    assert_custom_vjp,
+    assert_gradient,
+    assert_layer,
+    assert_loss,
+    assert_model,
+    assert_same,
+    assert_vjp,
+    custom_jvp,
+    custom_vjp,
+    exact,
+    gradient,
+    layer,
+    loss,
+    model,
+    same,
+    vjp,
+)
+from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Report
+
+__all__ = [
+    "FAIL",
+    "INCONCLUSIVE",
+    "PASS",
+    "Report",
+    "assert_custom_jvp",
+    "assert_custom_vjp",
+    "assert_gradient",
+    "assert_layer",
+    "assert_loss",
+    "assert_model",
+    "assert_same",
+    "assert_vjp",
+    "custom_jvp",
+    "custom_vjp",
+    "exact",
+    "gradient",
+    "layer",
+    "loss",
+    "model",
+    "same",
+    "vjp",
+]

@@ -1,0 +1,122 @@
+"""The arguments of a formula as a list of float arrays, everything else held constant; and answers that do not fit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jax.tree_util import keystr, tree_flatten_with_path
+
+
+class BadAnswer(ValueError):
+    """A function returned something other than what was asked of it."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """args, of which the float leaves are numbered: `floats`. `build` puts other arrays in their places.
+
+    A Python float counts as a float leaf in an argument that is differentiated, and is a constant elsewhere.
+    """
+
+    leaves: tuple[Any, ...]
+    treedef: Any
+    where: tuple[int, ...]  # of the leaves, which are floats
+    differentiated: tuple[int, ...]  # of the floats, which the answer is about
+    paths: tuple[str, ...]  # of the floats, within their argument
+    positions: tuple[int, ...]  # of the floats, their argument
+    floats: tuple[np.ndarray, ...]
+
+    @property
+    def dtypes(self):
+        """What JAX makes of each float leaf: float32 of NumPy's float64, unless x64 is on."""
+        return [jax.dtypes.canonicalize_dtype(v.dtype) for v in self.floats]
+
+    def build(self, floats):
+        leaves = list(self.leaves)
+        for i, v in zip(self.where, floats, strict=True):
+            leaves[i] = v
+        return self.treedef.unflatten(leaves)
+
+    def answer(self, f):
+        """What f(*args) returns: shapes and dtypes of a JAX function, without running it; of other code, its result."""
+        specs = [jax.ShapeDtypeStruct(v.shape, t) for v, t in zip(self.floats, self.dtypes, strict=True)]
+        try:
+            return jax.eval_shape(lambda floats: f(*self.build(floats)), specs)
+        except Exception:  # whatever it is: if the function is wrong, it says so again when it is run
+            return f(*self.build([v.copy() for v in self.floats]))
+
+
+def arguments(args, differentiated):
+    """`Arguments` of a tuple of trees; of the argument numbers in `differentiated` the derivative is asked."""
+    entries, treedef = tree_flatten_with_path(args)
+    where, asked = [], []
+    for i, (path, leaf) in enumerate(entries):
+        own = path[0].idx in differentiated
+        if isinstance(leaf, complex) or jnp.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jnp.complexfloating):
+            raise TypeError(
+                f"{keystr(path[1:]) or f'argument {path[0].idx}'} is complex: only real functions are verified; "
+                "give the real and the imaginary part as two arrays."
+            )
+        if is_float_leaf(leaf) and (own or not isinstance(leaf, float)):
+            asked += [len(where)] * own
+            where.append(i)
+    return Arguments(
+        tuple(as_jax_holds(leaf) for _, leaf in entries),
+        treedef,
+        tuple(where),
+        tuple(asked),
+        tuple(keystr(entries[i][0][1:]) for i in where),
+        tuple(entries[i][0][0].idx for i in where),
+        tuple(np.asarray(entries[i][1]) for i in where),
+    )
+
+
+def as_jax_holds(leaf):
+    """NumPy's whole numbers in the width that JAX gives them: int32 unless x64 is on."""
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iu":
+        return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype))
+    return leaf
+
+
+def is_float_leaf(leaf):
+    return isinstance(leaf, float) or jnp.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jnp.floating)
+
+
+def answer_like(out, like, who):
+    """The leaves of the tree `out` at the float leaves of `like`; BadAnswer where its paths or shapes are others."""
+    name = lambda path: keystr(path) or "the argument"  # noqa: E731
+    expected = {name(path): leaf for path, leaf in tree_flatten_with_path(like)[0]}
+    found = {name(path): leaf for path, leaf in tree_flatten_with_path(out)[0]}
+    needed = {path: leaf for path, leaf in expected.items() if is_float_leaf(leaf)}
+    missing, unknown = needed.keys() - found.keys(), found.keys() - expected.keys()
+    if missing or unknown:
+        faults = [f"nothing for {path}" for path in needed if path in missing]
+        faults += [f"{path}, which is not asked for" for path in found if path in unknown]
+        raise BadAnswer(
+            f"{who} returned {'; '.join(faults)}: it must return one array for each float array of what it "
+            f"differentiates, in a tree of the same structure ({', '.join(needed)})."
+        )
+    for path, leaf in needed.items():
+        if np.shape(found[path]) != np.shape(leaf):
+            raise BadAnswer(
+                f"{who} returned shape {np.shape(found[path])} for {path}, whose shape is {np.shape(leaf)}: "
+                "a derivative has the shape of what it belongs to."
+            )
+    return [found[path] for path in needed]
+
+
+def check_dtypes(out, like, who):
+    """BadAnswer where JAX code returned another dtype than that of what it differentiates."""
+    for (path, leaf), v in zip(
+        [(keystr(p) or "the argument", x) for p, x in tree_flatten_with_path(like)[0] if is_float_leaf(x)], out, strict=True
+    ):
+        expected = jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype)
+        if isinstance(v, jax.ShapeDtypeStruct) and v.dtype != expected:
+            raise BadAnswer(f"{who} returned {v.dtype} for {path}, which is {expected}: cast it with .astype.")
+
+
+def called(f):
+    """The name of a function, for a sentence."""
+    return getattr(f, "__name__", None) or type(f).__name__

@@ -1,0 +1,376 @@
+"""What can be asked: is this gradient, this pair of passes, this custom rule right; are these two functions one."""
+
+import decimal
+import functools
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from jaxnn import backprop
+from jaxnn.verify.arguments import BadAnswer, answer_like, arguments, called, check_dtypes, is_float_leaf
+from jaxnn.verify.decide import Options, decide
+from jaxnn.verify.decisions import Undecided
+from jaxnn.verify.exact import PRECISIONS, Evaluation
+from jaxnn.verify.sides import Problem, of_numpy, sides
+from jaxnn.verify.trace import own_derivative
+
+
+def gradient(cost, grad, *args, argnums=0, has_aux=False, **options):
+    """Whether grad(*args) is the gradient of cost(*args) with respect to the arguments `argnums`: a `Report`.
+
+    cost(params, *data) -> scalar, or (scalar, aux) with `has_aux`; grad(params, *data) -> a tree like params, or
+    (value, tree), as `jax.grad` and `jax.value_and_grad` return. Either may be JAX or plain NumPy code.
+    """
+    problem = functools.partial(gradient_problem, cost, grad, argnums=argnums, has_aux=has_aux)
+    return answer(problem, args, options, f"gradient({called(cost)}, {called(grad)}, …")
+
+
+def vjp(forward, backward, *args, argnums=None, **options):
+    """Whether backward(residuals, dout) is the vector-Jacobian product of forward: a `Report`.
+
+    forward(*args) -> (out, residuals); backward(residuals, dout) -> a tuple of one cotangent for each argument, None
+    for integers; alone where there is one argument. The cotangent is random at every point. Arguments that look like
+    data with a meaning (whole numbers, rows of probabilities) stay as given, unless `argnums` names them.
+    """
+    problem = functools.partial(vjp_problem, forward, backward, argnums=argnums)
+    return answer(problem, args, options, f"vjp({called(forward)}, {called(backward)}, …")
+
+
+def custom_vjp(f, *args, argnums=None, **options):
+    """Whether the rules of the `jax.custom_vjp` functions in f are the derivative of what they compute: a `Report`.
+
+    f's derivative by its own rules against autodiff of the same f with the rules taken away.
+    """
+    problem = functools.partial(custom_vjp_problem, f, argnums=argnums)
+    return answer(problem, args, options, f"custom_vjp({called(f)}, …")
+
+
+def custom_jvp(f, *args, argnums=None, **options):
+    """As `custom_vjp`, for `jax.custom_jvp`: the directional derivative along a random tangent."""
+    problem = functools.partial(custom_jvp_problem, f, argnums=argnums)
+    return answer(problem, args, options, f"custom_jvp({called(f)}, …")
+
+
+def layer(layer, x, params=None, **options):
+    """Whether layer.backward is the vector-Jacobian product of layer.forward at x (m, …), and at its first example.
+
+    params: where to begin; those of `layer.init` when not given. A layer that draws does so from one key throughout.
+    """
+    x = np.asarray(x)
+    if params is None:
+        params = layer.init(jax.random.key(0), x.dtype if is_float_leaf(x) else jnp.float32)
+
+    def forward(params, x):
+        return layer.forward(params, x, jax.random.key(0))
+
+    problem = functools.partial(vjp_problem, forward, layer.backward, argnums=None, title=f"backward of {layer}")
+    others = () if len(x) < 2 else ((params, x[:1]),)
+    return answer(problem, (params, x), options, f"layer({layer}, x", others)
+
+
+def loss(loss, z, y, w=None, **options):
+    """Whether loss.backward is the derivative of the scalar loss.forward(z, y, w) with respect to z."""
+
+    def J(z, y, *w):
+        return loss.forward(z, y, *w)[0]
+
+    def dz(z, y, *w):
+        return loss.backward(loss.forward(z, y, *w)[1])
+
+    problem = functools.partial(gradient_problem, J, dz, argnums=0, has_aux=False, title=f"backward of {loss}")
+    args = (z, y) if w is None else (z, y, w)
+    others = () if len(z) < 2 else (tuple(v[:1] for v in args),)
+    return answer(problem, args, options, f"loss({loss}, z, y", others)
+
+
+def model(model, loss, x, y, params=None, penalty=None, **options):
+    """Whether `jaxnn.value_and_grad` of this model and loss is the gradient of their cost, and the cost its value."""
+    params = model.init(jax.random.key(0)) if params is None else params
+    J, grad = backprop.cost(model, loss, penalty), backprop.value_and_grad(model, loss, penalty)
+    problem = functools.partial(
+        gradient_problem, J, grad, argnums=0, has_aux=False, title=f"gradient of {type(loss).__name__} of {model}"
+    )
+    return answer(problem, (params, x, y), options, f"model({model}, {loss}, x, y")
+
+
+def same(f, g, *args, argnums=None, **options):
+    """Whether f(*args) and g(*args) are the same function: a kernel and its plain form, a stable and a naive one."""
+    problem = functools.partial(same_problem, f, g, argnums=argnums)
+    return answer(problem, args, options, f"same({called(f)}, {called(g)}, …")
+
+
+def exact(f, *args, digits=30):
+    """The true value of f(*args) at exactly these floats, to so many digits: f's tree, with `decimal.Decimal` entries.
+
+    A written constant such as 0.1 is the float that it is. ArithmeticError where the value is not finite, or where
+    12,800 bits do not decide it.
+    """
+    its = arguments(args, range(len(args)))
+    tree = jax.tree.structure(its.answer(f))
+    flat = lambda floats: jax.tree.leaves(f(*its.build(floats)))  # noqa: E731
+    both = sides(Problem(called(f), its, flat, flat, None, (), ()))
+    side = both.claim or of_numpy(flat)
+    for precision in PRECISIONS:
+        ev = Evaluation(precision)
+        try:
+            out = side(ev, [ev.enter(v) for v in its.floats])
+        except Undecided:
+            continue
+        balls = [v for leaf in out if leaf.dtype == object for v in leaf.flat]
+        if all(v.is_exact() or v.rad() < abs(v.mid()) * 10.0**-digits for v in balls):
+            return jax.tree.unflatten(tree, [decimals(leaf, digits) for leaf in out])
+    raise ArithmeticError(f"{called(f)} has no value to {digits} digits here: it is not finite, or 0 but for rounding.")
+
+
+def decimals(leaf, digits):
+    if leaf.dtype != object:
+        return leaf
+    with decimal.localcontext(prec=digits):
+        return np.frompyfunc(lambda v: +decimal.Decimal(v.mid().str(digits + 5, radius=False)), 1, 1)(leaf)
+
+
+def asserted(ask):
+    """The check as an assertion: AssertionError with the whole report unless it passes, else the report."""
+
+    @functools.wraps(ask)
+    def check(*args, **options):
+        report = ask(*args, **options)
+        if not report.ok:
+            raise AssertionError(f"\n{report}")
+        return report
+
+    check.__name__ = f"assert_{ask.__name__}"
+    check.__doc__ = f"`{ask.__name__}`, raising AssertionError with the whole report unless the verdict is PASS."
+    return check
+
+
+assert_gradient, assert_vjp, assert_custom_vjp, assert_custom_jvp, assert_layer, assert_loss, assert_model, assert_same = (
+    map(asserted, (gradient, vjp, custom_vjp, custom_jvp, layer, loss, model, same))
+)
+
+
+# Questions as problems: two functions of the float leaves
+
+
+def answer(problem, args, options, call, others=()):
+    """The report on problem(*args), and on the same problem at other arguments."""
+    settings = Options(**options)
+    given = "".join(f", {k}={v!r}" if isinstance(v, (int, float, str)) else f", {k}=…" for k, v in options.items() if k != "key")
+    replay = f"verify.{call}{given}, key={settings.key})"
+    return decide(problem(*args), settings, replay, lambda args: problem(*args), [problem(*other) for other in others])
+
+
+def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
+    single = isinstance(argnums, int)
+    numbers = [argnums] if single else list(argnums)
+    its = arguments(args, numbers)
+    if not its.differentiated:
+        raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
+    like = args[argnums] if single else tuple(args[i] for i in numbers)
+
+    def scalar(floats):
+        out = cost(*its.build(floats))
+        return out[0] if has_aux else out
+
+    value = its.answer(cost)
+    value = value[0] if has_aux else value
+    if np.shape(value) != ():
+        raise BadAnswer(f"{called(cost)} returned shape {np.shape(value)}: a cost is one number, a sum or a mean.")
+
+    def taken(out):
+        """(gradient, [value]) of what grad returned."""
+        same = lambda tree: jax.tree.structure(tree) == jax.tree.structure(like)  # noqa: E731
+        if not isinstance(out, tuple) or len(out) != 2 or same(out):
+            return out, []
+        if has_aux:
+            return (out[1], [out[0][0]]) if same(out[1]) else (out[0], [])
+        return (out[1], [out[0]]) if np.shape(out[0]) == () else (out, [])
+
+    tree, values = taken(its.answer(grad))
+    check_dtypes(answer_like(tree, like, called(grad)), like, called(grad))
+
+    def claim(floats):
+        tree, values = taken(grad(*its.build(floats)))
+        return [*answer_like(tree, like, called(grad)), *values]
+
+    def truth(floats):
+        J, grads = value_and_gradient(scalar, floats, its.differentiated)
+        return [*grads, *[J] * len(values)]
+
+    names = [its.paths[i] if single else f"args[{its.positions[i]}]{its.paths[i]}" for i in its.differentiated]
+    paths = [name or f"args[{argnums}]" for name in names] + ["value"] * len(values)
+    title = title or f"gradient of {called(cost)}"
+    return Problem(title, its, claim, truth, scalar, tuple(paths), its.differentiated)
+
+
+def value_and_gradient(scalar, floats, differentiated):
+    """By autodiff, with the custom rules in `scalar` taken away."""
+
+    def J(diff):
+        new = list(floats)
+        for i, v in zip(differentiated, diff, strict=True):
+            new[i] = v
+        return scalar(new)
+
+    plain, _ = own_derivative(J)
+    return jax.value_and_grad(plain)([floats[i] for i in differentiated])
+
+
+def vjp_problem(forward, backward, *args, argnums, title=None):
+    wanted, checked = chosen(argnums, args)
+    out, _ = its_pair(arguments(args, wanted).answer(forward), forward)
+    its, cotangents = with_random(args, wanted, out)
+
+    def claim(floats):
+        *args, dout = its.build(floats)
+        dargs = backward(its_pair(forward(*args), forward)[1], dout)
+        dargs = dargs if isinstance(dargs, tuple) and (len(args) > 1 or len(dargs) == 1) else (dargs,)
+        if len(dargs) != len(args):
+            raise BadAnswer(f"{called(backward)} returned {len(dargs)} cotangents for {len(args)} arguments of "
+                            f"{called(forward)}: one for each is needed, None for integers.")
+        return [leaf for i in wanted for leaf in answer_like(dargs[i], args[i], f"{called(backward)}, for argument {i},")]
+
+    def scalar(floats):
+        *args, dout = its.build(floats)
+        return inner(its_pair(forward(*args), forward)[0], dout)
+
+    def truth(floats):
+        return value_and_gradient(scalar, floats, its.differentiated)[1]
+
+    return Problem(title or f"{called(backward)} of {called(forward)}", its, claim, truth, scalar,
+                   argument_paths(its, args), redrawable(its, checked), cotangents)
+
+
+def custom_vjp_problem(f, *args, argnums):
+    wanted, checked = chosen(argnums, args)
+    names, out = outputs(f, args)
+    its, cotangents = with_random(args, wanted, out)
+
+    def derivative(own):
+        def of(floats):
+            *_, dout = its.build(floats)
+            out, pull = jax.vjp(own(float_outputs(f, its, floats)), [floats[i] for i in its.differentiated])
+            return [*pull(dout)[0], *out]
+
+        return of
+
+    def scalar(floats):
+        *args, dout = its.build(floats)
+        return inner(f(*args), dout)
+
+    return Problem(
+        f"custom rule of {called(f)}",
+        its,
+        derivative(lambda g: g),
+        derivative(lambda g: own_derivative(g)[0]),
+        scalar,
+        (*argument_paths(its, args), *names),
+        redrawable(its, checked),
+        cotangents,
+    )
+
+
+def custom_jvp_problem(f, *args, argnums):
+    wanted, checked = chosen(argnums, args)
+    names, _ = outputs(f, args)
+    its, tangents = with_random(args, wanted, [arguments(args, wanted).floats[i] for i in arguments(args, wanted).differentiated])
+
+    def derivative(own):
+        def of(floats):
+            *_, tangents = its.build(floats)
+            function, diff = own(float_outputs(f, its, floats)), [floats[i] for i in its.differentiated]
+            out, dout = jax.jvp(function, (diff,), (tangents,))
+            return [*dout, *out]
+
+        return of
+
+    return Problem(
+        f"custom rule of {called(f)}",
+        its,
+        derivative(lambda g: g),
+        derivative(lambda g: own_derivative(g)[0]),
+        None,
+        (*(f"tangent of {name}" for name in names), *names),
+        redrawable(its, checked),
+        tangents,
+    )
+
+
+def outputs(f, args):
+    """(the names, the values or shapes) of the float leaves that f returns."""
+    found = jax.tree_util.tree_leaves_with_path(arguments(args, range(len(args))).answer(f))
+    found = [(f"out{jax.tree_util.keystr(path)}", v) for path, v in found if is_float_leaf(v)]
+    if not found:
+        raise BadAnswer(f"{called(f)} returns no float array: there is nothing to compare.")
+    return tuple(name for name, _ in found), [v for _, v in found]
+
+
+def float_outputs(f, its, floats):
+    """The float leaves of f(*args) as a function of the differentiated ones."""
+
+    def of(diff):
+        new = list(floats)
+        for i, v in zip(its.differentiated, diff, strict=True):
+            new[i] = v
+        *args, _ = its.build(new)
+        return [v for v in jax.tree.leaves(f(*args)) if is_float_leaf(v)]
+
+    return of
+
+
+def same_problem(f, g, *args, argnums):
+    wanted, checked = chosen(argnums, args)
+    its = arguments(args, wanted)
+    names, _ = outputs(f, args)
+    answer_like(its.answer(g), its.answer(f), called(g))
+
+    def leaves(h):
+        return lambda floats: [v for v in jax.tree.leaves(h(*its.build(floats))) if is_float_leaf(v)]
+
+    return Problem(f"{called(g)} against {called(f)}", its, leaves(g), leaves(f), None, names, redrawable(its, checked))
+
+
+def chosen(argnums, args):
+    """(the arguments that are differentiated, those that the user named)."""
+    if argnums is None:
+        return list(range(len(args))), []
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+    return numbers, numbers
+
+
+def its_pair(out, forward):
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise BadAnswer(f"{called(forward)} returned {type(out).__name__}: forward returns a pair (out, residuals).")
+    return out
+
+
+def with_random(args, wanted, out):
+    """(`Arguments` of args and a cotangent of `out`, the numbers of the cotangent's float leaves)."""
+    dout = jax.tree.map(lambda v: np.ones(v.shape, v.dtype) if is_float_leaf(v) else None, out)
+    its = arguments((*args, dout), wanted)
+    return its, tuple(i for i, n in enumerate(its.positions) if n == len(args))
+
+
+def inner(out, dout):
+    """⟨out, dout⟩ over all float leaves."""
+    pairs = zip([v for v in jax.tree.leaves(out) if is_float_leaf(v)], jax.tree.leaves(dout), strict=True)
+    return sum((v * d).sum() for v, d in pairs)
+
+
+def argument_paths(its, args):
+    names = [f"args[{its.positions[i]}]" if len(args) > 1 else "" for i in its.differentiated]
+    return tuple(f"{name}{its.paths[i]}" or "args[0]" for name, i in zip(names, its.differentiated, strict=True))
+
+
+def redrawable(its, named):
+    """The float leaves that may be drawn anew: those that were named; else those that do not look like data whose
+    values mean something, such as one-hot rows, masks and probabilities."""
+    return tuple(i for i in its.differentiated if its.positions[i] in named or not (named or meaningful(its.floats[i])))
+
+
+def meaningful(v):
+    v = np.asarray(v, np.float64)
+    whole = bool(((v == 0) | (v == 1)).all()) and v.ndim > 0 and bool((v == 1).any())
+    rows = v.ndim > 0 and v.shape[-1] > 1 and bool((v >= 0).all()) and bool(np.allclose(v.sum(-1), 1, atol=1e-2))
+    return whole or rows

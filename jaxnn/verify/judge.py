@@ -1,0 +1,65 @@
+"""Two arrays of balls, by hand and true: different, the same to so many digits, or not yet known."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.verify.balls import ONE, ZERO, finite, magnitude
+from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS
+
+DIGITS = 12
+
+
+class Judgement(NamedTuple):
+    """verdict; digits that agree; reason when INCONCLUSIVE; the worst entry; |hand − true| over the scale, by entry."""
+
+    verdict: str
+    digits: float
+    reason: str
+    index: tuple
+    hand: float
+    true: float
+    errors: np.ndarray
+
+
+def scales(true):
+    """What an error in each leaf is measured against: its largest entry, or, where every entry may be 0, the largest
+    of all leaves; 1 where they all may be."""
+    own = [ZERO if all(v.contains(0) for v in leaf.flat) else magnitude(leaf) for leaf in true]
+    whole = max((v for v in own), default=ZERO)
+    return [v if v > 0 else whole if whole > 0 else ONE for v in own]
+
+
+def judge(hand, true, scale, digits=DIGITS):
+    """Whether two arrays of balls differ: some entry's balls are disjoint; or agree: all overlap, and none is wider
+    than 10**-digits of the scale."""
+    hand, true = np.broadcast_arrays(hand, true)
+    if not hand.size:
+        return Judgement(PASS, math.inf, "", (), 0.0, 0.0, np.zeros(hand.shape))
+    gaps = [abs(h - t) for h, t in zip(hand.flat, true.flat, strict=True)]
+    errors = np.array([float((gap / scale).upper()) if gap.is_finite() else math.inf for gap in gaps])
+    apart = np.array([not h.overlaps(t) for h, t in zip(hand.flat, true.flat, strict=True)])
+
+    def found(verdict, worst, reason=""):
+        error = errors[worst]
+        return Judgement(
+            verdict,
+            -math.log10(error) if error else math.inf,
+            reason,
+            tuple(int(i) for i in np.unravel_index(worst, hand.shape)),
+            float(hand.flat[worst].mid()),
+            float(true.flat[worst].mid()),
+            errors.reshape(hand.shape),
+        )
+
+    if not finite(true):
+        return found(INCONCLUSIVE, int(np.argmax([not v.is_finite() for v in true.flat])), "the true value is not finite")
+    if not finite(hand):
+        return found(FAIL, int(np.argmax([not v.is_finite() for v in hand.flat])), "not finite")
+    if apart.any():
+        return found(FAIL, int(np.argmax(np.where(apart, errors, -1))))
+    worst = int(np.argmax(errors))
+    if max(max(h.rad(), t.rad()) for h, t in zip(hand.flat, true.flat, strict=True)) > scale * 10.0**-digits:
+        return found(INCONCLUSIVE, worst, "precision")
+    return found(PASS, worst)

@@ -1,0 +1,193 @@
+"""What a verification found: a verdict, the evidence for it, and where a wrong formula is wrong."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array of the answer, where it agrees least over all points.
+
+    digits: how many decimal digits agree, or are proven to agree, relative to the largest entry of the leaf.
+    """
+
+    path: str
+    verdict: str
+    digits: float
+    index: tuple[int, ...]  # of the worst entry
+    hand: float
+    true: float
+    point: str
+    errors: np.ndarray = field(repr=False, compare=False)  # |hand − true| / largest |true| of the leaf, by entry
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place where both sides were evaluated."""
+
+    kind: str
+    verdict: str
+    reason: str
+    digits: float
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A decision in the formulas, and the sides of it that were seen and reached an output."""
+
+    place: str
+    kind: str
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+    special: bool = False  # a value that only a special case reaches: isnan, == 0, max with −inf
+
+    def __str__(self):
+        return f"{self.kind} at {self.place}: seen {', '.join(self.seen) or 'nothing'}"
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Another way to the derivative, whether it agrees with the hand rule and with the truth, and to how many digits."""
+
+    name: str
+    agrees_with_hand: bool
+    agrees_with_truth: bool
+    digits: float  # of the agreement with the truth
+
+
+@dataclass(frozen=True)
+class Grade:
+    """The accuracy of one leaf in one dtype: correct digits, and the largest error in units in the last place."""
+
+    path: str
+    dtype: str
+    hand_digits: float
+    hand_ulps: float
+    autodiff_digits: float
+    autodiff_ulps: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The answer of `jaxnn.verify`; printed, it is what a person wants to know, most important first.
+
+    verdict: PASS, FAIL or INCONCLUSIVE; reason: one sentence; evidence: 'exact' (ball arithmetic, proven at the
+    points), 'float64' or 'dtype' (a black box, in the dtype in which it runs); digits: decimal digits to which every
+    leaf agrees at every decided point; replay: the call that repeats it.
+    """
+
+    title: str
+    verdict: str
+    reason: str
+    evidence: str
+    digits: float
+    leaves: tuple[Leaf, ...]
+    points: tuple[Point, ...] = ()
+    branches: tuple[Branch, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    notes: tuple[str, ...] = ()
+    replay: str = ""
+    seconds: float = 0.0
+    grade: Callable[[], tuple[Grade, ...]] = field(default=tuple, repr=False, compare=False)
+
+    @property
+    def ok(self):
+        return self.verdict == PASS
+
+    @property
+    def unseen(self):
+        """Sides of branches that no point reached: of these, nothing is known."""
+        return tuple(f"{b.kind} at {b.place}: {side}" for b in self.branches if not b.special for side in b.unseen)
+
+    @functools.cached_property
+    def precision(self):
+        """How accurate the rule is in float32, bfloat16 and float64, beside `jax.grad`: a `Grade` for each leaf. It is
+        measured when it is first asked for: that compiles both in every dtype."""
+        return self.grade()
+
+    def __str__(self):
+        lines = [f"{self.verdict}  {self.title}: {self.reason}", "", *leaf_lines(self.leaves), ""]
+        lines += [f"evidence   {self.evidence}{f', {shown(self.digits)} digits' if self.ok else ''}; "
+                  f"points: {', '.join(point_name(p) for p in self.points)}"]
+        lines += [f"witness    {w.name}: {witness_words(w)}" for w in self.witnesses]
+        lines += [f"branch     {b}" for b in self.branches if not b.special]
+        lines += [f"unseen     {side}" for side in self.unseen]
+        lines += [f"note       {note}" for note in self.notes]
+        if self.precision:
+            lines += [f"precision  {line}" for line in precision_lines(self.precision)]
+        lines += [f"replay     {self.replay}"] if self.replay else []
+        return "\n".join(lines)
+
+    def to_dict(self):
+        """Everything but the entry-wise errors, of types that JSON has; what is not finite is a string."""
+        return {
+            **{k: getattr(self, k) for k in ("title", "verdict", "reason", "evidence", "replay", "seconds")},
+            "digits": plain(self.digits),
+            **{k: [plain(vars(v)) for v in getattr(self, k)] for k in ("leaves", "points", "branches", "witnesses")},
+            "unseen": list(self.unseen),
+            "notes": list(self.notes),
+            "precision": [plain(vars(g)) for g in self.precision],
+        }
+
+    def to_html(self):
+        """One self-contained page, with a heat map of the entry-wise error of every leaf."""
+        from jaxnn.verify.page import page
+
+        return page([self])
+
+
+def plain(v):
+    """Of types that JSON has."""
+    if isinstance(v, dict):
+        return {k: plain(x) for k, x in v.items() if k != "errors"}
+    if isinstance(v, tuple):
+        return [plain(x) for x in v]
+    if isinstance(v, float) and not math.isfinite(v):
+        return str(v)
+    return v.item() if isinstance(v, np.generic) else v
+
+
+def shown(digits):
+    """Digits as people say them."""
+    return "all" if digits == math.inf else f"{max(digits, 0):.0f}" if digits >= 10 else f"{max(digits, 0):.1f}"
+
+
+def differs(digits):
+    """'from the 5th digit on': how far two numbers agree, in words."""
+    n = math.floor(max(digits, 0)) + 1
+    ending = "th" if 10 < n % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"from the {n}{ending} digit on"
+
+
+def point_name(point):
+    return point.kind if point.verdict == PASS else f"{point.kind} ({point.verdict}{': ' * bool(point.reason)}{point.reason})"
+
+
+def witness_words(w):
+    return "agrees with the truth" if w.agrees_with_truth else (
+        "agrees with the hand rule" if w.agrees_with_hand else "agrees with neither") + (
+        "" if not w.agrees_with_truth else f" to {shown(w.digits)} digits")
+
+
+def leaf_lines(leaves):
+    if not leaves:
+        return []
+    rows = [("leaf", "verdict", "digits", "worst entry", "by hand", "true")]
+    rows += [(leaf.path, leaf.verdict, shown(leaf.digits), str(list(leaf.index)), f"{leaf.hand:.9g}", f"{leaf.true:.9g}")
+             for leaf in leaves]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def precision_lines(grades):
+    """The least accurate leaf of each dtype."""
+    for dtype in dict.fromkeys(g.dtype for g in grades):
+        g = min((g for g in grades if g.dtype == dtype), key=lambda g: g.hand_digits)
+        yield (f"{dtype}: hand {shown(g.hand_digits)} digits ({g.hand_ulps:.3g} ulps), "
+               f"jax.grad {shown(g.autodiff_digits)} ({g.autodiff_ulps:.3g} ulps), least in {g.path}")

@@ -1,0 +1,94 @@
+"""Functions as jaxprs, both sides of a comparison in one mode; and the forward pass without other people's rules.
+
+float64 first, so that the literals are as good as they get; where a function insists on its own dtype, as it is.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core.primitives import closed_call_p
+
+class Mode(NamedTuple):
+    """How functions are traced: in float64 or as they are, with every float an input or those alone that are asked about."""
+
+    x64: bool
+    every: bool
+
+
+MODES = tuple(Mode(x64, every) for x64 in (True, False) for every in (True, False))
+
+
+def trace(f: Callable, arguments, mode: Mode):
+    """The closed jaxpr of f(floats) -> list, whose inputs are the float leaves; constants where the mode says so."""
+    floats, dtypes = arguments.floats, arguments.dtypes
+    free = free_inputs(arguments, mode)
+    with jax.enable_x64(mode.x64 or jax.config.read("jax_enable_x64")):
+        values = [np.asarray(v, np.float64 if mode.x64 else t) for v, t in zip(floats, dtypes, strict=True)]
+
+        def of(*inputs):
+            new = list(values)
+            for i, v in zip(free, inputs, strict=True):
+                new[i] = v
+            return f(new)
+
+        return jax.make_jaxpr(of)(*(values[i] for i in free))
+
+
+def free_inputs(arguments, mode):
+    """Which float leaves are inputs of a jaxpr traced in this mode."""
+    return range(len(arguments.floats)) if mode.every else arguments.differentiated
+
+
+def own_derivative(f: Callable):
+    """(g, names): f with its custom derivative rules taken away, except those of JAX itself, and their names.
+
+    A wrong rule inside a cost would otherwise be compared with itself. The names are known once g was traced.
+    """
+    names: list[str] = []
+
+    def g(*args):
+        closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+        found: list[str] = []
+        plain = without_rules(closed.jaxpr, found)
+        if not found:
+            return f(*args)
+        names[:] = found
+        out = jaxpr_as_fun(ClosedJaxpr(plain, closed.consts))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return g, names
+
+
+def without_rules(jaxpr, found):
+    """The jaxpr with calls of the plain function in the place of calls with a rule that is not JAX's own."""
+    eqns = []
+    for eqn in jaxpr.eqns:
+        params: dict[str, Any] = {}
+        for k, v in eqn.params.items():
+            if isinstance(v, (list, tuple)):
+                params[k] = type(v)(inner(x, found) for x in v) if type(v) in (list, tuple) else v
+            else:
+                params[k] = inner(v, found)
+        if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
+            call = params["call_jaxpr"]
+            call = call if isinstance(call, ClosedJaxpr) else ClosedJaxpr(call, ())
+            if not jax_own(call.jaxpr):
+                found.append(call.jaxpr.debug_info.func_name)
+                eqns.append(eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call}))
+                continue
+        eqns.append(eqn.replace(params=params))
+    return jaxpr.replace(eqns=eqns)
+
+
+def inner(v, found):
+    if isinstance(v, ClosedJaxpr):
+        return ClosedJaxpr(without_rules(v.jaxpr, found), v.consts)
+    return without_rules(v, found) if hasattr(v, "eqns") and hasattr(v, "outvars") else v
+
+
+def jax_own(jaxpr):
+    return os.path.dirname(jax.__file__) in (jaxpr.debug_info.func_src_info or "")

@@ -1,0 +1,68 @@
+"""The verifier's controls: every seeded fault is refused, and no right gradient is ever flagged."""
+
+import jax
+import pytest
+from never_flagged import CASES, KINKS, PLAIN_NUMPY
+from seeded_faults import ACTIVATIONS, SCALES, architectures, one_sided, three_layer
+
+from jaxnn import verify
+
+ARCHITECTURES = architectures()
+ONE_SIDED = one_sided()
+
+
+def check(case):
+    return verify.gradient(case.cost, case.grad, case.params, *case.data)
+
+
+def others(cases, verdict):
+    """The cases whose verdict is another one, with that verdict."""
+    return {name: got for name, case in cases.items() if (got := check(case).verdict) != verdict}
+
+
+def multiplied(case, c):
+    return case._replace(
+        cost=lambda *args: c * case.cost(*args), grad=lambda *args: jax.tree.map(lambda g: c * g, case.grad(*args))
+    )
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_three_layers(activation, scale):
+    wrong, right = three_layer(activation, scale)
+    assert len(wrong) >= 40
+    assert (others(wrong, verify.FAIL), others(right, verify.PASS)) == ({}, {})
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_architectures(name):
+    right, wrong = ARCHITECTURES[name]
+    assert (others(wrong, verify.FAIL), others({"right": right}, verify.PASS)) == ({}, {})
+
+
+@pytest.mark.parametrize("name", ONE_SIDED)
+def test_a_fault_on_one_side_of_a_branch(name):
+    """The given parameters do not reach it: the verifier must go there by itself."""
+    assert check(ONE_SIDED[name]).verdict == verify.FAIL
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_never_flagged(name):
+    report = check(CASES[name])
+    assert report.verdict == verify.PASS, str(report)
+    assert name not in KINKS or "kink" in str(report)
+
+
+@pytest.mark.parametrize("exponent", [40, -40])
+def test_the_size_of_the_loss_changes_no_verdict(exponent):
+    wrong, right = three_layer("tanh", "unit")
+    some = dict(list(wrong.items())[::10]), dict(list(right.items())[::5])
+    for cases, verdict in zip(some, (verify.FAIL, verify.PASS), strict=True):
+        assert others({name: multiplied(case, 2.0**exponent) for name, case in cases.items()}, verdict) == {}
+
+
+@pytest.mark.parametrize("name", PLAIN_NUMPY)
+def test_lecture_code_in_numpy(name):
+    case, right = PLAIN_NUMPY[name]
+    report = check(case)
+    assert report.verdict == (verify.PASS if right else verify.FAIL), str(report)
