@@ -1,5 +1,6 @@
 """The arguments of a formula as a list of float arrays, everything else held constant; and answers that do not fit."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ class Arguments:
     paths: tuple[str, ...]  # of the floats, within their argument
     positions: tuple[int, ...]  # of the floats, their argument
     floats: tuple[np.ndarray, ...]
+    names: tuple[str, ...]  # of the arguments
 
     @property
     def dtypes(self):
@@ -48,16 +50,23 @@ class Arguments:
             return f(*self.build([v.copy() for v in self.floats]))
 
 
-def arguments(args, differentiated):
-    """`Arguments` of a tuple of trees; of the argument numbers in `differentiated` the derivative is asked."""
+def arguments(args, differentiated, f):
+    """`Arguments` of f(*args); of the arguments whose numbers are in `differentiated` the derivative is asked."""
+    names = parameter_names(f, len(args))
     entries, treedef = tree_flatten_with_path(args)
-    where, asked = [], []
+    where: list[int] = []
+    asked: list[int] = []
     for i, (path, leaf) in enumerate(entries):
         own = path[0].idx in differentiated
         if isinstance(leaf, complex) or jnp.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jnp.complexfloating):
             raise TypeError(
-                f"{keystr(path[1:]) or f'argument {path[0].idx}'} is complex: only real functions are verified; "
+                f"{names[path[0].idx]}{keystr(path[1:])} is complex: only real functions are verified; "
                 "give the real and the imaginary part as two arrays."
+            )
+        if own and is_float_leaf(leaf) and not np.isfinite(np.asarray(leaf, float)).all():
+            where_not = np.argwhere(~np.isfinite(np.asarray(leaf, float)))[0].tolist()
+            raise ValueError(
+                f"{names[path[0].idx]}{keystr(path[1:])} is not finite at {where_not}: give finite numbers."
             )
         if is_float_leaf(leaf) and (own or not isinstance(leaf, float)):
             asked += [len(where)] * own
@@ -70,6 +79,7 @@ def arguments(args, differentiated):
         tuple(keystr(entries[i][0][1:]) for i in where),
         tuple(entries[i][0][0].idx for i in where),
         tuple(np.asarray(entries[i][1]) for i in where),
+        tuple(names),
     )
 
 
@@ -110,11 +120,26 @@ def answer_like(out, like, who):
 def check_dtypes(out, like, who):
     """BadAnswer where JAX code returned another dtype than that of what it differentiates."""
     for (path, leaf), v in zip(
-        [(keystr(p) or "the argument", x) for p, x in tree_flatten_with_path(like)[0] if is_float_leaf(x)], out, strict=True
+        [(keystr(p) or "the argument", x) for p, x in tree_flatten_with_path(like)[0] if is_float_leaf(x)],
+        out,
+        strict=True,
     ):
         expected = jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype)
         if isinstance(v, jax.ShapeDtypeStruct) and v.dtype != expected:
             raise BadAnswer(f"{who} returned {v.dtype} for {path}, which is {expected}: cast it with .astype.")
+
+
+def parameter_names(f, n):
+    """What f calls its first n positional arguments."""
+    try:
+        names = [
+            p.name
+            for p in inspect.signature(f).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+    except (TypeError, ValueError):
+        names = []
+    return [names[i] if i < len(names) else f"args[{i}]" for i in range(n)]
 
 
 def called(f):

@@ -106,7 +106,7 @@ def exact(f, *args, digits=30):
     A written constant such as 0.1 is the float that it is. ArithmeticError where the value is not finite, or where
     12,800 bits do not decide it.
     """
-    its = arguments(args, range(len(args)))
+    its = arguments(args, range(len(args)), f)
     tree = jax.tree.structure(its.answer(f))
     flat = lambda floats: jax.tree.leaves(f(*its.build(floats)))  # noqa: E731
     both = sides(Problem(called(f), its, flat, flat, None, (), ()))
@@ -145,9 +145,16 @@ def asserted(ask):
     return check
 
 
-assert_gradient, assert_vjp, assert_custom_vjp, assert_custom_jvp, assert_layer, assert_loss, assert_model, assert_same = (
-    map(asserted, (gradient, vjp, custom_vjp, custom_jvp, layer, loss, model, same))
-)
+(
+    assert_gradient,
+    assert_vjp,
+    assert_custom_vjp,
+    assert_custom_jvp,
+    assert_layer,
+    assert_loss,
+    assert_model,
+    assert_same,
+) = map(asserted, (gradient, vjp, custom_vjp, custom_jvp, layer, loss, model, same))
 
 
 # Questions as problems: two functions of the float leaves
@@ -156,7 +163,9 @@ assert_gradient, assert_vjp, assert_custom_vjp, assert_custom_jvp, assert_layer,
 def answer(problem, args, options, call, others=()):
     """The report on problem(*args), and on the same problem at other arguments."""
     settings = Options(**options)
-    given = "".join(f", {k}={v!r}" if isinstance(v, (int, float, str)) else f", {k}=…" for k, v in options.items() if k != "key")
+    given = "".join(
+        f", {k}={v!r}" if isinstance(v, (int, float, str)) else f", {k}=…" for k, v in options.items() if k != "key"
+    )
     replay = f"verify.{call}{given}, key={settings.key})"
     return decide(problem(*args), settings, replay, lambda args: problem(*args), [problem(*other) for other in others])
 
@@ -164,7 +173,7 @@ def answer(problem, args, options, call, others=()):
 def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
     single = isinstance(argnums, int)
     numbers = [argnums] if single else list(argnums)
-    its = arguments(args, numbers)
+    its = arguments(args, numbers, cost)
     if not its.differentiated:
         raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
     like = args[argnums] if single else tuple(args[i] for i in numbers)
@@ -180,7 +189,7 @@ def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
 
     def taken(out):
         """(gradient, [value]) of what grad returned."""
-        same = lambda tree: jax.tree.structure(tree) == jax.tree.structure(like)  # noqa: E731
+        same = lambda tree: str(jax.tree.structure(tree)) == str(jax.tree.structure(like))  # noqa: E731
         if not isinstance(out, tuple) or len(out) != 2 or same(out):
             return out, []
         if has_aux:
@@ -190,21 +199,24 @@ def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
     tree, values = taken(its.answer(grad))
     check_dtypes(answer_like(tree, like, called(grad)), like, called(grad))
 
-    def claim(floats):
-        tree, values = taken(grad(*its.build(floats)))
+    def listed(out):
+        tree, values = taken(out)
         return [*answer_like(tree, like, called(grad)), *values]
 
-    def truth(floats):
-        J, grads = value_and_gradient(scalar, floats, its.differentiated)
+    def claim(floats):
+        return listed(grad(*its.build(floats)))
+
+    def truth(floats, **own):
+        J, grads = value_and_gradient(scalar, floats, its.differentiated, **own)
         return [*grads, *[J] * len(values)]
 
-    names = [its.paths[i] if single else f"args[{its.positions[i]}]{its.paths[i]}" for i in its.differentiated]
-    paths = [name or f"args[{argnums}]" for name in names] + ["value"] * len(values)
+    paths = argument_paths(its, single) + ("value",) * len(values)
     title = title or f"gradient of {called(cost)}"
-    return Problem(title, its, claim, truth, scalar, tuple(paths), its.differentiated)
+    ruled = functools.partial(truth, own=lambda J: J)
+    return Problem(title, its, claim, truth, scalar, paths, its.differentiated, (), listed, ruled)
 
 
-def value_and_gradient(scalar, floats, differentiated):
+def value_and_gradient(scalar, floats, differentiated, own=lambda J: own_derivative(J)[0]):
     """By autodiff, with the custom rules in `scalar` taken away."""
 
     def J(diff):
@@ -213,39 +225,55 @@ def value_and_gradient(scalar, floats, differentiated):
             new[i] = v
         return scalar(new)
 
-    plain, _ = own_derivative(J)
-    return jax.value_and_grad(plain)([floats[i] for i in differentiated])
+    return jax.value_and_grad(own(J))([floats[i] for i in differentiated])
 
 
 def vjp_problem(forward, backward, *args, argnums, title=None):
     wanted, checked = chosen(argnums, args)
-    out, _ = its_pair(arguments(args, wanted).answer(forward), forward)
-    its, cotangents = with_random(args, wanted, out)
+    out, _ = its_pair(arguments(args, wanted, forward).answer(forward), forward)
+    its, cotangents = with_random(args, wanted, out, forward)
 
-    def claim(floats):
-        *args, dout = its.build(floats)
-        dargs = backward(its_pair(forward(*args), forward)[1], dout)
-        dargs = dargs if isinstance(dargs, tuple) and (len(args) > 1 or len(dargs) == 1) else (dargs,)
+    def listed(out):
+        dargs = tuple(out) if isinstance(out, (tuple, list)) and (len(args) > 1 or len(out) == 1) else (out,)
         if len(dargs) != len(args):
-            raise BadAnswer(f"{called(backward)} returned {len(dargs)} cotangents for {len(args)} arguments of "
-                            f"{called(forward)}: one for each is needed, None for integers.")
-        return [leaf for i in wanted for leaf in answer_like(dargs[i], args[i], f"{called(backward)}, for argument {i},")]
+            raise BadAnswer(
+                f"{called(backward)} returned {len(dargs)} cotangents for the {len(args)} arguments of "
+                f"{called(forward)}: one for each is needed, None for integers."
+            )
+        return [
+            leaf for i in wanted for leaf in answer_like(dargs[i], args[i], f"{called(backward)}, for argument {i},")
+        ]
+
+    def passes(*args):
+        *inputs, dout = args
+        return listed(backward(its_pair(forward(*inputs), forward)[1], dout))
 
     def scalar(floats):
         *args, dout = its.build(floats)
         return inner(its_pair(forward(*args), forward)[0], dout)
 
-    def truth(floats):
-        return value_and_gradient(scalar, floats, its.differentiated)[1]
+    def truth(floats, **own):
+        return value_and_gradient(scalar, floats, its.differentiated, **own)[1]
 
-    return Problem(title or f"{called(backward)} of {called(forward)}", its, claim, truth, scalar,
-                   argument_paths(its, args), redrawable(its, checked), cotangents)
+    check_dtypes(its.answer(passes), tuple(args[i] for i in wanted), called(backward))
+    return Problem(
+        title or f"{called(backward)} of {called(forward)}",
+        its,
+        lambda floats: passes(*its.build(floats)),
+        truth,
+        scalar,
+        argument_paths(its),
+        redrawable(its, checked),
+        cotangents,
+        listed,
+        functools.partial(truth, own=lambda J: J),
+    )
 
 
 def custom_vjp_problem(f, *args, argnums):
     wanted, checked = chosen(argnums, args)
     names, out = outputs(f, args)
-    its, cotangents = with_random(args, wanted, out)
+    its, cotangents = with_random(args, wanted, out, f)
 
     def derivative(own):
         def of(floats):
@@ -265,7 +293,7 @@ def custom_vjp_problem(f, *args, argnums):
         derivative(lambda g: g),
         derivative(lambda g: own_derivative(g)[0]),
         scalar,
-        (*argument_paths(its, args), *names),
+        (*argument_paths(its), *names),
         redrawable(its, checked),
         cotangents,
     )
@@ -274,7 +302,8 @@ def custom_vjp_problem(f, *args, argnums):
 def custom_jvp_problem(f, *args, argnums):
     wanted, checked = chosen(argnums, args)
     names, _ = outputs(f, args)
-    its, tangents = with_random(args, wanted, [arguments(args, wanted).floats[i] for i in arguments(args, wanted).differentiated])
+    asked = arguments(args, wanted, f)
+    its, tangents = with_random(args, wanted, [asked.floats[i] for i in asked.differentiated], f)
 
     def derivative(own):
         def of(floats):
@@ -299,8 +328,8 @@ def custom_jvp_problem(f, *args, argnums):
 
 def outputs(f, args):
     """(the names, the values or shapes) of the float leaves that f returns."""
-    found = jax.tree_util.tree_leaves_with_path(arguments(args, range(len(args))).answer(f))
-    found = [(f"out{jax.tree_util.keystr(path)}", v) for path, v in found if is_float_leaf(v)]
+    entries = jax.tree_util.tree_leaves_with_path(arguments(args, range(len(args)), f).answer(f))
+    found = [(f"out{jax.tree_util.keystr(path)}", v) for path, v in entries if is_float_leaf(v)]
     if not found:
         raise BadAnswer(f"{called(f)} returns no float array: there is nothing to compare.")
     return tuple(name for name, _ in found), [v for _, v in found]
@@ -321,7 +350,7 @@ def float_outputs(f, its, floats):
 
 def same_problem(f, g, *args, argnums):
     wanted, checked = chosen(argnums, args)
-    its = arguments(args, wanted)
+    its = arguments(args, wanted, f)
     names, _ = outputs(f, args)
     answer_like(its.answer(g), its.answer(f), called(g))
 
@@ -345,10 +374,10 @@ def its_pair(out, forward):
     return out
 
 
-def with_random(args, wanted, out):
+def with_random(args, wanted, out, f):
     """(`Arguments` of args and a cotangent of `out`, the numbers of the cotangent's float leaves)."""
     dout = jax.tree.map(lambda v: np.ones(v.shape, v.dtype) if is_float_leaf(v) else None, out)
-    its = arguments((*args, dout), wanted)
+    its = arguments((*args, dout), wanted, f)
     return its, tuple(i for i, n in enumerate(its.positions) if n == len(args))
 
 
@@ -358,9 +387,12 @@ def inner(out, dout):
     return sum((v * d).sum() for v, d in pairs)
 
 
-def argument_paths(its, args):
-    names = [f"args[{its.positions[i]}]" if len(args) > 1 else "" for i in its.differentiated]
-    return tuple(f"{name}{its.paths[i]}" or "args[0]" for name, i in zip(names, its.differentiated, strict=True))
+def argument_paths(its, single=False):
+    """The names of the differentiated leaves: of a single argument that is a tree, without the argument's own."""
+    return tuple(
+        its.paths[i] if single and its.paths[i] else f"{its.names[its.positions[i]]}{its.paths[i]}"
+        for i in its.differentiated
+    )
 
 
 def redrawable(its, named):

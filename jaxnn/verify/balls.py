@@ -24,6 +24,10 @@ def is_float_dtype(dtype):
     return jnp.issubdtype(dtype, jnp.floating)
 
 
+def is_balls(v):
+    return isinstance(v, np.ndarray) and v.dtype == object
+
+
 def wrap(v):
     """An array of objects; of no dimensions where NumPy has made it a scalar."""
     if isinstance(v, np.ndarray):

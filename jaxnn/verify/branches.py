@@ -5,10 +5,12 @@ A side that was never seen, or whose value another select threw away, is not set
 """
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
 from jaxnn.verify import primitives
+from jaxnn.verify.balls import is_balls
 from jaxnn.verify.decisions import Logic, codes
 from jaxnn.verify.report import Branch
 
@@ -28,10 +30,6 @@ KEEPS_SIGN = {
 OPEN = -1  # not decided, or a tie
 
 
-def is_balls(v):
-    return isinstance(v, np.ndarray) and v.dtype == object
-
-
 def seen(steps, inputs, outputs):
     """{(place, kind): sides} of the decisions that depend on the inputs, and whose entry is used for an output."""
     ours, never = dependent(steps, inputs), impossible(steps, inputs)
@@ -44,7 +42,9 @@ def seen(steps, inputs, outputs):
         if n in ours and step.name in POSSIBLE and any(map(is_balls, step.inputs)):
             taken = side_of(step)
             if taken is not None:
-                sides[step.place, step.name] |= {POSSIBLE[step.name][k] for k in np.unique(taken[masks[0]]) if k != OPEN}
+                sides[step.place, step.name] |= {
+                    POSSIBLE[step.name][k] for k in np.unique(taken[masks[0]]) if k != OPEN
+                }
                 sides[step.place, step.name] |= never.get(n, set())
         for v, mask in zip(step.inputs, used(step, masks), strict=True):
             if hasattr(v, "shape"):
@@ -64,7 +64,9 @@ def dependent(steps, inputs):
 
 def impossible(steps, inputs):
     """{step: {"never side"}} of decisions on a number that cannot be negative: a sum of squares, of exponentials."""
-    touched, sure, never = set(map(id, inputs)), {}, {}
+    touched: set[int] = set(map(id, inputs))
+    sure: dict[int, bool] = {}
+    never: dict[int, set[str]] = {}
 
     def positive(v):
         if id(v) not in touched and is_balls(v):
@@ -82,7 +84,7 @@ def impossible(steps, inputs):
         if step.name in ("abs", "sign") and signs[0]:
             never[n] = {"never negative"}
         elif step.name in ("gt", "ge", "lt", "le") and all(map(is_balls, step.inputs)):
-            x, y = step.inputs
+            _, y = step.inputs
             if signs[0] and id(y) not in touched and all(v <= 0 for v in y.flat):
                 never[n] = {"never false" if step.name[0] == "g" else "never true"}
     return never
@@ -109,7 +111,7 @@ def side_of(step):
 
 
 def used(step, masks):
-    """For every input, which entries the live entries of the output came from; all of them where that is not followed."""
+    """For every input, which entries the live entries of the output came from; all where that is not followed."""
     name, inputs = step.name, step.inputs
     if name == "stack":
         return list(masks[0])
@@ -136,7 +138,8 @@ def used(step, masks):
             offset += v.size
         flat = np.zeros(offset, bool)
         if name not in ("pad", "gather", "dynamic_slice", "dynamic_update_slice"):
-            flat[primitives.MOVES[name](None, step.params, 0, *ids)[mask]] = True
+            moved: Any = primitives.MOVES[name]
+            flat[moved(None, step.params, 0, *ids)[mask]] = True
             return [flat[i] for i in ids]
     return [np.ones(getattr(v, "shape", ()), bool) for v in inputs]
 

@@ -15,8 +15,8 @@ from jax.extend import source_info_util
 from jax.extend.core import Literal
 
 from jaxnn.verify import primitives
-from jaxnn.verify.balls import enter, is_float, wrap
-from jaxnn.verify.decisions import Logic, Ties, Undecided, Unsupported, codes, logic, Unsupported
+from jaxnn.verify.balls import enter, is_balls, is_float, wrap
+from jaxnn.verify.decisions import Logic, Ties, Unsupported, codes, logic
 
 PRECISIONS = (200, 400, 800, 1600, 3200, 6400, 12800)  # bits
 TRANSPARENT = {  # they compute nothing
@@ -83,7 +83,7 @@ class Evaluation:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
 
         def read(v):
-            return self.literal(v.val, v.aval.dtype) if isinstance(v, Literal) else env[v]
+            return self.literal(v.val, getattr(v.aval, "dtype", np.float64)) if isinstance(v, Literal) else env[v]
 
         for eqn in needed(jaxpr):
             outputs = self.apply(eqn, [read(v) for v in eqn.invars])
@@ -122,8 +122,10 @@ class Evaluation:
             outputs = primitives.RULES[name](self, params, place, *inputs)
         if not eqn.primitive.multiple_results:
             outputs = [outputs]
-        return [wrap(v) if is_float(var.aval) and not isinstance(v, Logic) else v
-                for v, var in zip(outputs, eqn.outvars, strict=True)]
+        return [
+            wrap(v) if is_float(var.aval) and not isinstance(v, Logic) else v
+            for v, var in zip(outputs, eqn.outvars, strict=True)
+        ]
 
     def entry(self, x, t):
         """x[t], one step of a loop."""
@@ -163,10 +165,6 @@ def needed(jaxpr):
     return eqns[::-1]
 
 
-def is_balls(v):
-    return isinstance(v, np.ndarray) and v.dtype == object
-
-
 def frozen(params):
     """Parameters of an equation as a key; those that do not hash are themselves alone."""
     return tuple((k, v if _hashes(v) else id(v)) for k, v in sorted(params.items()))
@@ -178,6 +176,3 @@ def _hashes(v):
     except TypeError:
         return False
     return True
-
-
-__all__ = ["PRECISIONS", "Evaluation", "Step", "TooLarge", "Undecided", "Unsupported", "is_balls"]

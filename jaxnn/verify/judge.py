@@ -9,6 +9,7 @@ from jaxnn.verify.balls import ONE, ZERO, finite, magnitude
 from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS
 
 DIGITS = 12
+UNDEFINED = "the true value is not finite"
 
 
 class Judgement(NamedTuple):
@@ -17,7 +18,7 @@ class Judgement(NamedTuple):
     verdict: str
     digits: float
     reason: str
-    index: tuple
+    at: tuple[int, ...]  # the worst entry's index
     hand: float
     true: float
     errors: np.ndarray
@@ -54,7 +55,9 @@ def judge(hand, true, scale, digits=DIGITS):
         )
 
     if not finite(true):
-        return found(INCONCLUSIVE, int(np.argmax([not v.is_finite() for v in true.flat])), "the true value is not finite")
+        return found(
+            INCONCLUSIVE, int(np.argmax([not v.is_finite() for v in true.flat])), "the true value is not finite"
+        )
     if not finite(hand):
         return found(FAIL, int(np.argmax([not v.is_finite() for v in hand.flat])), "not finite")
     if apart.any():

@@ -24,13 +24,16 @@ def kinks(met, steps, dependent):
 
 
 def explained(hand, truth, evaluate, names, digits):
-    """A sentence saying which choice at the ties `names` makes `hand` right, or None. `evaluate(ties)` is the truth with
-    ties chosen so."""
+    """A sentence saying which choice at the ties `names` makes `hand` right, or None.
+
+    evaluate(ties): the truth with the ties chosen so."""
     steps = sorted({step_of(name) for name in names})
     if agree(hand, truth, digits):
         return said(names, "does as JAX does")
     try:
-        for shares in itertools.product((0.0, 0.5, 1.0), repeat=len(steps)) if len(steps) <= 3 else ((0.0,), (0.5,), (1.0,)):
+        for shares in (
+            itertools.product((0.0, 0.5, 1.0), repeat=len(steps)) if len(steps) <= 3 else ((0.0,), (0.5,), (1.0,))
+        ):
             its = dict(zip(steps, itertools.cycle(shares), strict=False))
             if agree(hand, evaluate(Ties({name: its[step_of(name)] for name in names}, shares[0], steps)), digits):
                 share = ", ".join(f"{v:g}" for v in dict.fromkeys(shares))
@@ -65,8 +68,10 @@ def agree(hand, true, digits):
 
 def said(names, choice):
     n = len(names)
-    return (f"at a kink ({n} exact {'tie' if n == 1 else 'ties'}), where any choice between the two sides is right, "
-            f"the rule {choice}")
+    return (
+        f"at a kink ({n} exact {'tie' if n == 1 else 'ties'}), where any choice between the two sides is right, "
+        f"the rule {choice}"
+    )
 
 
 def flat(leaves):

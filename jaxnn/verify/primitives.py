@@ -290,6 +290,17 @@ def whole(v):
     return int(n)
 
 
+def bitcast_convert_type(ev, params, place, x):
+    """The bits of the float next to a number: where all of a ball has the same one."""
+    dtype = {4: np.float32, 8: np.float64}.get(np.dtype(params["new_dtype"]).itemsize)
+    if dtype is None:
+        raise Unsupported("the bits of short floats")
+    ends = [np.array([float(end(v)) for v in x.flat], dtype).reshape(x.shape) for end in (arb.lower, arb.upper)]
+    if not np.array_equal(*ends):
+        raise Undecided
+    return ends[0].view(params["new_dtype"])
+
+
 def on_truths(three_valued, ufunc):
     def rule(ev, params, place, *inputs):
         return three_valued(*inputs) if any(isinstance(v, Logic) for v in inputs) else ufunc(*inputs)
@@ -374,6 +385,17 @@ def fold(ev, params, start, table):
 def reduce_any(ev, params, place, x, start):
     table, shape = rows(x, params["dimensions"])
     return [boxes(fold(ev, params, start, table), shape)]
+
+
+def over_batch(reduce):
+    """A sum or extreme over an axis that has a name: one that was vmapped, for devices are out of reach."""
+
+    def rule(ev, params, place, x):
+        if any(isinstance(axis, str) for axis in params["axes"]):
+            raise Unsupported("a reduction over devices")
+        return reduce(ev, params, place, x)
+
+    return rule
 
 
 def boxes(values, shape):
@@ -508,7 +530,10 @@ def gather(ev, params, place, x, indices):
 def targets(params, x, indices, updates):
     """For every update, the place in x that it goes to plus 1; 0 of one that is dropped. Scattering is linear in the
     updates, so its transpose reads where each goes."""
-    add = functools.partial(lax.scatter_add_p.bind, **params | {"update_jaxpr": None, "update_consts": ()})
+    mode = params["mode"]
+    if mode == lax.GatherScatterMode.PROMISE_IN_BOUNDS:
+        mode = lax.GatherScatterMode.FILL_OR_DROP  # what XLA does where the promise is broken
+    add = functools.partial(lax.scatter_add_p.bind, **params | {"update_jaxpr": None, "update_consts": (), "mode": mode})
     scatter = lambda u: add(np.zeros(x.shape), indices, u)  # noqa: E731
     ids = np.arange(1.0, x.size + 1).reshape(x.shape)
     (places,) = jax.linear_transpose(scatter, np.zeros(updates.shape))(ids)
@@ -772,9 +797,13 @@ ELEMENTWISE = {
     "clamp": clamp,
 }
 NUMBERS = {
+    "bitcast_convert_type": bitcast_convert_type,
     "dot_general": dot,
     "conv_general_dilated": conv,
     "reduce_sum": reduction(np.add, ZERO),
+    "psum": over_batch(reduction(np.add, ZERO)),
+    "pmax": over_batch(reduce_extreme("larger")),
+    "pmin": over_batch(reduce_extreme("smaller")),
     "reduce_prod": reduction(np.multiply, ONE),
     "reduce_max": reduce_extreme("larger"),
     "reduce_min": reduce_extreme("smaller"),

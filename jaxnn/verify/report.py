@@ -53,7 +53,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Witness:
-    """Another way to the derivative, whether it agrees with the hand rule and with the truth, and to how many digits."""
+    """Another way to the derivative, and whether it agrees with the hand rule and with the truth."""
 
     name: str
     agrees_with_hand: bool
@@ -94,7 +94,7 @@ class Report:
     notes: tuple[str, ...] = ()
     replay: str = ""
     seconds: float = 0.0
-    grade: Callable[[], tuple[Grade, ...]] = field(default=tuple, repr=False, compare=False)
+    grade: Callable[..., tuple[Grade, ...]] = field(default=tuple, repr=False, compare=False)
 
     @property
     def ok(self):
@@ -113,13 +113,15 @@ class Report:
 
     def __str__(self):
         lines = [f"{self.verdict}  {self.title}: {self.reason}", "", *leaf_lines(self.leaves), ""]
-        lines += [f"evidence   {self.evidence}{f', {shown(self.digits)} digits' if self.ok else ''}; "
-                  f"points: {', '.join(point_name(p) for p in self.points)}"]
+        lines += [
+            f"evidence   {self.evidence}{f', {shown(self.digits)} digits' if self.ok else ''}; "
+            f"points: {', '.join(point_name(p) for p in self.points)}"
+        ]
         lines += [f"witness    {w.name}: {witness_words(w)}" for w in self.witnesses]
         lines += [f"branch     {b}" for b in self.branches if not b.special]
         lines += [f"unseen     {side}" for side in self.unseen]
         lines += [f"note       {note}" for note in self.notes]
-        if self.precision:
+        if self.ok:  # a wrong formula has no accuracy
             lines += [f"precision  {line}" for line in precision_lines(self.precision)]
         lines += [f"replay     {self.replay}"] if self.replay else []
         return "\n".join(lines)
@@ -155,7 +157,9 @@ def plain(v):
 
 def shown(digits):
     """Digits as people say them."""
-    return "all" if digits == math.inf else f"{max(digits, 0):.0f}" if digits >= 10 else f"{max(digits, 0):.1f}"
+    return (
+        "all" if digits == math.inf else f"{digits:.0f}" if digits >= 10 else f"{abs(digits) if digits > 0 else 0:.1f}"
+    )
 
 
 def differs(digits):
@@ -166,21 +170,27 @@ def differs(digits):
 
 
 def point_name(point):
-    return point.kind if point.verdict == PASS else f"{point.kind} ({point.verdict}{': ' * bool(point.reason)}{point.reason})"
+    return (
+        point.kind
+        if point.verdict == PASS
+        else f"{point.kind} ({point.verdict}{': ' * bool(point.reason)}{point.reason})"
+    )
 
 
 def witness_words(w):
-    return "agrees with the truth" if w.agrees_with_truth else (
-        "agrees with the hand rule" if w.agrees_with_hand else "agrees with neither") + (
-        "" if not w.agrees_with_truth else f" to {shown(w.digits)} digits")
+    if w.agrees_with_truth:
+        return f"agrees with autodiff to {shown(w.digits)} digits"
+    return f"agrees with {'the hand rule, not with autodiff' if w.agrees_with_hand else 'neither'}"
 
 
 def leaf_lines(leaves):
     if not leaves:
         return []
     rows = [("leaf", "verdict", "digits", "worst entry", "by hand", "true")]
-    rows += [(leaf.path, leaf.verdict, shown(leaf.digits), str(list(leaf.index)), f"{leaf.hand:.9g}", f"{leaf.true:.9g}")
-             for leaf in leaves]
+    rows += [
+        (leaf.path, leaf.verdict, shown(leaf.digits), str(list(leaf.index)), f"{leaf.hand:.9g}", f"{leaf.true:.9g}")
+        for leaf in leaves
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -189,5 +199,7 @@ def precision_lines(grades):
     """The least accurate leaf of each dtype."""
     for dtype in dict.fromkeys(g.dtype for g in grades):
         g = min((g for g in grades if g.dtype == dtype), key=lambda g: g.hand_digits)
-        yield (f"{dtype}: hand {shown(g.hand_digits)} digits ({g.hand_ulps:.3g} ulps), "
-               f"jax.grad {shown(g.autodiff_digits)} ({g.autodiff_ulps:.3g} ulps), least in {g.path}")
+        yield (
+            f"{dtype}: hand {shown(g.hand_digits)} digits ({g.hand_ulps:.3g} ulps), "
+            f"jax.grad {shown(g.autodiff_digits)} ({g.autodiff_ulps:.3g} ulps), least in {g.path}"
+        )

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 from flint import arb
+from jax.extend.core import jaxprs_in_params
 
-from jaxnn.verify import reals
+from jaxnn.verify import primitives, reals
 from jaxnn.verify.arguments import Arguments, BadAnswer
-from jaxnn.verify.balls import ZERO, enter, wrap
-from jaxnn.verify.decisions import Undecided
-from jaxnn.verify.exact import Evaluation, TooLarge, Unsupported
+from jaxnn.verify.balls import ZERO, enter, is_float, wrap
+from jaxnn.verify.decisions import Undecided, Unsupported
+from jaxnn.verify.exact import TRANSPARENT, Evaluation, TooLarge
 from jaxnn.verify.trace import MODES, Mode, free_inputs, trace
 
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
@@ -38,6 +39,8 @@ class Problem:
     paths: tuple[str, ...]
     redrawn: tuple[int, ...]  # of the float leaves
     always: tuple[int, ...] = ()  # cotangents: random at every point
+    taken: Callable = list  # the list of arrays in what a function like the hand rule returned
+    ruled: Callable | None = None  # `truth` by the custom rules that are in the forward pass
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,14 @@ class Sides:
     claim: Callable | None  # None: a black box
     truth: Callable
     mode: Mode | None
+    scalar: Any = None  # the forward pass as a jaxpr
     directions: Any = None  # one for each leaf, where the truth is known along these alone
     numpy: bool = False
+
+    @property
+    def dtype(self):
+        """In which the constants are written."""
+        return np.float64 if self.mode is None or self.mode.x64 else np.float32
 
 
 def sides(problem):
@@ -62,11 +71,15 @@ def sides(problem):
             except Exception:  # whatever a function says that was not written for this mode
                 continue
         if all(mode in jaxprs for jaxprs in found.values()):
-            return Sides(*(of_jaxpr(found[name][mode], arguments, mode) for name in ("claim", "truth")), mode)
-    mode = next((m for m in (*MODES[2:], *MODES[:2]) if m in found["truth"]), None)
-    if mode:
-        claim = of_numpy(problem.claim) if works(of_numpy(problem.claim), arguments) else None
-        return Sides(claim, of_jaxpr(found["truth"][mode], arguments, mode), mode)
+            if without_rule(found["claim"][mode].jaxpr) and not without_rule(found["truth"][mode].jaxpr):
+                continue  # a kernel or a callback: it runs in its own dtype
+            steady("hand rule", found["claim"][mode], trace(problem.claim, arguments, mode))
+            claim, truth = (of_jaxpr(found[name][mode], arguments, mode) for name in ("claim", "truth"))
+            return Sides(claim, truth, mode, traced_scalar(problem, mode))
+    own = next((m for m in (*MODES[2:], *MODES[:2]) if m in found["truth"]), None)
+    if own:
+        claim = None if found["claim"] or not works(of_numpy(problem.claim), arguments) else of_numpy(problem.claim)
+        return Sides(claim, of_jaxpr(found["truth"][own], arguments, own), own, traced_scalar(problem, own))
     if found["claim"]:
         its, jaxpr = next(iter(found["claim"].items()))
         claim = of_jaxpr(jaxpr, arguments, its)
@@ -83,9 +96,41 @@ def sides(problem):
         along(claim, directions),
         lambda ev, balls: slopes(scalar, ev, balls, arguments, directions, extra),
         None,
-        directions,
+        directions=directions,
         numpy=True,
     )
+
+
+def without_rule(jaxpr):
+    """Whether a primitive computes with floats in a way that balls do not know."""
+    for eqn in jaxpr.eqns:
+        known = eqn.primitive.name in primitives.RULES.keys() | primitives.CALLS.keys() | TRANSPARENT | {
+            "debug_callback"
+        }
+        if not known and any(is_float(v.aval) for v in eqn.invars if hasattr(v.aval, "dtype")):
+            return True
+        if any(map(without_rule, jaxprs_in_params(eqn.params))) and eqn.primitive.name in primitives.CALLS:
+            return True
+    return False
+
+
+def traced_scalar(problem, mode):
+    if problem.scalar is None:
+        return None
+    once, twice = (trace(lambda floats: [problem.scalar(floats)], problem.arguments, mode) for _ in range(2))
+    steady("forward pass", once, twice)
+    return once
+
+
+def steady(who, once, twice):
+    """BadAnswer where two traces of a function differ."""
+    constants = [[np.asarray(c) for c in closed.consts if is_float(c)] for closed in (once, twice)]
+    same = len(constants[0]) == len(constants[1]) and all(map(np.array_equal, *constants))
+    if not same or str(once.jaxpr) != str(twice.jaxpr):
+        raise BadAnswer(
+            f"The {who} computes something else when it is called again: it draws without a key, or changes something "
+            "outside of itself. Make it a function of its arguments alone."
+        )
 
 
 def works(side, arguments):
@@ -118,17 +163,21 @@ def of_numpy(f):
     return side
 
 
-def difference(scalar, ev, balls, i, way):
-    """(S(v + h·way) − S(v − h·way)) / 2h of float leaf i, its radius widened for what h leaves out.
+def difference(scalar, ev, balls, ways):
+    """(S(v + h·way) − S(v − h·way)) / 2h for a way in each of some float leaves, {number: way}; its radius widened for
+    what h leaves out.
 
     A rounded constant would be one number at one end and another at the other; it is taken exactly, and the slope
     widened by what its rounding can mean.
     """
     exact = Evaluation(ev.precision, ties=ev.ties, deadline=ev.deadline)
     exact.sides = ev.sides
-    balls = [np.frompyfunc(arb.mid, 1, 1)(v) for v in balls]
+    centre = [np.frompyfunc(arb.mid, 1, 1)(v) for v in balls]
     h = arb(2) ** -(ev.precision * 2 // 5)
-    ends = [scalar(exact, [*balls[:i], wrap(balls[i] + way * step), *balls[i + 1 :]])[0].ravel()[0] for step in (h, -h)]
+    ends = []
+    for step in (h, -h):
+        moved = [wrap(v + ways[i] * step) if i in ways else v for i, v in enumerate(centre)]
+        ends.append(scalar(exact, moved)[0].ravel()[0])
     slope = (ends[0] - ends[1]) / (2 * h)
     left_out = arb(2) ** -(ev.precision * 3 // 5) * (abs(slope) + abs(ends[0]))
     return slope + arb(0, 1) * (left_out + (abs(slope) * 2.0**-48 if ev.rounded else 0))
@@ -137,18 +186,18 @@ def difference(scalar, ev, balls, i, way):
 def gradient(scalar, ev, balls, arguments, extra):
     out = []
     for i in arguments.differentiated:
-        leaf = np.empty(balls[i].shape, object)
+        leaf = np.ndarray(balls[i].shape, object)
         for index in np.ndindex(leaf.shape):
             way = np.full(leaf.shape, ZERO)
             way[index] = arb(1)
-            leaf[index] = difference(scalar, ev, balls, i, way)
+            leaf[index] = difference(scalar, ev, balls, {i: way})
         out.append(leaf)
     return out + scalar(ev, balls)[:extra]
 
 
 def slopes(scalar, ev, balls, arguments, directions, extra):
     pairs = zip(arguments.differentiated, directions, strict=True)
-    return [wrap(difference(scalar, ev, balls, i, way)) for i, way in pairs] + scalar(ev, balls)[:extra]
+    return [wrap(difference(scalar, ev, balls, {i: way})) for i, way in pairs] + scalar(ev, balls)[:extra]
 
 
 def along(side, directions):
@@ -157,13 +206,13 @@ def along(side, directions):
     def products(ev, balls):
         out = side(ev, balls)
         n = len(directions)
-        return [wrap((v * way).sum()) for v, way in zip(out[:n], directions, strict=True)] + out[n:]
+        return [wrap(np.sum(v * way)) for v, way in zip(out[:n], directions, strict=True)] + out[n:]
 
     return products
 
 
-def random_direction(i, shape):
-    return enter(np.random.default_rng(i).integers(-8, 9, shape) / 8 + 1 / 64)
+def random_direction(seed, shape):
+    return enter(np.random.default_rng(seed).integers(-8, 9, shape) / 8 + 1 / 64)
 
 
 def run(f, floats, dtype=None):

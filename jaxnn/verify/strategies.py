@@ -18,14 +18,16 @@ A cost and its gradient, for `params` of any tree, 4 inputs and 3 classes:
     def test_gradient(params, batch):
         verify.assert_gradient(cost, grad, params, *batch)
 
-`given` is Hypothesis's own, and everything here is one of its strategies: `settings`, `assume`, `st.tuples` go with it.
+`given` is Hypothesis's own, and what it is given are strategies like any other. JAX compiles in a first example, often
+for longer than Hypothesis's deadline of 200 ms. In conftest.py, two lines lift it for all tests:
+`hypothesis.settings.register_profile("jax", deadline=None)` and `hypothesis.settings.load_profile("jax")`.
 
 What is drawn is made for finding faults and for reading them:
 
 - Entries are k/8 in [−2, 2], exact in every float dtype down to bfloat16; none is subnormal. They shrink to 0, then to
   small whole numbers, halves, quarters, eighths.
 - Sizes come from a small pool, so JAX compiles a few programs and not one an example. The sizes in one draw differ from
-  each other, so no transpose and no wrong axis fits.
+  each other, so no transpose and no wrong axis fits. Some draws have a size 1, first in the shape: one example.
 - `special=True`: an array may besides hold entries of one kind of `SPECIAL`, or its largest entry twice ("tie"). The
   kind is noted with a failing example and counted by `pytest --hypothesis-show-statistics`.
 - NumPy arrays come out: drawing never touches a device.

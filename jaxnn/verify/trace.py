@@ -12,8 +12,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.extend.core.primitives import closed_call_p
 
+
 class Mode(NamedTuple):
-    """How functions are traced: in float64 or as they are, with every float an input or those alone that are asked about."""
+    """How functions are traced: in float64 or as they are; every float an input, or those alone that are asked about."""
 
     x64: bool
     every: bool

@@ -1,0 +1,146 @@
+"""What is found at one point: both sides in ball arithmetic, more precise until every entry is decided."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import flint
+from jax import numpy as jnp
+
+from jaxnn.verify import branches, kinks
+from jaxnn.verify.balls import enter, finite, is_balls
+from jaxnn.verify.decisions import Undecided
+from jaxnn.verify.exact import PRECISIONS, Evaluation
+from jaxnn.verify.judge import DIGITS, UNDEFINED, Judgement, judge, scales
+from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS
+from jaxnn.verify.sides import Problem, Sides
+
+ROUNDINGS: tuple[tuple[str, ...], ...] = ((), ("literals",), ("literals", "inputs"))
+
+
+class Check(NamedTuple):
+    """What is asked, and how."""
+
+    problem: Problem
+    both: Sides
+    options: Any
+    deadline: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found at one point."""
+
+    kind: str
+    verdict: str
+    reason: str
+    judged: tuple[Judgement, ...] = ()
+    sides: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    evidence: str = "exact"
+    floats: tuple = ()
+    rounded: tuple = ()  # what stands for the reals within half an ulp
+
+    @property
+    def digits(self):
+        return min((j.digits for j in self.judged), default=math.nan)
+
+
+def exactly(kind, check, floats, roundings):
+    """Literals and inputs as the exact numbers that they are; where that proves a difference, as the reals that they
+    were rounded from: 1/3 and 0.1 are no floats, and rows such as .1 .2 .7 sum to 1 up to rounding alone."""
+    outcome: Outcome | None = None
+    for rounded in roundings:
+        digits = check.options.digits or DIGITS
+        if rounded:
+            unit = max(eps(v.dtype) for v in floats) if "inputs" in rounded else eps(check.both.dtype)
+            digits = check.options.digits or min(digits, -math.log10(1024 * unit))
+            if outcome and "inputs" in rounded and max(j.errors.max(initial=0) for j in outcome.judged) > 64 * unit:
+                return outcome
+        before, outcome = outcome, at_rounding(kind, check, floats, digits, rounded)
+        if outcome.verdict != FAIL or rounded == ROUNDINGS[-1]:
+            return outcome if outcome.verdict != FAIL else before or outcome
+    return outcome
+
+
+def at_rounding(kind, check, floats, digits, rounded):
+    """Precision is doubled until every entry is decided, or it no longer helps."""
+    problem, both, _, deadline = check
+    judged, reason, widest = [], "precision: a decision between values that are too close", math.inf
+    for precision in PRECISIONS:
+        ev = Evaluation(precision, rounded, deadline=deadline)
+        balls = entered(ev, floats, problem)
+        with flint.ctx.workprec(precision):
+            try:
+                true = both.truth(ev, balls)
+                met = dict(ev.ties.met)
+                hand = both.claim(ev, balls)
+            except Undecided:
+                continue
+            judged = [judge(h, t, s, digits) for h, t, s in zip(hand, true, scales(true), strict=True)]
+        verdicts = {j.verdict for j in judged}
+        if FAIL in verdicts:
+            break
+        if verdicts <= {PASS}:
+            break
+        reason = next(j.reason for j in judged if j.verdict == INCONCLUSIVE)
+        if reason == UNDEFINED:
+            reason += first_infinite(ev.steps)
+            break
+        width = max(float(v.rad()) if v.is_finite() else math.inf for leaf in (*hand, *true) for v in leaf.flat)
+        if width < math.inf and not width < widest / 2:
+            break
+        widest = width
+    if not judged:
+        return Outcome(kind, INCONCLUSIVE, reason, floats=tuple(floats))
+    seen = sides_of(ev, balls, [*true, *hand])
+    found = Outcome(kind, PASS, "", tuple(judged), seen, floats=tuple(floats), rounded=rounded)
+    asked = [balls[i] for i in problem.arguments.differentiated]
+    ties = kinks.kinks(met, ev.steps, branches.dependent(ev.steps, asked)) if not both.numpy else met
+    if ties and FAIL in verdicts and both.numpy:
+        return replace(found, verdict=INCONCLUSIVE, reason="at a kink")
+    if ties and not both.numpy and INCONCLUSIVE not in verdicts:
+
+        def truth(choice):
+            again = Evaluation(precision, rounded, choice, deadline)
+            return both.truth(again, entered(again, floats, problem))
+
+        sentence = kinks.explained(hand, true, truth, ties, digits)
+        if sentence:
+            agreed = tuple(
+                j if j.verdict == PASS else j._replace(verdict=PASS, digits=math.inf, errors=0 * j.errors)
+                for j in judged
+            )
+            return replace(found, judged=agreed, notes=(f"{kind}: {sentence}",))
+    if FAIL in verdicts:
+        worst = min((j for j in judged if j.verdict == FAIL), key=lambda j: j.digits)
+        return replace(found, verdict=FAIL, reason=worst.reason)
+    if INCONCLUSIVE in verdicts:
+        return replace(found, verdict=INCONCLUSIVE, reason=reason)
+    return found
+
+
+def first_infinite(steps):
+    """Where finite numbers first gave one that is not."""
+    for step in steps:
+        balls = [[v for v in vs if is_balls(v)] for vs in (step.inputs, step.outputs)]
+        if all(map(finite, balls[0])) and not all(map(finite, balls[1])):
+            return f", first in {step.name} at {step.place}"
+    return ""
+
+
+def entered(ev, floats, problem):
+    """The inputs of an evaluation. What was drawn is exactly what it is; only what was given can have been rounded."""
+    drawn = {*problem.redrawn, *problem.always}
+    return [enter(v, "inputs" in ev.rounded and i not in drawn) for i, v in enumerate(floats)]
+
+
+def sides_of(ev, inputs, outputs):
+    seen = branches.seen(ev.steps, inputs, outputs)
+    for place, name, truth in ev.sides:
+        seen[place, name].add("true" if truth else "false")
+    return seen
+
+
+def eps(dtype):
+    return float(jnp.finfo(dtype).eps)

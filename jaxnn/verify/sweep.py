@@ -1,0 +1,204 @@
+"""Breadth where `verify.gradient` is depth: thousands of random cases in one compiled program, in float64.
+
+A case is decided by the hand rule against autodiff, to a tolerance that is measured: what autodiff itself loses in
+float32, scaled down to float64. Central differences of the cost are the second witness. They cannot see as far, but
+they see kinks, where autodiff's answer is one of several.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from jaxnn.verify.arguments import BadAnswer, called, is_float_leaf
+from jaxnn.verify.ask import asserted, gradient_problem
+from jaxnn.verify.decide import UNDEFINED, equal_sizes, why_wrong
+from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Leaf, Point, Report, shown
+from jaxnn.verify.sides import ENTRIES, run
+
+CASES = 128  # at a time, so that what one of them needs stays in the cache
+STEP = 2.0**-10  # of a difference, relative to its leaf: truncation (4th order) and rounding are then both near 1e-12
+KINK = 2.0**-20  # of a leaf: a smaller step in a slope is not taken for a kink
+CLEAR = 2.0**-26  # of a leaf: differences that agree so far confirm the derivative
+
+
+def sweep(cost, grad, draw, n=10_000, key=0, argnums=0, has_aux=False):
+    """Whether grad is the gradient of cost in n random cases (params, *data) = draw(key): a `Report`.
+
+    All three are JAX functions; each is compiled once. A FAIL says in how many cases the rule is wrong, and its replay
+    line is the question about the worst of them. It holds for what `draw` draws: a side of a branch that it never
+    reaches stays unseen, and so does what is smaller than the rounding of a typical case, such as a saturated unit.
+    """
+    if n < 1:
+        raise ValueError(f"n is {n}: a sweep needs at least one case.")
+    argnums = argnums if isinstance(argnums, int) else tuple(argnums)
+    root = jax.random.key(key) if isinstance(key, int) else key
+    size = at_once(draw, root, n)
+    drawn, coarse, compared = programs(cost, grad, draw, argnums, has_aux)
+    found = []
+    try:
+        for start in range(0, n, size):
+            args = drawn(root, jnp.arange(start, start + size, dtype=jnp.uint32))
+            with jax.enable_x64(False):
+                rough = coarse(args)
+            with jax.enable_x64(True):
+                found.append(compared(args, rough))
+    except jax.errors.JAXTypeError as error:
+        who = f"{called(cost)}, {called(grad)} and {called(draw)}"
+        raise TypeError(f"a sweep compiles {who}: they must be JAX functions. verify.gradient takes NumPy too.") from error
+    cases = jax.tree.map(lambda *v: np.concatenate(v)[:n], *jax.device_get(found))
+
+    def at(i):
+        """The problem at case i."""
+        args = jax.tree.map(lambda v: v[0], drawn(root, jnp.arange(i, i + 1, dtype=jnp.uint32)))
+        return gradient_problem(cost, grad, *args, argnums=argnums, has_aux=has_aux)
+
+    name = repr(f"jax.random.key({key})" if isinstance(key, int) else "key")[1:-1]
+    options = f", argnums={argnums}" * (argnums != 0) + ", has_aux=True" * has_aux
+    functions = f"{called(cost)}, {called(grad)}"
+    again = f"verify.sweep({functions}, {called(draw)}, n={n}, key={key if isinstance(key, int) else 'key'}{options})"
+    one = f"verify.gradient({functions}, *{called(draw)}(jax.random.fold_in({name}, {{}})){options})"
+    return report(cases, at, again, one)
+
+
+assert_sweep = asserted(sweep)
+
+
+def at_once(draw, root, n):
+    """How many cases are in memory together."""
+    args = jax.eval_shape(draw, root)
+    if not isinstance(args, tuple):
+        raise BadAnswer(f"{called(draw)} returned {type(args).__name__}: it must return the arguments, (params, *data).")
+    return max(1, min(n, CASES, 2**20 // sum(math.prod(v.shape) for v in jax.tree.leaves(args))))
+
+
+@functools.lru_cache(maxsize=16)
+def programs(cost, grad, draw, argnums, has_aux):
+    """Compiled: cases drawn in the caller's dtypes; the gradient by autodiff in float32; and `compare` in float64."""
+
+    def given(args, dtype):
+        """(the problem at these arguments, its float leaves). Its integers and keys are those of the case."""
+        blank = jax.tree.map(lambda v: np.zeros(v.shape) if is_float_leaf(v) else v, args)
+        floats = [v.astype(dtype) for v in jax.tree.leaves(args) if is_float_leaf(v)]
+        return gradient_problem(cost, grad, *blank, argnums=argnums, has_aux=has_aux), floats
+
+    def coarse(args):
+        problem, floats = given(args, jnp.float32)
+        return problem.truth(floats)
+
+    def compared(args, rough):
+        return compare(*given(args, jnp.float64), [v.astype(jnp.float64) for v in rough])
+
+    return (
+        jax.jit(jax.vmap(lambda root, i: draw(jax.random.fold_in(root, i)), (None, 0))),
+        jax.jit(jax.vmap(coarse)),
+        jax.jit(jax.vmap(compared)),
+    )
+
+
+class Case(NamedTuple):
+    """What is kept of a case; the first four for each leaf."""
+
+    error: Any  # the largest |hand − true|
+    beyond: Any  # the same without the entries at a kink, where both may be right
+    largest: Any  # |true|
+    noise: Any  # the largest |true − the same in float32|
+    finite: Any
+    unclear: Any  # differences do not agree with autodiff, nor with themselves: a kink is near
+    contradicted: Any  # differences agree with themselves, but not with autodiff
+    gap: Any  # the largest |difference − true|, relative to its leaf
+
+
+def compare(problem, floats, rough):
+    hand, true, J = problem.claim(floats), problem.truth(floats), problem.scalar(floats)
+    asked = problem.arguments.differentiated
+    every = sum(floats[i].size for i in asked) <= ENTRIES
+    whole = largest([largest([floats[i]]) for i in asked])
+    off = [jnp.abs(h - t) for h, t in zip(hand, true, strict=True)]
+    beyond, unclear, contradicted, gaps = list(off), [], [], []
+    for k, i in enumerate(asked):
+        scale, own = largest([true[k]]), largest([floats[i]])
+        h = STEP * jnp.where(own > 0, own, jnp.where(whole > 0, whole, 1.0))
+        ways = jnp.eye(floats[i].size) if every else directions(k, floats[i].size)
+        slope, bend, kink = differences(problem.scalar, floats, i, ways, h, J)
+        gap = jnp.abs(slope - ways @ true[k].ravel())
+        rounding = 2.0**-46 * jnp.abs(J) / h
+        unclear.append((gap > CLEAR * scale + rounding).any())
+        contradicted.append((gap > 4 * (bend + kink) + CLEAR * scale + rounding).any())
+        gaps.append(largest([gap]) / jnp.where(scale > 0, scale, 1.0))
+        tied = (jnp.abs(ways @ (hand[k] - true[k]).ravel()) <= 4 * kink) & (kink > KINK * scale)
+        beyond[k] = jnp.where(tied.reshape(off[k].shape) if every else tied.all(), 0.0, off[k])
+    return Case(
+        jnp.stack([largest([v]) for v in off]),
+        jnp.stack([largest([v]) for v in beyond]),
+        jnp.stack([largest([t]) for t in true]),
+        jnp.stack([largest([t - r]) for t, r in zip(true, rough, strict=True)]),
+        jnp.isfinite(largest([J, *true])),
+        jnp.stack(unclear).any(),
+        jnp.stack(contradicted).any(),
+        largest(gaps),
+    )
+
+
+def largest(arrays):
+    return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(v), initial=0.0) for v in arrays])
+
+
+def directions(k, size):
+    return jax.random.rademacher(jax.random.key(k), (3, size), jnp.float64) / math.sqrt(size)
+
+
+def differences(scalar, floats, i, ways, h, J):
+    """(slopes of the cost along `ways` of float leaf i, to 4th order; how much they change from h to h/2; the step of
+    the slope at this very point). Both of the latter vanish where the cost is smooth: as h² and as h³."""
+
+    def at(way, t):
+        return scalar([*floats[:i], floats[i] + t * way.reshape(floats[i].shape), *floats[i + 1 :]])
+
+    steps = h * jnp.array([1.0, -1.0, 0.5, -0.5])
+    up, down, half_up, half_down = jax.vmap(lambda t: jax.vmap(lambda way: at(way, t))(ways))(steps)
+    wide, narrow = (up - down) / (2 * h), (half_up - half_down) / h
+    kink = jnp.abs((up + down - 2 * J) - 4 * (half_up + half_down - 2 * J)) / (2 * h)
+    return (4 * narrow - wide) / 3, jnp.abs(narrow - wide), kink
+
+
+def report(cases, at, again, one):
+    n, problem = len(cases.finite), at(0)
+    if not cases.finite.any():
+        return Report(problem.title, INCONCLUSIVE, f"{UNDEFINED} in any case.", "float64", math.nan, (), replay=again)
+    allowed, scale = tolerances(cases, len(problem.arguments.differentiated))
+    beyond = np.where(np.isfinite(cases.beyond), cases.beyond, np.inf)
+    surplus = np.where(cases.finite, (beyond / allowed).max(1), 0)
+    wrong, close = int((surplus > 16).sum()), int(((surplus > 1) & (surplus <= 16)).sum())
+    at_kink = (cases.error != cases.beyond).any(1) & cases.finite & (surplus <= 1)
+    worst = int(np.argmax(np.where(at_kink, -1, surplus)))
+    digits = -math.log10(max((beyond / scale)[cases.finite].max(), 2.0**-60))
+    leaves = leaves_of(at(worst), beyond[worst] / allowed[worst], scale[worst], f"case {worst}")
+    if wrong:
+        verdict = FAIL
+        reason = f"wrong in {wrong:,} of {n:,} random cases: {why_wrong(leaves, Point(f'case {worst}', FAIL, '', digits))}"
+    elif close:
+        verdict, reason = INCONCLUSIVE, f"too close to what float64 allows to say, in {close:,} of {n:,} random cases."
+    else:
+        verdict, reason = PASS, f"right, {shown(digits)} digits agree in {n:,} random cases"
+    point = Point(f"{n:,} random cases", verdict, "", digits)
+    notes = (*remarks(cases, at_kink, (allowed / scale)[cases.finite].max(), problem), *equal_sizes(problem))
+    return Report(problem.title, verdict, reason, "float64", digits, leaves, (point,), notes=notes,
+                  replay=again if verdict == PASS else one.format(worst))
+
+
+def tolerances(cases, gradient):
+    """(how far hand and true may be apart, what digits are measured against), for each leaf of each case.
+
+    Rounding is relative to what a leaf has in a typical case: 1 − a² of a saturated unit is but the rounding of 1. A
+    leaf that is 0 but for rounding is measured against the whole gradient.
+    """
+    noise = np.where(np.isfinite(cases.noise), cases.noise, 0)
+    scale = np.maximum(cases.largest, np.median(cases.largest[cases.finite], axis=0))
+    allowed = 256 * (2.0**-29 * noise + 2.0**-52 * scale)
+    whole = scale[:, :gradient].max(1, keepdims=True)
+    scale = np.where(scale > allowed, scale, np.where(whole > 0, whole, 1))
+    return np.maximum(allowed, 2.0**-44 * scale * (allowed == 0)), scale
