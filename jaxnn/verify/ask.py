@@ -118,7 +118,9 @@ def exact(f, *args, digits=30):
         except Undecided:
             continue
         balls = [v for leaf in out if leaf.dtype == object for v in leaf.flat]
-        if all(v.is_exact() or v.rad() < abs(v.mid()) * 10.0**-digits for v in balls):
+        if all(v.is_finite() for v in balls) and all(
+            v.is_exact() or v.rad() < abs(v.mid()) * 10.0**-digits for v in balls
+        ):
             return jax.tree.unflatten(tree, [decimals(leaf, digits) for leaf in out])
     raise ArithmeticError(f"{called(f)} has no value to {digits} digits here: it is not finite, or 0 but for rounding.")
 
@@ -187,13 +189,19 @@ def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
     if np.shape(value) != ():
         raise BadAnswer(f"{called(cost)} returned shape {np.shape(value)}: a cost is one number, a sum or a mean.")
 
+    def same(tree):
+        return str(jax.tree.structure(tree)) == str(jax.tree.structure(like))
+
+    def fits(tree):
+        shapes = [[np.shape(v) for v in jax.tree.leaves(of)] for of in (tree, like)]
+        return same(tree) and shapes[0] == shapes[1]
+
     def taken(out):
         """(gradient, [value]) of what grad returned."""
-        same = lambda tree: str(jax.tree.structure(tree)) == str(jax.tree.structure(like))  # noqa: E731
-        if not isinstance(out, tuple) or len(out) != 2 or same(out):
+        if not isinstance(out, tuple) or len(out) != 2 or (same(out) and not has_aux):
             return out, []
         if has_aux:
-            return (out[1], [out[0][0]]) if same(out[1]) else (out[0], [])
+            return (out[0], []) if fits(out[0]) else (out[1], [out[0][0]])
         return (out[1], [out[0]]) if np.shape(out[0]) == () else (out, [])
 
     tree, values = taken(its.answer(grad))
@@ -272,20 +280,20 @@ def vjp_problem(forward, backward, *args, argnums, title=None):
 
 def custom_vjp_problem(f, *args, argnums):
     wanted, checked = chosen(argnums, args)
-    names, out = outputs(f, args)
+    names, out, leaves = outputs(f, args)
     its, cotangents = with_random(args, wanted, out, f)
 
     def derivative(own):
         def of(floats):
             *_, dout = its.build(floats)
-            out, pull = jax.vjp(own(float_outputs(f, its, floats)), [floats[i] for i in its.differentiated])
+            out, pull = jax.vjp(own(function(f, leaves, its, floats)), [floats[i] for i in its.differentiated])
             return [*pull(dout)[0], *out]
 
         return of
 
     def scalar(floats):
         *args, dout = its.build(floats)
-        return inner(f(*args), dout)
+        return inner(leaves(f(*args)), dout)
 
     return Problem(
         f"custom rule of {called(f)}",
@@ -301,15 +309,15 @@ def custom_vjp_problem(f, *args, argnums):
 
 def custom_jvp_problem(f, *args, argnums):
     wanted, checked = chosen(argnums, args)
-    names, _ = outputs(f, args)
+    names, _, leaves = outputs(f, args)
     asked = arguments(args, wanted, f)
     its, tangents = with_random(args, wanted, [asked.floats[i] for i in asked.differentiated], f)
 
     def derivative(own):
         def of(floats):
             *_, tangents = its.build(floats)
-            function, diff = own(float_outputs(f, its, floats)), [floats[i] for i in its.differentiated]
-            out, dout = jax.jvp(function, (diff,), (tangents,))
+            diff = [floats[i] for i in its.differentiated]
+            out, dout = jax.jvp(own(function(f, leaves, its, floats)), (diff,), (tangents,))
             return [*dout, *out]
 
         return of
@@ -327,15 +335,21 @@ def custom_jvp_problem(f, *args, argnums):
 
 
 def outputs(f, args):
-    """(the names, the values or shapes) of the float leaves that f returns."""
+    """The float leaves that f returns: their names, their values or shapes, and the function that takes them from the
+    tree that f, or a function like it, returns."""
     entries = jax.tree_util.tree_leaves_with_path(arguments(args, range(len(args)), f).answer(f))
-    found = [(f"out{jax.tree_util.keystr(path)}", v) for path, v in entries if is_float_leaf(v)]
-    if not found:
+    floats = [i for i, (_, v) in enumerate(entries) if is_float_leaf(v)]
+    if not floats:
         raise BadAnswer(f"{called(f)} returns no float array: there is nothing to compare.")
-    return tuple(name for name, _ in found), [v for _, v in found]
+
+    def leaves(tree):
+        found = jax.tree.leaves(tree)
+        return [found[i] for i in floats]
+
+    return tuple(f"out{jax.tree_util.keystr(entries[i][0])}" for i in floats), [entries[i][1] for i in floats], leaves
 
 
-def float_outputs(f, its, floats):
+def function(f, leaves, its, floats):
     """The float leaves of f(*args) as a function of the differentiated ones."""
 
     def of(diff):
@@ -343,7 +357,7 @@ def float_outputs(f, its, floats):
         for i, v in zip(its.differentiated, diff, strict=True):
             new[i] = v
         *args, _ = its.build(new)
-        return [v for v in jax.tree.leaves(f(*args)) if is_float_leaf(v)]
+        return leaves(f(*args))
 
     return of
 
@@ -351,13 +365,18 @@ def float_outputs(f, its, floats):
 def same_problem(f, g, *args, argnums):
     wanted, checked = chosen(argnums, args)
     its = arguments(args, wanted, f)
-    names, _ = outputs(f, args)
+    names, _, leaves = outputs(f, args)
     answer_like(its.answer(g), its.answer(f), called(g))
 
-    def leaves(h):
-        return lambda floats: [v for v in jax.tree.leaves(h(*its.build(floats))) if is_float_leaf(v)]
-
-    return Problem(f"{called(g)} against {called(f)}", its, leaves(g), leaves(f), None, names, redrawable(its, checked))
+    return Problem(
+        f"{called(g)} against {called(f)}",
+        its,
+        lambda v: leaves(g(*its.build(v))),
+        lambda v: leaves(f(*its.build(v))),
+        None,
+        names,
+        redrawable(its, checked),
+    )
 
 
 def chosen(argnums, args):
@@ -383,8 +402,8 @@ def with_random(args, wanted, out, f):
 
 def inner(out, dout):
     """⟨out, dout⟩ over all float leaves."""
-    pairs = zip([v for v in jax.tree.leaves(out) if is_float_leaf(v)], jax.tree.leaves(dout), strict=True)
-    return sum((v * d).sum() for v, d in pairs)
+    pairs = zip(jax.tree.leaves(out), jax.tree.leaves(dout, is_leaf=lambda v: v is None), strict=True)
+    return sum((v * d).sum() for v, d in pairs if d is not None)
 
 
 def argument_paths(its, single=False):

@@ -207,12 +207,7 @@ def leaves_of(problem, outcomes):
 
 def equal_sizes(problem):
     """Which sizes are equal, so that a formula that confuses them cannot be told from a right one."""
-    floats = [v for v in problem.arguments.floats if v.ndim]
-    sizes = sorted({n for v in floats for n in v.shape if n > 1})
-    if len(sizes) > 1 or not floats:
-        square = sorted(
-            {n for v in floats for a, n in enumerate(v.shape) for b in range(a) if v.shape[b] == n and n > 1}
-        )
-        if square:
-            which = ", ".join(map(str, square))
-            yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"
+    square = sorted({n for v in problem.arguments.floats for a, n in enumerate(v.shape) if n > 1 and n in v.shape[:a]})
+    if square:
+        which = ", ".join(map(str, square))
+        yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"

@@ -74,9 +74,12 @@ def at_rounding(kind, check, floats, digits, rounded):
             try:
                 true = both.truth(ev, balls)
                 met = dict(ev.ties.met)
+                cost = [] if both.scalar is None else ev(both.scalar, [balls[i] for i in both.free(problem)])
                 hand = both.claim(ev, balls)
             except Undecided:
                 continue
+            if not all(map(finite, cost)):
+                return Outcome(kind, INCONCLUSIVE, UNDEFINED + first_infinite(ev.steps), floats=tuple(floats))
             judged = [judge(h, t, s, digits) for h, t, s in zip(hand, true, scales(true), strict=True)]
         verdicts = {j.verdict for j in judged}
         if FAIL in verdicts:

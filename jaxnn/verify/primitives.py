@@ -130,7 +130,7 @@ EACH = {
     "expm1": arb.expm1,
     "log": log,
     "log1p": arb.log1p,
-    "log2": lambda x: x.log() / arb(2).log(),
+    "log2": lambda x: log(x) / arb(2).log(),
     "sqrt": arb.sqrt,
     "rsqrt": arb.rsqrt,
     "cbrt": cbrt,

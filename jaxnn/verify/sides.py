@@ -52,6 +52,10 @@ class Sides:
     directions: Any = None  # one for each leaf, where the truth is known along these alone
     numpy: bool = False
 
+    def free(self, problem):
+        """Which float leaves are inputs of its jaxprs."""
+        return free_inputs(problem.arguments, self.mode)
+
     @property
     def dtype(self):
         """In which the constants are written."""

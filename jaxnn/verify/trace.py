@@ -77,7 +77,7 @@ def without_rules(jaxpr, found):
         if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
             call = params["call_jaxpr"]
             call = call if isinstance(call, ClosedJaxpr) else ClosedJaxpr(call, ())
-            if not jax_own(call.jaxpr):
+            if not all(map(jax_own, [call.jaxpr, *(v for v in eqn.params.values() if hasattr(v, "debug_info"))])):
                 found.append(call.jaxpr.debug_info.func_name)
                 eqns.append(eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call}))
                 continue
@@ -91,5 +91,6 @@ def inner(v, found):
     return without_rules(v, found) if hasattr(v, "eqns") and hasattr(v, "outvars") else v
 
 
-def jax_own(jaxpr):
-    return os.path.dirname(jax.__file__) in (jaxpr.debug_info.func_src_info or "")
+def jax_own(f):
+    """Whether a traced function, the primal or its rule, was written in JAX's own folder."""
+    return os.path.dirname(jax.__file__) in (f.debug_info.func_src_info or "")
