@@ -23,6 +23,8 @@ ALLOWED = {  # module or package: the modules of ours that it may import
         *("jaxnn.backprop", "jaxnn.health", "jaxnn.checks", "jaxnn.parallel"),
         *("jaxnn.layer", "jaxnn.mean", "jaxnn.metrics"),
     },
+    "jaxnn.examples": {"jaxnn.layers", "jaxnn.losses"},
+    "jaxnn.verify": {"jaxnn.verify", "jaxnn.backprop", "jaxnn.examples", "jaxnn.layers", "jaxnn.losses"},
     "reference": {"reference"},
 }
 

@@ -65,7 +65,7 @@ def layer(layer, x, params=None, **options):
         return layer.forward(params, x, jax.random.key(0))
 
     problem = functools.partial(vjp_problem, forward, layer.backward, argnums=None, title=f"backward of {layer}")
-    others = () if len(x) < 2 else ((params, x[:1]),)
+    others = ((params, x[:1]),) if x.ndim > 1 and len(x) > 1 else ()
     return answer(problem, (params, x), options, f"layer({layer}, x", others)
 
 
@@ -80,7 +80,7 @@ def loss(loss, z, y, w=None, **options):
 
     problem = functools.partial(gradient_problem, J, dz, argnums=0, has_aux=False, title=f"backward of {loss}")
     args = (z, y) if w is None else (z, y, w)
-    others = () if len(z) < 2 else (tuple(v[:1] for v in args),)
+    others = (tuple(v[:1] for v in args),) if np.ndim(z) > 1 and len(z) > 1 else ()
     return answer(problem, args, options, f"loss({loss}, z, y", others)
 
 
