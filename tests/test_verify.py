@@ -360,6 +360,21 @@ def test_a_large_numpy_cost_is_differenced_along_directions():
     assert verify.gradient(f, one_entry, *args).verdict == verify.FAIL
 
 
+def test_numpy_code_that_compares_data_is_not_at_a_kink():
+    x, y = np.float64([[1, 2, -1], [0, -3, 1], [2, 1, 1], [-1, 0.25, 2]]), np.float64([1, 0, 1, 0])
+    f = lambda w, x, y: np.sum(np.where(y == 1, np.maximum(x @ w, 0), (x @ w) ** 2) * (x[:, 0] >= 0))  # noqa: E731
+
+    def right(w, x, y):
+        z = x @ w
+        return x.T @ (np.where(y == 1, (z > 0) * 1.0, 2 * z) * (x[:, 0] >= 0))
+
+    report = verify.gradient(f, right, W.astype(float), x, y)
+    assert (report.verdict, report.evidence) == (verify.PASS, "exact")
+    assert any("test_verify.py" in b.place and b.seen == ("true", "false") for b in report.branches)
+    wrong = verify.gradient(f, lambda w, x, y: 1.01 * right(w, x, y), W.astype(float), x, y)
+    assert wrong.verdict == verify.FAIL
+
+
 # What was seen
 
 

@@ -5,6 +5,7 @@ Integers, truth values and keys are as JAX computes them; a rule for each primit
 
 import functools
 import math
+import re
 import time
 from typing import NamedTuple
 
@@ -96,7 +97,7 @@ class Evaluation:
             return inputs
         if name == "debug_callback":
             return []
-        place = source_info_util.summarize(eqn.source_info) or self.place  # a function of JAX's has its caller's
+        place = short(source_info_util.summarize(eqn.source_info)) or self.place  # a function of JAX's has its caller's
         if name in primitives.CALLS:
             outer, self.place = self.place, place
             outputs = primitives.CALLS[name](self, params, inputs)
@@ -152,6 +153,11 @@ class Evaluation:
         self.entries += size if any(map(is_balls, inputs)) and name not in primitives.MOVES else 0
         if time.monotonic() + seconds > self.deadline or self.entries > ENTRIES:
             raise TooLarge(f"{name} of {size:,} entries")
+
+
+def short(place):
+    """'/folder/file.py:12:5 (f)' without the folder and the column."""
+    return re.sub(r"^.*?([^/\\\\]+:\d+):\d+", r"\1", place)
 
 
 @functools.lru_cache(4096)

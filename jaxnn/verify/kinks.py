@@ -24,7 +24,7 @@ def kinks(met, steps, dependent):
 
 
 def explained(hand, truth, evaluate, names, digits):
-    """A sentence saying which choice at the ties `names` makes `hand` right, or None.
+    """A sentence saying which choice at the ties `names` makes `hand` right; None of no choice; "" of too many to try.
 
     evaluate(ties): the truth with the ties chosen so."""
     steps = sorted({step_of(name) for name in names})
@@ -38,12 +38,12 @@ def explained(hand, truth, evaluate, names, digits):
             if agree(hand, evaluate(Ties({name: its[step_of(name)] for name in names}, shares[0], steps)), digits):
                 share = ", ".join(f"{v:g}" for v in dict.fromkeys(shares))
                 return said(names, f"takes {share} of the derivative of the larger side")
-        if len(names) > UNITS:
-            return None
+        if len(names) > UNITS or len(steps) > 3:
+            return ""
         base = evaluate(Ties(default=1.0, steps=steps))
         moved = [evaluate(Ties({name: 0.0}, default=1.0, steps=steps)) for name in names]
     except Undecided:
-        return None
+        return ""
     moves = [[b - a for a, b in zip(base, one, strict=True)] for one in moved]
     gap = [h - a for h, a in zip(hand, base, strict=True)]
     s, *_ = np.linalg.lstsq(np.array([flat(move) for move in moves]).T, flat(gap), rcond=None)

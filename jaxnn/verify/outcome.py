@@ -100,8 +100,10 @@ def at_rounding(kind, check, floats, digits, rounded):
     found = Outcome(kind, PASS, "", tuple(judged), seen, floats=tuple(floats), rounded=rounded)
     asked = [balls[i] for i in problem.arguments.differentiated]
     ties = kinks.kinks(met, ev.steps, branches.dependent(ev.steps, asked)) if not both.numpy else met
-    if ties and FAIL in verdicts and both.numpy:
-        return replace(found, verdict=INCONCLUSIVE, reason="at a kink")
+    if ties and FAIL in verdicts and both.kinked:
+        with flint.ctx.workprec(precision):
+            if both.kinked(ev, balls):
+                return replace(found, verdict=INCONCLUSIVE, reason="at a kink")
     if ties and not both.numpy and INCONCLUSIVE not in verdicts:
 
         def truth(choice):
@@ -109,6 +111,8 @@ def at_rounding(kind, check, floats, digits, rounded):
             return both.truth(again, entered(again, floats, problem))
 
         sentence = kinks.explained(hand, true, truth, ties, digits)
+        if sentence == "":
+            return replace(found, verdict=INCONCLUSIVE, reason=f"at a kink of {len(ties)} ties")
         if sentence:
             agreed = tuple(
                 j if j.verdict == PASS else j._replace(verdict=PASS, digits=math.inf, errors=0 * j.errors)

@@ -747,7 +747,7 @@ def linear_solve(ev, params, inputs):
 
 
 CALLS = {
-    **dict.fromkeys(("jit", "closed_call", "remat2", "checkpoint", "composite"), call),
+    **dict.fromkeys(("jit", "closed_call", "remat2", "composite"), call),
     **dict.fromkeys(("custom_jvp_call", "custom_vjp_call", "custom_vmap_call"), call),
     "scan": scan,
     "while": while_,
@@ -775,7 +775,7 @@ MOVES = {
 }
 DECISIONS = {
     **{name: relate(name) for name in RELATIONS},
-    **{f"{name}_to": relate(name) for name in ("eq", "lt", "le")},  # with −0 below 0, where reals know one zero
+    **{f"{name}_to": relate(name) for name in ("lt", "le")},  # with −0 below 0, where reals know one zero
     "and": on_truths(conjunction, np.bitwise_and),
     "or": on_truths(disjunction, np.bitwise_or),
     "xor": on_truths(exclusive, np.bitwise_xor),

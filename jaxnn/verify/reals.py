@@ -5,6 +5,7 @@ nothing becomes a float again unless it is one exactly, so that no digit is lost
 """
 
 import operator
+import os
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -72,10 +73,12 @@ def comparison(name):
             return NotImplemented
         ev = _evaluation.get()
         caller = sys._getframe(1)
+        while caller.f_back and caller.f_code.co_filename == __file__:
+            caller = caller.f_back
         order = ev.ties.order(self.ball, v, (caller.f_lineno, len(ev.sides)))
         if order is None:
             raise Undecided
-        place = f"{caller.f_code.co_filename}:{caller.f_lineno} ({caller.f_code.co_name})"
+        place = f"{os.path.basename(caller.f_code.co_filename)}:{caller.f_lineno} ({caller.f_code.co_name})"
         truth = getattr(operator, name)(order, 0)
         ev.sides.add((place, name, truth))
         return truth

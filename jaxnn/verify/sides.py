@@ -4,6 +4,7 @@ A side is the jaxpr of a JAX function; or NumPy code run on real numbers; or, fo
 differences of its cost at high precision. A rule that is none of these is a black box: it runs in its dtype.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class Sides:
     scalar: Any = None  # the forward pass as a jaxpr
     directions: Any = None  # one for each leaf, where the truth is known along these alone
     numpy: bool = False
+    kinked: Callable | None = None  # of NumPy code: whether there is a kink at these balls
 
     def free(self, problem):
         """Which float leaves are inputs of its jaxprs."""
@@ -94,7 +96,8 @@ def sides(problem):
     scalar = of_numpy(lambda floats: [problem.scalar(floats)])
     extra = len(problem.paths) - len(arguments.differentiated)  # the value itself
     if sum(arguments.floats[i].size for i in arguments.differentiated) <= ENTRIES:
-        return Sides(claim, lambda ev, balls: gradient(scalar, ev, balls, arguments, extra), None, numpy=True)
+        truth = functools.partial(gradient, scalar, arguments=arguments, extra=extra)
+        return Sides(claim, truth, None, numpy=True, kinked=functools.partial(kinked, scalar, arguments=arguments))
     directions = [random_direction(i, arguments.floats[i].shape) for i in arguments.differentiated]
     return Sides(
         along(claim, directions),
@@ -102,6 +105,7 @@ def sides(problem):
         None,
         directions=directions,
         numpy=True,
+        kinked=functools.partial(kinked, scalar, arguments=arguments),
     )
 
 
@@ -174,17 +178,30 @@ def difference(scalar, ev, balls, ways):
     A rounded constant would be one number at one end and another at the other; it is taken exactly, and the slope
     widened by what its rounding can mean.
     """
+    h, (after, before) = along_line(scalar, ev, balls, ways, (1, -1))
+    slope = (after - before) / (2 * h)
+    left_out = arb(2) ** -(ev.precision * 3 // 5) * (abs(slope) + abs(after))
+    return slope + arb(0, 1) * (left_out + (abs(slope) * 2.0**-48 if ev.rounded else 0))
+
+
+def along_line(scalar, ev, balls, ways, steps):
+    """h, and S(v + k·h·way) for every k in steps."""
     exact = Evaluation(ev.precision, ties=ev.ties, deadline=ev.deadline)
     exact.sides = ev.sides
     centre = [np.frompyfunc(arb.mid, 1, 1)(v) for v in balls]
     h = arb(2) ** -(ev.precision * 2 // 5)
-    ends = []
-    for step in (h, -h):
-        moved = [wrap(v + ways[i] * step) if i in ways else v for i, v in enumerate(centre)]
-        ends.append(scalar(exact, moved)[0].ravel()[0])
-    slope = (ends[0] - ends[1]) / (2 * h)
-    left_out = arb(2) ** -(ev.precision * 3 // 5) * (abs(slope) + abs(ends[0]))
-    return slope + arb(0, 1) * (left_out + (abs(slope) * 2.0**-48 if ev.rounded else 0))
+    values = []
+    for k in steps:
+        moved = [wrap(v + ways[i] * (k * h)) if i in ways else v for i, v in enumerate(centre)]
+        values.append(scalar(exact, moved)[0].ravel()[0])
+    return h, values
+
+
+def kinked(scalar, ev, balls, arguments):
+    """Whether the slopes to the two sides along a random direction differ."""
+    ways = {i: random_direction(i, balls[i].shape) for i in arguments.differentiated}
+    _, (after, here, before) = along_line(scalar, ev, balls, ways, (1, 0, -1))
+    return not abs(after - 2 * here + before) < (abs(after - here) + abs(here - before)) * 1e-9
 
 
 def gradient(scalar, ev, balls, arguments, extra):

@@ -7,6 +7,8 @@ they see kinks, where autodiff's answer is one of several.
 
 import functools
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -36,19 +38,22 @@ def sweep(cost, grad, draw, n=10_000, key=0, argnums=0, has_aux=False):
         raise ValueError(f"n is {n}: a sweep needs at least one case.")
     argnums = argnums if isinstance(argnums, int) else tuple(argnums)
     root = jax.random.key(key) if isinstance(key, int) else key
-    drawn, compared = programs(cost, grad, draw, argnums, has_aux, n, jax.config.x64_enabled)
-
-    def some(start):
-        return jax.device_get(compared(drawn(root, np.uint32(start))))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a small program keeps but one core busy
-        found = list(pool.map(some, range(0, n, drawn.cases)))
+    size = at_once(draw, root, n)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(root, np.arange(-n // size * -size, dtype=np.uint32))
+    try:
+        drawn, compared = programs(
+            cost, grad, draw, argnums, has_aux, size, keys.dtype, jax.config.read("jax_enable_x64")
+        )
+    except jax.errors.JAXTypeError as error:
+        who = f"{called(cost)}, {called(grad)} and {called(draw)}"
+        raise TypeError(f"a sweep compiles {who}: they must be JAX functions.") from error
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # one such program keeps one core busy
+        found = list(pool.map(lambda some: jax.device_get(compared(drawn(some))), keys.reshape(-1, size)))
     cases = jax.tree.map(lambda *v: np.concatenate(v)[:n], *found)
 
     def at(i):
         """The problem at case i."""
-        args = jax.tree.map(lambda v: v[0], drawn(root, jnp.arange(i, i + 1, dtype=jnp.uint32)))
-        return gradient_problem(cost, grad, *args, argnums=argnums, has_aux=has_aux)
+        return gradient_problem(cost, grad, *draw(keys[i]), argnums=argnums, has_aux=has_aux)
 
     seed = key if isinstance(key, int) else "key"
     name = f"jax.random.key({key})" if isinstance(key, int) else "key"
@@ -66,32 +71,29 @@ def at_once(draw, root, n):
     """How many cases are in memory together."""
     args = jax.eval_shape(draw, root)
     if not isinstance(args, tuple):
-        raise BadAnswer(f"{called(draw)} returned {type(args).__name__}: it must return the arguments, (params, *data).")
+        raise BadAnswer(f"{called(draw)} returned {type(args).__name__}: it returns the arguments, (params, *data).")
     return max(1, min(n, CASES, 2**20 // sum(math.prod(v.shape) for v in jax.tree.leaves(args))))
 
 
 @functools.lru_cache(maxsize=16)
-def programs(cost, grad, draw, argnums, has_aux):
-    """Compiled: cases drawn in the caller's dtypes; the gradient by autodiff in float32; and `compare` in float64."""
+def programs(cost, grad, draw, argnums, has_aux, size, keys, x64):
+    """Compiled: `size` cases drawn, as the caller would draw them; and each of them compared."""
 
-    def given(args, dtype):
-        """(the problem at these arguments, its float leaves). Its integers and keys are those of the case."""
+    def problem(args):
+        """Of the case's own integers and keys; its floats follow."""
         blank = jax.tree.map(lambda v: np.zeros(v.shape) if is_float_leaf(v) else v, args)
-        floats = [v.astype(dtype) for v in jax.tree.leaves(args) if is_float_leaf(v)]
-        return gradient_problem(cost, grad, *blank, argnums=argnums, has_aux=has_aux), floats
+        return gradient_problem(cost, grad, *blank, argnums=argnums, has_aux=has_aux)
 
-    def coarse(args):
-        problem, floats = given(args, jnp.float32)
-        return problem.truth(floats)
+    def compared(args):
+        floats = [v for v in jax.tree.leaves(args) if is_float_leaf(v)]
+        args = jax.tree.map(lambda v: v.astype(jnp.int32) if v.dtype == jnp.int64 else v, args)
+        with jax.enable_x64(False):
+            rough = problem(args).truth([v.astype(jnp.float32) for v in floats])
+        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # int32 labels meet an int64 arange
+            return compare(problem(args), [v.astype(jnp.float64) for v in floats], rough)
 
-    def compared(args, rough):
-        return compare(*given(args, jnp.float64), [v.astype(jnp.float64) for v in rough])
-
-    return (
-        jax.jit(jax.vmap(lambda root, i: draw(jax.random.fold_in(root, i)), (None, 0))),
-        jax.jit(jax.vmap(coarse)),
-        jax.jit(jax.vmap(compared)),
-    )
+    drawn = jax.jit(jax.vmap(draw)).lower(jax.ShapeDtypeStruct((size,), keys)).compile()
+    return drawn, jax.jit(jax.vmap(compared)).lower(drawn.out_info).compile()
 
 
 class Case(NamedTuple):
@@ -173,16 +175,30 @@ def report(cases, at, again, one):
     digits = -math.log10(max((beyond / scale)[cases.finite].max(), 2.0**-60))
     leaves = leaves_of(at(worst), beyond[worst] / allowed[worst], scale[worst], f"case {worst}")
     if wrong:
-        verdict = FAIL
-        reason = f"wrong in {wrong:,} of {n:,} random cases: {why_wrong(leaves, Point(f'case {worst}', FAIL, '', digits))}"
+        why = why_wrong(leaves, Point(f"case {worst}", FAIL, "", digits))
+        verdict, reason = FAIL, f"wrong in {wrong:,} of {n:,} random cases: {why}"
     elif close:
         verdict, reason = INCONCLUSIVE, f"too close to what float64 allows to say, in {close:,} of {n:,} random cases."
+    elif 2 * at_kink.sum() > cases.finite.sum():
+        verdict, reason = (
+            INCONCLUSIVE,
+            f"{at_kink.sum():,} of {n:,} cases are at a kink, where either may be right.",
+        )
     else:
         verdict, reason = PASS, f"right, {shown(digits)} digits agree in {n:,} random cases"
     point = Point(f"{n:,} random cases", verdict, "", digits)
     notes = (*remarks(cases, at_kink, (allowed / scale)[cases.finite].max(), problem), *equal_sizes(problem))
-    return Report(problem.title, verdict, reason, "float64", digits, leaves, (point,), notes=notes,
-                  replay=again if verdict == PASS else one.format(worst))
+    return Report(
+        problem.title,
+        verdict,
+        reason,
+        "float64",
+        digits,
+        leaves,
+        (point,),
+        notes=notes,
+        replay=again if verdict == PASS else one.format(worst),
+    )
 
 
 def tolerances(cases, gradient):
@@ -204,12 +220,12 @@ def leaves_of(problem, surplus, scale, name):
     out = []
     for path, h, t, over, s in zip(problem.paths, hand, true, surplus, scale, strict=True):
         errors = np.abs(h - t) / s
-        at = np.unravel_index(np.argmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape) if errors.size else ()
-        error = float(errors[at]) if errors.size else 0.0
+        worst = np.argmax(np.where(np.isnan(errors), np.inf, errors)) if errors.size else 0
+        error, by_hand, is_true = (float(v.flat[worst]) if v.size else 0.0 for v in (errors, h, t))
+        index = tuple(int(j) for j in np.unravel_index(worst, errors.shape)) if errors.size else ()
         digits = math.inf if error == 0 else -math.log10(error) if math.isfinite(error) else 0.0
         verdict = PASS if over <= 1 else FAIL if over > 16 else INCONCLUSIVE
-        index = tuple(int(j) for j in at)
-        out.append(Leaf(path, verdict, digits, index, *(float(v[at]) if v.size else 0.0 for v in (h, t)), name, errors))
+        out.append(Leaf(path, verdict, digits, index, by_hand, is_true, name, errors))
     return tuple(out)
 
 
@@ -220,7 +236,7 @@ def remarks(cases, at_kink, tolerance, problem):
     how = "of every coordinate" if every else "along 3 random directions of each leaf"
     if sure.any():
         digits = -math.log10(max(float(np.median(cases.gap[sure])), 2.0**-60))
-        yield f"central differences {how} agree with autodiff in {sure.sum():,} cases, to {shown(digits)} digits in half of them"
+        yield f"differences {how} agree with autodiff in {sure.sum():,} cases, half of them to {shown(digits)} digits"
     near = cases.finite & (cases.unclear & ~cases.contradicted | at_kink)
     if near.any():
         yield f"near a kink in {near.sum():,} cases: differences say little there"
@@ -228,8 +244,7 @@ def remarks(cases, at_kink, tolerance, problem):
         yield f"at a kink in {at_kink.sum():,} cases, the rule and jax.grad choose differently: both may be right"
     against = cases.finite & cases.contradicted
     if against.any():
-        yield (f"central differences contradict autodiff in {against.sum():,} cases, and no kink is near: does the cost hold "
-               "a gradient back (stop_gradient)?")
+        yield f"differences contradict autodiff in {against.sum():,} cases, away from kinks: is there a stop_gradient?"
     if not cases.finite.all():
         yield f"{UNDEFINED} in {(~cases.finite).sum():,} cases: they are left out"
     yield f"decided in float64, to a measured tolerance of at most {tolerance:.1g} of a leaf"
