@@ -156,8 +156,8 @@ class Evaluation:
 
 
 def short(place):
-    """'/folder/file.py:12:5 (f)' without the folder and the column."""
-    return re.sub(r"^.*?([^/\\\\]+:\d+):\d+", r"\1", place)
+    """'/folder/file.py:12:5 (f)' without the folder."""
+    return re.sub(r"^.*[/\\\\](?=[^/\\\\]+:\d+:\d+)", "", place)
 
 
 @functools.lru_cache(4096)
