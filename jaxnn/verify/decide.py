@@ -20,7 +20,7 @@ from jaxnn.verify.judge import UNDEFINED
 from jaxnn.verify.outcome import ROUNDINGS, Check, Outcome, exactly
 from jaxnn.verify.points import KINDS, WIDE, redraw, seed_of
 from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Leaf, Point, Report, differs, shown
-from jaxnn.verify.sides import Problem, sides
+from jaxnn.verify.sides import Problem, check_steady, sides
 from jaxnn.verify.witnesses import testimony
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
@@ -126,6 +126,7 @@ def report(problem, both, outcomes, options, replay, start):
     leaves = leaves_of(problem, outcomes)
     left = [b for b in table if b.unseen and not b.special]
     if wrong:
+        check_steady(problem, both, wrong.floats)
         verdict, reason = FAIL, why_wrong(leaves, wrong)
     elif not any(o.verdict == PASS for o in outcomes):
         verdict, reason = INCONCLUSIVE, blind[0].reason

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from flint import arb
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
 
 from jaxnn.verify import primitives, reals
 from jaxnn.verify.arguments import Arguments, BadAnswer
@@ -79,7 +79,6 @@ def sides(problem):
         if all(mode in jaxprs for jaxprs in found.values()):
             if without_rule(found["claim"][mode].jaxpr) and not without_rule(found["truth"][mode].jaxpr):
                 continue  # a kernel or a callback: it runs in its own dtype
-            steady("hand rule", found["claim"][mode], trace(problem.claim, arguments, mode))
             claim, truth = (of_jaxpr(found[name][mode], arguments, mode) for name in ("claim", "truth"))
             return Sides(claim, truth, mode, traced_scalar(problem, mode))
     own = next((m for m in (*MODES[2:], *MODES[:2]) if m in found["truth"]), None)
@@ -125,20 +124,34 @@ def without_rule(jaxpr):
 def traced_scalar(problem, mode):
     if problem.scalar is None:
         return None
-    once, twice = (trace(lambda floats: [problem.scalar(floats)], problem.arguments, mode) for _ in range(2))
-    steady("forward pass", once, twice)
-    return once
+    return trace(lambda floats: [problem.scalar(floats)], problem.arguments, mode)
 
 
-def steady(who, once, twice):
-    """BadAnswer where two traces of a function differ."""
-    constants = [[np.asarray(c) for c in closed.consts if is_float(c)] for closed in (once, twice)]
-    same = len(constants[0]) == len(constants[1]) and all(map(np.array_equal, *constants))
-    if not same or str(once.jaxpr) != str(twice.jaxpr):
-        raise BadAnswer(
-            f"The {who} computes something else when it is called again: it draws without a key, or changes something "
-            "outside of itself. Make it a function of its arguments alone."
-        )
+def check_steady(problem, both, floats):
+    """BadAnswer if one of the functions computes something else when it is called again."""
+    functions = {"hand rule": problem.claim, "forward pass": problem.scalar and (lambda v: [problem.scalar(v)])}
+    for who, f in functions.items():
+        if f is None:
+            continue
+        if both.mode and both.claim:
+            once, twice = (written(trace(f, problem.arguments, both.mode)) for _ in range(2))
+            same = once == twice
+        else:
+            once, twice = (run(f, floats) for _ in range(2))
+            same = all(map(np.array_equal, once, twice))
+        if not same:
+            raise BadAnswer(
+                f"The {who} computes something else when it is called again: it draws without a key, or changes "
+                "something outside of itself. Make it a function of its arguments alone."
+            )
+
+
+def written(closed):
+    """A jaxpr as its primitives and constants."""
+    inner = [written(v) for eqn in closed.jaxpr.eqns for v in eqn.params.values() if isinstance(v, ClosedJaxpr)]
+    names = [eqn.primitive.name for eqn in closed.jaxpr.eqns]
+    literals = [np.asarray(v.val).tobytes() for eqn in closed.jaxpr.eqns for v in eqn.invars if isinstance(v, Literal)]
+    return names, literals, [np.asarray(c).tobytes() for c in closed.consts if is_float(c)], inner
 
 
 def works(side, arguments):
