@@ -96,13 +96,13 @@ def cbrt(x):
 def power(x, y):
     if not isinstance(y, arb):
         return x ** int(y)
-    return x ** int(y.unique_fmpz()) if y.is_exact() and y.is_integer() else x**y
+    return x ** whole(y) if y.is_exact() and y.is_integer() else x**y
 
 
 def polygamma(n, x):  # ψ⁽ⁿ⁾(x) = (−1)ⁿ⁺¹ n! ζ(n + 1, x)
     if not (n.is_exact() and n.is_integer() and n >= 0):
         return arb.nan()
-    n = int(n.unique_fmpz())
+    n = whole(n)
     return x.digamma() if n == 0 else (-1) ** (n + 1) * arb.fac_ui(n) * arb(n + 1).zeta(x)
 
 
@@ -245,14 +245,14 @@ def select_n(ev, params, place, which, *cases):
             raise Undecided
         return lax.select_n(which, *cases)
     truths = any(isinstance(case, Logic) for case in cases) or (unknown and cases[0].dtype == bool)
-    cases = [codes(case) for case in cases] if truths else cases
+    values = [codes(case) if truths else case for case in cases]
     shape = np.broadcast_shapes(which.shape, cases[0].shape)
     chosen = np.broadcast_to(codes(which) if unknown else which, shape)
-    out = np.array(np.broadcast_to(cases[0], shape))
-    for k, case in enumerate(cases[1:], 1):
+    out = np.array(np.broadcast_to(values[0], shape))
+    for k, case in enumerate(values[1:], 1):
         np.copyto(out, case, where=chosen == k)
     if unknown:
-        no, yes = (np.broadcast_to(case, shape) for case in cases)
+        no, yes = (np.broadcast_to(case, shape) for case in values)
         for i in np.flatnonzero((chosen != TRUE) & (chosen != FALSE)):
             a, b = no.flat[i], yes.flat[i]
             out.flat[i] = UNKNOWN if truths and a != b else mixed(a, b, chosen.flat[i])
@@ -295,10 +295,10 @@ def bitcast_convert_type(ev, params, place, x):
     dtype = {4: np.float32, 8: np.float64}.get(np.dtype(params["new_dtype"]).itemsize)
     if dtype is None:
         raise Unsupported("the bits of short floats")
-    ends = [np.array([float(end(v)) for v in x.flat], dtype).reshape(x.shape) for end in (arb.lower, arb.upper)]
-    if not np.array_equal(*ends):
+    low, high = (np.array([float(end(v)) for v in x.flat], dtype).reshape(x.shape) for end in (arb.lower, arb.upper))
+    if not np.array_equal(low, high):
         raise Undecided
-    return ends[0].view(params["new_dtype"])
+    return low.view(params["new_dtype"])
 
 
 def on_truths(three_valued, ufunc):
@@ -319,12 +319,13 @@ def rows(x, axes):
     """x with the reduced axes as one, the last; and its shape without them."""
     kept = [i for i in range(x.ndim) if i not in axes]
     shape = tuple(x.shape[i] for i in kept)
-    return x.transpose(*kept, *axes).reshape(math.prod(shape), -1 if x.size else 0), shape
+    return x.transpose(*kept, *axes).reshape(math.prod(shape), math.prod(x.shape[i] for i in axes)), shape
 
 
 def best(ev, place, better, row):
     """The place of the extreme entry of a row, and that entry; no place (None) where it is not decided."""
-    at, value = 0, row[0]
+    at: int | None = 0
+    value = row[0]
     for j, v in enumerate(row[1:], 1):
         new = getattr(ev.ties, better)(value, v, (place, j))
         if new is not value:
@@ -533,7 +534,9 @@ def targets(params, x, indices, updates):
     mode = params["mode"]
     if mode == lax.GatherScatterMode.PROMISE_IN_BOUNDS:
         mode = lax.GatherScatterMode.FILL_OR_DROP  # what XLA does where the promise is broken
-    add = functools.partial(lax.scatter_add_p.bind, **params | {"update_jaxpr": None, "update_consts": (), "mode": mode})
+    add = functools.partial(
+        lax.scatter_add_p.bind, **params | {"update_jaxpr": None, "update_consts": (), "mode": mode}
+    )
     scatter = lambda u: add(np.zeros(x.shape), indices, u)  # noqa: E731
     ids = np.arange(1.0, x.size + 1).reshape(x.shape)
     (places,) = jax.linear_transpose(scatter, np.zeros(updates.shape))(ids)
@@ -733,8 +736,7 @@ def chosen(ev, which, old, new):
 
 def cond(ev, params, inputs):
     index, *operands = inputs
-    branches = params["branches"]
-    jaxpr, consts = closed(branches[min(max(int(index), 0), len(branches) - 1)])
+    jaxpr, consts = closed(params["branches"][int(index)])
     return ev.run(jaxpr, [ev.enter(c) for c in consts], operands)
 
 

@@ -21,17 +21,17 @@ def dot(ev, params, place, a, b):
     B = b.transpose(columns).reshape(math.prod(batch), K, math.prod(N))
     out = np.empty((len(A), A.shape[1], B.shape[2]), object)
     for i in range(len(A)):
-        out[i] = product(A[i], B[i], lambda A, B: (matrix(ev, A, (id(a), i, rows)), matrix(ev, B, (id(b), i, columns))))
+        out[i] = product(ev, A[i], B[i], ((id(a), i, rows), (id(b), i, columns)))
     return out.reshape((*batch, *M, *N))
 
 
-def product(A, B, matrices=lambda A, B: (arb_mat(A.tolist()), arb_mat(B.tolist()))):
+def product(ev, A, B, names=(None, None)):
     (M, K), N = A.shape, B.shape[1]
     if not M * K * N:
         return np.full((M, N), ZERO)
     if M * K * N < 4 * (M * K + K * N + M * N):
         return A @ B
-    A, B = matrices(A, B)
+    A, B = matrix(ev, A, names[0]), matrix(ev, B, names[1])
     out = np.empty((M, N), object)
     for i, row in enumerate((A * B).tolist()):
         out[i] = row
@@ -40,7 +40,7 @@ def product(A, B, matrices=lambda A, B: (arb_mat(A.tolist()), arb_mat(B.tolist()
 
 def matrix(ev, A, name):
     """flint's matrix of A; a large one is kept, for it is mostly an input, which forward and backward multiply."""
-    if A.size < 10_000:
+    if name is None or A.size < 10_000:
         return arb_mat(A.tolist())
     if (name, A.shape) not in ev.matrices:
         ev.matrices[name, A.shape] = arb_mat(A.tolist())
@@ -71,7 +71,7 @@ def conv(ev, params, place, x, kernel):
     for part, k in zip(parts, kernels, strict=True):
         part = np.moveaxis(part, 1, -2)  # (n, out…, i, window)
         flat = part.reshape(math.prod(part.shape[:-2]), math.prod(part.shape[-2:]))
-        out = product(flat, k.reshape(len(k), math.prod(k.shape[1:])).T)
+        out = product(ev, flat, k.reshape(len(k), math.prod(k.shape[1:])).T)
         outputs.append(np.moveaxis(out.reshape(*part.shape[:-2], len(k)), -1, 1))
     out = np.concatenate(outputs, 1)
     return out.transpose(np.argsort(to))
