@@ -1,4 +1,4 @@
-"""`jaxnn.verify` as its users meet it: what it says of right and wrong rules, of bad input, and of what it cannot see."""
+"""`jaxnn.verify` as its users meet it: what it says of right and wrong rules, of bad input, of what it cannot see."""
 
 import html
 import json

@@ -32,6 +32,7 @@ def grades(problem, both, outcomes, dtypes=DTYPES):
             continue
         for path, s, t, *pair in zip(problem.paths, float_scales(true), true, hand, auto, strict=True):
             errors = [float(np.max(np.abs(np.asarray(v, np.float64) - t), initial=0)) / s for v in pair]
+            errors = [math.inf if math.isnan(e) else e for e in errors]  # not finite in this dtype
             numbers = [x for e in errors for x in (-math.log10(e) if e > 0 else math.inf, e / eps(dtype))]
             out.append(Grade(path, dtype.name, *numbers))
     return tuple(out)

@@ -18,7 +18,7 @@ def redraw(kind, floats, dtypes, redrawn, always, rng):
     generic: normal, of variance 1 / the longest axis. tiny: that × 2⁻⁷. saturated: × 16. mixed: ± 1 plus a little,
     so that no two entries are equal. zeros: generic with half of the rows 0, the same rows in all leaves of as many
     rows, so that a unit's weights and bias vanish together. wide ×s: generic × s. near: what was given, each entry
-    × e^(normal/4), for formulas that are not defined everywhere.
+    × e^(normal/4), or a little more than 0, for formulas that are not defined everywhere.
     """
     keep: dict[int, np.ndarray] = {}
     out = list(floats)
@@ -41,7 +41,7 @@ def redraw(kind, floats, dtypes, redrawn, always, rng):
             rows = keep.setdefault(n, rng.permutation(n) < (n + 1) // 2)
             new = normal * np.reshape(rows, (n,) + (1,) * (v.ndim - 1)) if v.ndim else normal * 0
         elif kind == "near":
-            new = v.astype(np.float64) * np.exp(draw / 4)
+            new = np.where(v == 0, abs(draw) / 4, v.astype(np.float64) * np.exp(draw / 4))
         else:
             new = normal * (float(kind.removeprefix("wide ×")) if kind.startswith("wide") else 1)
         out[i] = np.asarray(new, dtypes[i]).astype(v.dtype)

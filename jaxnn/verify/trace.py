@@ -14,7 +14,7 @@ from jax.extend.core.primitives import closed_call_p
 
 
 class Mode(NamedTuple):
-    """How functions are traced: in float64 or as they are; every float an input, or those alone that are asked about."""
+    """In float64 or as functions are written; with every float an input, or those alone that are asked about."""
 
     x64: bool
     every: bool
