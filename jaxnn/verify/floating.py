@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 
-from jaxnn.verify.balls import midpoints
 from jaxnn.verify.decisions import Undecided, Unsupported
-from jaxnn.verify.exact import Evaluation, TooLarge
+from jaxnn.verify.exact import TooLarge
 from jaxnn.verify.judge import UNDEFINED, Judgement
-from jaxnn.verify.outcome import Outcome, entered, eps
+from jaxnn.verify.outcome import Outcome, eps, true_floats
 from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS
 from jaxnn.verify.sides import run
 
@@ -91,10 +90,9 @@ def black_box(kind, check, floats):
     if check.options.require == "exact":
         return Outcome(kind, INCONCLUSIVE, "the rule cannot be evaluated exactly, and require='exact'", floats=floats)
     hand = run(problem.claim, floats)
-    ev = Evaluation(deadline=check.deadline)
     note = "the rule is a black box (a kernel, a callback): it ran in its own dtype, against the exact truth"
     try:
-        true = [midpoints(v) for v in check.both.truth(ev, entered(ev, floats, problem))]
+        true = true_floats(check.both, floats, check.deadline)
     except (Unsupported, TooLarge, Undecided) as error:
         true = run(problem.truth, floats, np.float64)
         note = f"neither the rule nor the truth can be evaluated exactly ({error}): the truth is that of float64"

@@ -6,10 +6,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from jaxnn.verify.balls import enter, midpoints
-from jaxnn.verify.exact import Evaluation
 from jaxnn.verify.floating import float_scales
-from jaxnn.verify.outcome import eps
+from jaxnn.verify.outcome import eps, true_floats
 from jaxnn.verify.report import INCONCLUSIVE, Grade
 
 DTYPES = ("float32", "bfloat16", "float64")
@@ -24,9 +22,8 @@ def grades(problem, both, outcomes, dtypes=DTYPES):
     out = []
     for dtype in map(jnp.dtype, dtypes):
         floats = [np.asarray(np.asarray(v, dtype), np.float64) for v in outcome.floats]
-        ev = Evaluation()
         try:
-            true = [midpoints(v) for v in both.truth(ev, [enter(v) for v in floats])]
+            true = true_floats(both, floats)
             hand, auto = (jitted(f, floats, dtype) for f in (problem.claim, problem.truth))
         except Exception:  # whatever a function raises that was not written for this dtype
             continue

@@ -8,7 +8,7 @@ import flint
 from jax import numpy as jnp
 
 from jaxnn.verify import branches, kinks
-from jaxnn.verify.balls import enter, finite, is_balls
+from jaxnn.verify.balls import enter, finite, is_balls, midpoints
 from jaxnn.verify.decisions import Undecided
 from jaxnn.verify.exact import PRECISIONS, Evaluation
 from jaxnn.verify.judge import DIGITS, UNDEFINED, Judgement, judge, scales
@@ -126,6 +126,16 @@ def at_rounding(kind, check, floats, digits, rounded):
     if INCONCLUSIVE in verdicts:
         return replace(found, verdict=INCONCLUSIVE, reason=reason)
     return found
+
+
+def true_floats(both, floats, deadline=math.inf):
+    """The truth as the nearest floats."""
+    for precision in PRECISIONS:
+        ev = Evaluation(precision, deadline=deadline)
+        with flint.ctx.workprec(precision):
+            true = both.truth(ev, [enter(v) for v in floats])
+        if all(map(finite, true)) or precision == ENOUGH:
+            return [midpoints(v) for v in true]
 
 
 def first_infinite(steps):
