@@ -7,11 +7,12 @@ from io import TextIOWrapper
 
 import tyro
 
-from jaxnn.config import Command, Train
+from jaxnn.config import Command, Train, Verify
 
 
 def main(args=None):
-    """Runs a command. Exit code 0: done; 2: bad input, one sentence says what; 130: interrupted."""
+    """Runs a command. Exit code 0: done; 2: bad input, one sentence says what; 130: interrupted; of verify, 1: a FAIL,
+    3: nothing worse than INCONCLUSIVE."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # where there is no λ, ? is shown
@@ -19,13 +20,18 @@ def main(args=None):
         config = tyro.cli(
             Command, args=args, prog="jaxnn", description="Neural networks with gradients derived by hand."
         )
-        if isinstance(config, Train):
+        if isinstance(config, (Train, Verify)):
             config.check()
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted import of JAX is a long traceback
-        from jaxnn import commands
+        if isinstance(config, Verify):
+            from jaxnn.verify_command import verify as command
+        elif isinstance(config, Train):
+            from jaxnn.commands import train as command
+        else:
+            from jaxnn.commands import predict as command
 
         signal.signal(signal.SIGINT, before)
-        code = commands.train(config) if isinstance(config, Train) else commands.predict(config)
+        code = command(config)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # who reads the output, such as `head`, has enough
@@ -35,5 +41,5 @@ def main(args=None):
         print(f"jaxnn: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("jaxnn: interrupted before anything was learned; nothing is written.", file=sys.stderr, flush=True)
+        print("jaxnn: interrupted; nothing is written.", file=sys.stderr, flush=True)
         os._exit(130)  # a Python that ends in the middle of a compilation can crash

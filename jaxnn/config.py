@@ -91,4 +91,48 @@ class Predict:
     """The .csv file to write."""
 
 
-Command = Annotated[Train, subcommand("train")] | Annotated[Predict, subcommand("predict")]
+@dataclass(frozen=True)
+class Verify:
+    """Decide in ball arithmetic whether a gradient derived by hand is right: that in your own FILE.py or, without one,
+    those of every layer and loss that ships and of a set of networks.
+
+    FILE.py defines cost(params, *data), grad(params, *data) and example(key) -> (params, *data), in JAX or NumPy.
+    Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE; 2: bad input.
+    """
+
+    file: Annotated[Positional[Path | None], arg(metavar="FILE.py")] = None
+    """Your formulas."""
+    new: Annotated[Path | None, arg(metavar="FILE.py")] = None
+    """Write a commented example of such a file, to put your own formulas in."""
+    html: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write one self-contained page, with heat maps of the error of every entry."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write all that was found."""
+    key: int = 0
+    """Seed of everything random: the same key meets the same points."""
+    points: Literal["auto", "given"] = "auto"
+    """auto: the parameters are redrawn, small, large, at zeros and ties; given: only what example returns."""
+    digits: float | None = None
+    """Decimal digits that must agree (12 when not given)."""
+    strict: bool = False
+    """INCONCLUSIVE where a side of a branch was met by no point."""
+    require: Literal["exact"] | None = None
+    """exact: INCONCLUSIVE where ball arithmetic cannot decide, instead of a decision in floating point."""
+
+    def check(self):
+        """ValueError for settings that are out of range or contradict each other."""
+        if not 0 <= self.key < 2**31:
+            raise ValueError(f"--key is {self.key}: it must be 0 or more, and below 2³¹.")
+        if self.digits is not None and not 0 < self.digits <= 1000:
+            raise ValueError(f"--digits is {self.digits}: it must be a positive number, 1000 at most.")
+        if self.new and (self.file or self.html or self.json):
+            raise ValueError("--new writes a file and verifies nothing: give it alone, then verify the file.")
+        if self.html and self.html == self.json:
+            raise ValueError(f"--html and --json are both {self.html}: give them different names.")
+
+
+Command = (
+    Annotated[Train, subcommand("train")]
+    | Annotated[Predict, subcommand("predict")]
+    | Annotated[Verify, subcommand("verify")]
+)

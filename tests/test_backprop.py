@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import witnesses
 from columns import params_to_columns, to_columns
-from discovered import LOSSES, draw_params, draw_target
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import numpy as jnp
 
 from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, cost, value_and_grad
+from jaxnn.examples import LOSSES, draw_params, draw_target
 from jaxnn.initializers import INITIALIZERS
 from jaxnn.layers.activations import RULES
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import witnesses
 from columns import params_to_columns, to_columns
-from discovered import draw_params
 from jax import numpy as jnp
 
 from jaxnn import Activation, Chain, Dense, SoftmaxCrossEntropy, cost, value_and_grad
+from jaxnn.examples import draw_params
 from jaxnn.layers.dense import Params
 
 N_IN, N_HIDDEN, K, M = 4, 3, 3, 5  # hidden as wide as the output: transposing W2 fits, and must be found all the same

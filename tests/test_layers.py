@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import witnesses
 from columns import from_columns, params_to_columns, to_columns
-from discovered import LAYERS, draw_params, modules
 from jax import numpy as jnp
 
 import jaxnn.layers
 from jaxnn import Activation, Chain, Dense
+from jaxnn.examples import LAYERS, draw_params, modules
 from jaxnn.layers.activations import RULES
 
 layers = pytest.mark.parametrize("name", LAYERS)

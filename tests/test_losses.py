@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import witnesses
 from columns import to_columns
-from discovered import LOSSES, draw_output, draw_target, modules
 from jax import numpy as jnp
 
 import jaxnn.losses
 from jaxnn import BinaryCrossEntropy, HalfSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from jaxnn.examples import LOSSES, draw_output, draw_target, modules
 
 losses = pytest.mark.parametrize("name", LOSSES)
 weighted = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])

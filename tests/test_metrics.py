@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from discovered import LOSSES
 from jax import numpy as jnp
 
+from jaxnn.examples import LOSSES
 from jaxnn.metrics import METRICS, accuracy, binary_accuracy, r2, rmse
 
 

@@ -6,7 +6,6 @@ import stat
 import jax
 import numpy as np
 import pytest
-from discovered import LAYERS, LOSSES, draw_params
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import numpy as jnp
@@ -14,6 +13,7 @@ from safetensors.numpy import save_file
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, model_file
 from jaxnn.data import Scale
+from jaxnn.examples import LAYERS, LOSSES, draw_params
 from jaxnn.initializers import INITIALIZERS
 from jaxnn.layers.activations import RULES
 from jaxnn.model_file import Model

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 from columns import params_from_columns, params_to_columns, to_columns
-from discovered import draw_params
 from jax import numpy as jnp
 
 from jaxnn import (
@@ -27,6 +26,7 @@ from jaxnn import (
     fit,
     train,
 )
+from jaxnn.examples import draw_params
 from reference.train import gradient_descent
 
 KEY = jax.random.key(0)

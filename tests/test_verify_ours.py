@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from columns import from_columns, params_from_columns, params_to_columns, to_columns
-from discovered import LAYERS, LOSSES, draw_output, draw_params, draw_target
 from witnesses import target
 
 from jaxnn import verify
+from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
 from reference import losses as twin_losses
 from reference.vjp import vjp
 

@@ -46,8 +46,13 @@ class Arguments:
         specs = [jax.ShapeDtypeStruct(v.shape, t) for v, t in zip(self.floats, self.dtypes, strict=True)]
         try:
             return jax.eval_shape(lambda floats: f(*self.build(floats)), specs)
-        except Exception:  # whatever it is: if the function is wrong, it says so again when it is run
-            return f(*self.build([v.copy() for v in self.floats]))
+        except Exception as error:  # NumPy code, or a mistake, which it then says again
+            try:
+                return f(*self.build([v.copy() for v in self.floats]))
+            except Exception:
+                if isinstance(error, (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)):
+                    raise
+                raise error from None
 
 
 def arguments(args, differentiated, f):

@@ -165,9 +165,8 @@ def asserted(ask):
 def answer(problem, args, options, call, others=()):
     """The report on problem(*args), and on the same problem at other arguments."""
     settings = Options(**options)
-    given = "".join(
-        f", {k}={v!r}" if isinstance(v, (int, float, str)) else f", {k}=…" for k, v in options.items() if k != "key"
-    )
+    changed = {k: v for k, v in options.items() if k != "key" and v != getattr(Options(), k)}
+    given = "".join(f", {k}={v!r}" if isinstance(v, (int, float, str)) else f", {k}=…" for k, v in changed.items())
     replay = f"verify.{call}{given}, key={settings.key})"
     return decide(problem(*args), settings, replay, lambda args: problem(*args), [problem(*other) for other in others])
 

@@ -81,7 +81,7 @@ def decide(problem: Problem, options: Options, replay: str, again: Callable, oth
             drawn = again(options.draw(jax.random.key(int(rng.integers(2**31)))))
             for kind in ("given", "generic"):
                 if not failed(outcomes):
-                    visit(kind, drawn, sides(drawn), f"drawn {i + 1}" if kind == "given" else f"drawn {i + 1}, generic")
+                    visit(kind, drawn, sides(drawn), f"drawn {i + 1}" + " (redrawn)" * (kind != "given"))
         for scale in WIDE if problem.redrawn else ():
             if not failed(outcomes) and unseen(outcomes) and time.monotonic() < start + SECONDS / 2:
                 visit(f"wide ×{scale:g}", problem, both)
@@ -188,7 +188,7 @@ def why_wrong(leaves, outcome):
     worst = wrong[0]
     more = f" ({', '.join(leaf.path for leaf in wrong[1:])} too)" if wrong[1:] else ""
     how = "is not finite" if not math.isfinite(worst.hand) else f"differs {differs(worst.digits)}"
-    return f"{worst.path} {how}{more}; at {outcome.kind}."
+    return f"{worst.path} {how}{more}, at the {outcome.kind} point."
 
 
 def leaves_of(problem, outcomes):

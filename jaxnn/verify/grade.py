@@ -24,7 +24,7 @@ def grades(problem, both, outcomes, dtypes=DTYPES):
         floats = [np.asarray(np.asarray(v, dtype), np.float64) for v in outcome.floats]
         try:
             true = true_floats(both, floats)
-            hand, auto = (jitted(f, floats, dtype) for f in (problem.claim, problem.truth))
+            hand, auto = jitted(lambda v: (problem.claim(v), problem.truth(v)), floats, dtype)
         except Exception:  # whatever a function raises that was not written for this dtype
             continue
         for path, s, t, *pair in zip(problem.paths, float_scales(true), true, hand, auto, strict=True):

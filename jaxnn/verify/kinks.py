@@ -10,6 +10,7 @@ from collections import defaultdict
 import numpy as np
 from flint import arb
 
+from jaxnn.verify.balls import wrap
 from jaxnn.verify.decisions import Ties, Undecided, step_of
 from jaxnn.verify.judge import judge, scales
 from jaxnn.verify.report import PASS
@@ -44,15 +45,15 @@ def explained(hand, truth, evaluate, names, digits):
         moved = [evaluate(Ties({name: 0.0}, default=1.0, steps=steps)) for name in names]
     except Undecided:
         return ""
-    moves = [[b - a for a, b in zip(base, one, strict=True)] for one in moved]
-    gap = [h - a for h, a in zip(hand, base, strict=True)]
+    moves = [[wrap(b - a) for a, b in zip(base, one, strict=True)] for one in moved]
+    gap = [wrap(h - a) for h, a in zip(hand, base, strict=True)]
     s, *_ = np.linalg.lstsq(np.array([flat(move) for move in moves]).T, flat(gap), rcond=None)
     groups: dict = defaultdict(float)  # of those that tie for one maximum, one alone can be it
     for name, share in zip(names, s, strict=True):
         groups[name[0] if isinstance(name[0], tuple) else name] += share
     if min(s) < -1e-9 or max(groups.values()) > 1 + 1e-9:
         return None
-    chosen = [a + sum((arb(v) * m[k] for v, m in zip(s, moves, strict=True)), a * 0) for k, a in enumerate(base)]
+    chosen = [wrap(a + sum(m[k] * arb(v) for v, m in zip(s, moves, strict=True))) for k, a in enumerate(base)]
     if agree(hand, chosen, min(digits, 9)):
         return said(names, f"takes {', '.join(f'{1 - v:.3g}' for v in s)} of it")
     return None
@@ -61,7 +62,7 @@ def explained(hand, truth, evaluate, names, digits):
 def agree(hand, true, digits):
     """Whether all leaves agree, a least-squares share's own rounding allowed for."""
     return all(
-        judge(h + arb(0, 1) * s * 10.0 ** -(digits + 1), t, s, digits).verdict == PASS
+        judge(wrap(h + arb(0, 1) * s * 10.0 ** -(digits + 1)), t, s, digits).verdict == PASS
         for h, t, s in zip(hand, true, scales(true), strict=True)
     )
 

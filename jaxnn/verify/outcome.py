@@ -67,7 +67,8 @@ def exactly(kind, check, floats, roundings):
 def at_rounding(kind, check, floats, digits, rounded):
     """Precision is doubled until every entry is decided, or it no longer helps."""
     problem, both, _, deadline = check
-    judged, reason, widest = [], "precision: a decision between values that are too close", math.inf
+    judged: list[Judgement] = []
+    reason, widest = "precision: a decision between values that are too close", math.inf
     for precision in PRECISIONS:
         ev = Evaluation(precision, rounded, deadline=deadline)
         balls = entered(ev, floats, problem)

@@ -164,7 +164,7 @@ def shown(digits):
 
 def differs(digits):
     """'from the 5th digit on': how far two numbers agree, in words."""
-    n = math.floor(max(digits, 0)) + 1
+    n = math.floor(min(max(digits, 0), 400)) + 1
     ending = "th" if 10 < n % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return f"from the {n}{ending} digit on"
 

@@ -1,0 +1,326 @@
+"""What `jaxnn verify` does."""
+
+import difflib
+import importlib.metadata
+import inspect
+import json
+import os
+import platform
+import shlex
+import sys
+import traceback
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from itertools import cycle, islice, pairwise
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+import jaxnn
+from jaxnn import verify as verifier
+from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
+from jaxnn.layer import Layer
+from jaxnn.layers.activations import RULES, Activation
+from jaxnn.layers.chain import Chain
+from jaxnn.layers.dense import Dense
+from jaxnn.penalty import L2
+from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
+from jaxnn.verify.page import page
+from jaxnn.verify.report import shown
+
+STYLES = {PASS: "bold green", FAIL: "bold red", INCONCLUSIVE: "bold yellow"}
+NEEDED = "cost(params, *data), grad(params, *data) and example(key) -> (params, *data)"
+ALIKE = {  # what people call the three functions elsewhere
+    "cost": ("loss", "J", "objective", "forward", "f", "loss_fn", "cost_fn"),
+    "grad": ("gradient", "gradients", "grads", "backward", "backprop", "dJ", "grad_fn"),
+    "example": ("data", "sample", "inputs", "init", "draw", "args"),
+}
+
+
+def verify(config):
+    """Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE."""
+    console = Console(highlight=False)
+    if config.new:
+        new(config.new)
+        console.print(
+            f"Written to {config.new}: put your formulas in, then run: jaxnn verify {config.new}", markup=False
+        )
+        return 0
+    for path in filter(None, (config.html, config.json)):
+        check_writable(path, config.file)
+    options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
+    reports = [of_file(config.file, options, console)] if config.file else of_all(options, console)
+    verdict = next((v for v in (FAIL, INCONCLUSIVE) if any(r.verdict == v for r in reports)), PASS)
+    if config.html:
+        write(config.html, page(reports))
+    if config.json:
+        versions = {"jaxnn": importlib.metadata.version("jaxnn-verified"), "jax": jax.__version__}
+        versions["python"] = platform.python_version()
+        found = {"verdict": verdict, "versions": versions, "reports": [r.to_dict() for r in reports]}
+        write(config.json, json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}[verdict]
+
+
+# Everything that ships
+
+SHAPES = (  # of networks with 4 inputs: widths of the hidden layers, examples, λ; no two sizes of a network are equal
+    ((6, 2), 5, 0.3),
+    ((5,), 7, None),
+    ((1,), 5, None),
+    ((5, 2), 1, None),
+)
+
+
+def rules(options):
+    """(name, function that makes the report) of every layer, every loss, and a network for each activation and loss."""
+    rng = np.random.default_rng(options["key"])
+
+    def draw(shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    def target(kind, shape):
+        y = draw_target(kind, rng, shape)
+        return y if kind == "labels" else y.astype(np.float32)
+
+    for name, (layer, shape) in LAYERS.items():
+        yield name, partial(verifier.layer, layer, draw(shape), draw_params(layer, rng, np.float32), **options)
+    for name, (loss, shape, kind) in LOSSES.items():
+        z, y = draw_output(loss, rng, shape).astype(np.float32), target(kind, shape)
+        yield name, partial(verifier.loss, loss, z, y, **options)
+        w = rng.uniform(0.1, 2, shape[:-1]).astype(np.float32)
+        yield f"{name}, weighted", partial(verifier.loss, loss, z, y, w, **options)
+    columns = (cycle(column) for column in (SHAPES, RULES, LOSSES.items()))
+    for (hidden, m, lam), activation, (name, (loss, shape, kind)) in islice(
+        zip(*columns, strict=True), max(len(RULES), len(LOSSES))
+    ):
+        hidden = () if activation == "identity" else hidden  # one layer: logistic regression
+        sizes = (4, *hidden, shape[-1])
+        model = network(sizes, activation, ("sigmoid",) if "binary" in name else ())
+        x, y, params = draw((m, 4)), target(kind, (m, shape[-1])), draw_params(model, rng, np.float32)
+        words = ["–".join(map(str, sizes)), activation, name, "L2" if lam else "", "one example" if m == 1 else ""]
+        penalty = L2(lam) if lam else None
+        yield ", ".join(filter(None, words)), partial(verifier.model, model, loss, x, y, params, penalty, **options)
+
+
+def network(sizes, activation, ending):
+    layers: list[Layer] = []
+    for n_in, n_out in pairwise(sizes):
+        layers += [Dense(n_in, n_out), Activation(activation)]
+    return Chain((*layers[:-1], *map(Activation, ending)))
+
+
+def of_all(options, console):
+    """A report on each rule, with a table of them, and in full those that are not PASS."""
+    found, reports = list(rules(options)), []
+    right = partial(Column, justify="right")
+    grid = Table("rule", right("points"), "verdict", right("digits"), right("hand"), right("jax.grad"), right("time"))
+    columns = (
+        TextColumn("verifying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[rule]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=len(found), rule="")
+        for name, ask in found:
+            progress.update(task, rule=name)
+            report = ask()
+            report = replace(report, title=name, grade=partial(report.grade, dtypes=("float32",)))
+            grid.add_row(*row(report))
+            reports.append(report)
+            progress.update(task, advance=1, rule="")
+    console.print(grid)
+    console.print("hand, jax.grad: correct digits of the least accurate array, computed in float32.")
+    others = [r for r in reports if not r.ok]
+    for r in others:
+        console.print()
+        show(r, console)
+    console.print()
+    if others:
+        counts = [f"{n} {v}" for v in (FAIL, INCONCLUSIVE, PASS) if (n := sum(r.verdict == v for r in reports))]
+        names = "; ".join(r.title for r in others)
+        console.print(Text(f"{len(reports)} rules: {', '.join(counts)}: {names}"), soft_wrap=True)
+    else:
+        console.print(Text.assemble(f"{len(reports)} rules: all ", (PASS, STYLES[PASS])))
+    return reports
+
+
+def row(report):
+    decided = sum(p.verdict != INCONCLUSIVE for p in report.points)
+    worst = min(report.precision, key=lambda g: g.hand_digits, default=None)
+    return (
+        Text(report.title),
+        f"{decided}" if decided == len(report.points) else f"{decided} of {len(report.points)}",
+        Text(report.verdict, STYLES[report.verdict]),
+        "–" if report.verdict == INCONCLUSIVE else shown(report.digits),
+        shown(worst.hand_digits) if worst else "–",
+        shown(worst.autodiff_digits) if worst else "–",
+        f"{report.seconds:.2f} s",
+    )
+
+
+def show(report, console):
+    """The whole report, its verdict in colour."""
+    text = Text(str(report))
+    text.stylize(STYLES[report.verdict], 0, len(report.verdict))
+    console.print(text, soft_wrap=True)
+
+
+# A user's file
+
+
+def of_file(path, options, console):
+    """The report on the gradient in a file of the user's, printed. ValueError says in a sentence what is missing."""
+    if not path.exists():
+        raise ValueError(f"There is no file {path}; jaxnn verify --new {path} writes an example.")
+    if path.is_dir() or path.suffix != ".py":
+        raise ValueError(
+            f"{path} is {'a folder' if path.is_dir() else 'no .py file'}: give a Python file that defines {NEEDED}."
+        )
+    flags = "".join(
+        f" --{k}" if v is True else f" --{k} {v:g}" if isinstance(v, float) else f" --{k} {v}"
+        for k, v in options.items()
+        if v not in (None, False, "auto")
+    )
+    with console.status(f"verifying {path.name}"), in_users_words(path), imported(path) as module:
+        cost, grad, example = functions(path, module)
+        args = arguments(path, example, options["key"])
+        for name, f in (("cost", cost), ("grad", grad)):
+            check_takes(f, args, f"{path}: {name}", "what example returns, params and data")
+        report = verifier.gradient(cost, grad, *args, draw=example, **options)
+        report = replace(
+            report, title=f"gradient in {path.name}", replay=f"jaxnn verify {shlex.quote(str(path))}{flags}"
+        )
+        str(report)  # measures the precision, which runs the user's code
+    show(report, console)
+    return report
+
+
+@contextmanager
+def imported(path):
+    """The module of this file, by its own name and with its folder first in sys.path, as `python FILE.py` has it."""
+    name, folder = path.stem, str(path.resolve().parent)
+    if name in sys.modules:
+        raise ValueError(f"{path} has the name of a module that is in use, {name}: rename the file.")
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    write_bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # nothing is left in the user's folder
+    sys.path.insert(0, folder)
+    sys.modules[name] = module
+    try:
+        try:
+            exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        except SystemExit:
+            raise ValueError(
+                f"{path} ends Python when it is imported: put what it runs under if __name__ == '__main__'."
+            ) from None
+        yield module
+    finally:
+        sys.dont_write_bytecode = write_bytecode
+        sys.modules.pop(name, None)
+        with suppress(ValueError):
+            sys.path.remove(folder)
+
+
+@contextmanager
+def in_users_words(path):
+    """An error of the user's code as its type, its first line, and the lines it went through in FILE.py's folder."""
+    folder = path.resolve().parent
+    try:
+        yield
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve().parent == folder]
+        if not frames and not isinstance(error, SyntaxError):
+            if isinstance(error, TypeError):  # the verifier's own: a sentence
+                raise ValueError(str(error)) from None
+            raise
+        lines = [f"  {Path(f.filename).name}, line {f.lineno}, in {f.name}: {f.line}" for f in frames[-3:]]
+        message = str(error).strip().splitlines()[:1]
+        if "SeedSequence" in str(error):  # of NumPy, which was given a JAX key
+            lines.append("  In NumPy: rng = np.random.default_rng(int(jax.random.bits(key)))")
+        what = ": ".join([type(error).__name__, *message])
+        raise ValueError("\n".join([f"{path.name} does not run. {what}", *lines])) from None
+
+
+def functions(path, module):
+    """cost, grad and example of the module."""
+    for name in ALIKE:
+        if not hasattr(module, name):
+            own = [n for n, v in vars(module).items() if callable(v) and n not in ALIKE]
+            near = [n for n in ALIKE[name] if n in own] or difflib.get_close_matches(name, own, 1)
+            hint = f", but {near[0]}: rename it?" if near else "."
+            raise ValueError(f"{path} defines no {name}{hint} A file to verify defines {NEEDED}.")
+        if not callable(getattr(module, name)):
+            raise ValueError(f"{name} in {path} is no function: a file to verify defines {NEEDED}.")
+    return module.cost, module.grad, module.example
+
+
+def arguments(path, example, seed):
+    """What example(key) returns: a tuple (params, *data)."""
+    key = jax.random.key(seed)
+    check_takes(example, (key,), f"{path}: example", "one argument, a JAX key")
+    args = example(key)
+    if type(args) is not tuple or not args:
+        what = "an empty tuple" if isinstance(args, tuple) and not args else type(args).__name__
+        raise ValueError(f"example in {path} returns {what}: it must return a tuple (params, *data).")
+    return args
+
+
+def check_takes(f, args, name, what):
+    try:
+        signature = inspect.signature(f)
+    except ValueError:  # a builtin need not have one
+        return
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        raise ValueError(f"{name}{signature} does not take {what}: {error}.") from None
+
+
+# Files that are written
+
+
+def new(path):
+    """Writes the template; nothing is ever overwritten."""
+    if path.suffix != ".py":
+        raise ValueError(f"--new {path}: the name of a Python file ends in .py.")
+    template = Path(jaxnn.__file__).with_name("verify_template.py").read_text(encoding="utf-8")
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(template.replace("THIS_FILE", path.name))
+    except FileExistsError:
+        raise ValueError(f"{path} is there already: give another name.") from None
+    except OSError as error:
+        raise ValueError(f"Cannot write {path}: {error.strerror}.") from None
+
+
+def check_writable(path, source):
+    """ValueError before the work is done, not after it."""
+    if path.is_dir():
+        raise ValueError(f"Cannot write {path}: it is a folder.")
+    if source and path.resolve() == source.resolve():
+        raise ValueError(f"Cannot write {path}: it is the file to verify.")
+    write(path, None)
+
+
+def write(path, text):
+    """Into a file that appears whole; None: into no file, to see whether it could be."""
+    part = path.with_name(f".{path.name}.partial")
+    try:
+        part.write_text(text or "", encoding="utf-8")
+        if text is not None:
+            os.replace(part, path)
+    except OSError as error:
+        raise ValueError(f"Cannot write {path}: {error.strerror}.") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
