@@ -29,6 +29,7 @@ from jaxnn.verify.ask import (
     vjp,
 )
 from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Report
+from jaxnn.verify.sweep import assert_sweep, sweep
 
 __all__ = [
     "FAIL",
@@ -42,6 +43,7 @@ __all__ = [
     "assert_loss",
     "assert_model",
     "assert_same",
+    "assert_sweep",
     "assert_vjp",
     "custom_jvp",
     "custom_vjp",
@@ -51,5 +53,6 @@ __all__ = [
     "loss",
     "model",
     "same",
+    "sweep",
     "vjp",
 ]

@@ -689,7 +689,7 @@ def call(ev, params, inputs):
 
 
 def custom_jvp_call(ev, params, inputs):
-    """The function itself. JAX's `exp_neg_sq` (since 0.12, in erf's derivative) splits x in two floats by their bits, to
+    """The function itself. JAX's `exp_neg_sq` (0.12, in erf's derivative) splits x in two floats by their bits, to
     round less: of a real number it is exp(−x²)."""
     jaxpr, _ = closed(params["call_jaxpr"])
     if jaxpr.debug_info.func_name == "exp_neg_sq" and is_balls(inputs[0]):
