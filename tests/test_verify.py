@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 from decimal import Decimal
 
 import jax
@@ -375,6 +376,40 @@ def test_numpy_code_that_compares_data_is_not_at_a_kink():
     assert wrong.verdict == verify.FAIL
 
 
+LECTURE = {
+    "a number as the parameter": (lambda w, x: np.tanh(w * x), lambda w, x: x * (1 - np.tanh(w * x) ** 2), 0.5, 2.0),
+    "math.exp": (lambda w, x: math.exp(w * x), lambda w, x: x * math.exp(w * x), 0.0, 2.0),
+    "clip": (
+        lambda w, x: np.sum(np.exp(np.clip(x @ w, -1, 1))),
+        lambda w, x: x.T @ (np.exp(x @ w) * (np.abs(x @ w) < 1)),
+        W.astype(float),
+        X.astype(float),
+    ),
+    "a loop": (
+        lambda w, x: sum(np.dot(w, row) ** 2 for row in x),
+        lambda w, x: sum(2 * np.dot(w, row) * row for row in x),
+        np.zeros(3),
+        X.astype(float),
+    ),
+    "a tuple for a list": (
+        lambda p, x: np.sum((x @ p[0] + p[1]) ** 2),
+        lambda p, x: (2 * x.T @ (x @ p[0] + p[1]), 2 * np.sum(x @ p[0] + p[1])),
+        [W.astype(float), 0.5],
+        X.astype(float),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LECTURE)
+def test_lecture_code_as_it_comes(name):
+    f, right, *args = LECTURE[name]
+    report = verify.gradient(f, right, *args)
+    assert report.verdict == verify.PASS, str(report)
+    assert report.evidence == ("float64" if name == "math.exp" else "exact")
+    wrong = lambda *args: jax.tree.map(lambda v: 1.001 * v, right(*args))  # noqa: E731
+    assert verify.gradient(f, wrong, *args).verdict == verify.FAIL
+
+
 # What was seen
 
 
@@ -404,6 +439,56 @@ def test_equal_sizes_are_said():
     square = verify.gradient(tanh_cost, tanh_grad, W, X[:3])
     assert any("two sizes are equal (3)" in note for note in square.notes)
     assert not any("sizes are equal" in note for note in verify.gradient(tanh_cost, tanh_grad, W, X).notes)
+
+
+def test_a_branch_that_only_zero_or_only_far_away_reaches_is_visited_or_named():
+    near = lambda w: jnp.where(jnp.abs(w) < 1e-4, 3 * w, 2 * w)  # noqa: E731
+    assert verify.gradient(lambda w: (w**2).sum(), near, W).verdict == verify.FAIL
+    f = lambda w: jax.lax.cond(w.sum() > 1e9, lambda: (w**3).sum(), lambda: (w**2).sum())  # noqa: E731
+    wrong = lambda w: jax.lax.cond(w.sum() > 1e9, lambda: 7 * w, lambda: 2 * w)  # noqa: E731
+    report = verify.gradient(f, wrong, W)
+    assert report.ok
+    assert report.unseen
+    assert verify.gradient(f, wrong, W, strict=True).verdict == verify.INCONCLUSIVE
+    assert verify.vjp(lambda x: (x**2, x), lambda x, d: 2 * jnp.clip(d, -10, 10) * x, W).verdict == verify.FAIL
+
+
+def test_arguments_of_ones_are_redrawn_and_what_is_kept_is_said():
+    square = jax.custom_vjp(lambda x: x**2)
+    square.defvjp(lambda x: (x**2, x), lambda x, d: (2 * d,))
+    assert verify.custom_vjp(square, jnp.ones(3)).verdict == verify.FAIL
+    assert verify.same(jax.nn.relu, lambda x: x, jnp.ones((3, 2))).verdict == verify.FAIL
+    one_hot = np.float32([[0, 1, 0], [1, 0, 0]])
+    report = verify.vjp(lambda z, y: (z * y, (z, y)), lambda r, d: (d * r[1], d * r[0]), one_hot + 1, one_hot)
+    assert any("y kept as given" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_rounded_data_excuse_no_wrong_factor(dtype):
+    x, y = np.asarray(X, dtype), np.asarray(X[:, 0] / 3, dtype)
+    f = lambda w, x, y: ((x @ w - y) ** 2).mean()  # noqa: E731
+    wrong = lambda w, x, y: jax.grad(f)(w, x, y) * (1 + 1e-7)  # noqa: E731
+    assert verify.gradient(f, jax.grad(f), np.asarray(W, dtype), x, y).ok
+    assert verify.gradient(f, wrong, np.asarray(W, dtype), x, y).verdict == verify.FAIL
+
+
+def test_fewer_digits_forgive_a_guard():
+    guarded = lambda w: -jnp.log(jax.nn.sigmoid(w) + 1e-8).sum()  # noqa: E731
+    without = lambda w: jax.nn.sigmoid(w) - 1  # noqa: E731
+    w = np.float32([0.5, -1, 2])
+    assert verify.gradient(guarded, without, w, points="given").verdict == verify.FAIL
+    assert verify.gradient(guarded, without, w, points="given", digits=6).ok
+
+
+def test_rules_that_are_not_jaxs_own():
+    @jax.custom_gradient
+    def cubed(x):
+        return x**2, lambda d: (3 * d * x,)
+
+    assert not verify.custom_vjp(cubed, W).ok
+    assert not verify.gradient(lambda w: cubed(w).sum(), lambda w: 3 * w, W).ok
+    with pytest.raises(ValueError, match="sin has no custom derivative rule"):
+        verify.custom_vjp(jnp.sin, W)
 
 
 # Precision

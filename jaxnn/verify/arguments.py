@@ -74,7 +74,7 @@ def arguments(args, differentiated, f):
                 f"{names[path[0].idx]}{keystr(path[1:])} is not finite at {where_not}: give finite numbers."
             )
         if is_float_leaf(leaf) and (own or not isinstance(leaf, float)):
-            asked += [len(where)] * own
+            asked += [len(where)] * (own and np.size(leaf) > 0)
             where.append(i)
     return Arguments(
         tuple(as_jax_holds(leaf) for _, leaf in entries),
@@ -106,6 +106,11 @@ def answer_like(out, like, who):
     found = {name(path): leaf for path, leaf in tree_flatten_with_path(out)[0]}
     needed = {path: leaf for path, leaf in expected.items() if is_float_leaf(leaf)}
     missing, unknown = needed.keys() - found.keys(), found.keys() - expected.keys()
+    shapes = [np.shape(v) for v in jax.tree.leaves(out)]
+    if isinstance(out, (tuple, list)) and shapes == [np.shape(v) for v in expected.values()] == [
+        *map(np.shape, needed.values())
+    ]:
+        return [v for v in jax.tree.leaves(out) if np.size(v)]  # a tuple for a list or a NamedTuple
     if missing or unknown:
         faults = [f"nothing for {path}" for path in needed if path in missing]
         faults += [f"{path}, which is not asked for" for path in found if path in unknown]
@@ -119,13 +124,17 @@ def answer_like(out, like, who):
                 f"{who} returned shape {np.shape(found[path])} for {path}, whose shape is {np.shape(leaf)}: "
                 "a derivative has the shape of what it belongs to."
             )
-    return [found[path] for path in needed]
+    return [found[path] for path, leaf in needed.items() if np.size(leaf)]
 
 
 def check_dtypes(out, like, who):
     """BadAnswer where JAX code returned another dtype than that of what it differentiates."""
     for (path, leaf), v in zip(
-        [(keystr(p) or "the argument", x) for p, x in tree_flatten_with_path(like)[0] if is_float_leaf(x)],
+        [
+            (keystr(p) or "the argument", x)
+            for p, x in tree_flatten_with_path(like)[0]
+            if is_float_leaf(x) and np.size(x)
+        ],
         out,
         strict=True,
     ):

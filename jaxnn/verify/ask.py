@@ -12,8 +12,9 @@ from jaxnn.verify.arguments import BadAnswer, answer_like, arguments, called, ch
 from jaxnn.verify.decide import Options, decide
 from jaxnn.verify.decisions import Undecided
 from jaxnn.verify.exact import PRECISIONS, Evaluation
+from jaxnn.verify.outcome import sums_to_one
 from jaxnn.verify.sides import Problem, of_numpy, sides
-from jaxnn.verify.trace import own_derivative
+from jaxnn.verify.trace import MODES, own_derivative, trace, without_rules
 
 
 def gradient(cost, grad, *args, argnums=0, has_aux=False, **options):
@@ -173,7 +174,7 @@ def answer(problem, args, options, call, others=()):
 
 def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
     single = isinstance(argnums, int)
-    numbers = [argnums] if single else list(argnums)
+    numbers = [i % len(args) for i in ([argnums] if single else argnums)]
     its = arguments(args, numbers, cost)
     if not its.differentiated:
         raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
@@ -188,16 +189,13 @@ def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
     if np.shape(value) != ():
         raise BadAnswer(f"{called(cost)} returned shape {np.shape(value)}: a cost is one number, a sum or a mean.")
 
-    def same(tree):
-        return str(jax.tree.structure(tree)) == str(jax.tree.structure(like))
-
     def fits(tree):
         shapes = [[np.shape(v) for v in jax.tree.leaves(of)] for of in (tree, like)]
-        return same(tree) and shapes[0] == shapes[1]
+        return shapes[0] == shapes[1]
 
     def taken(out):
         """(gradient, [value]) of what grad returned."""
-        if not isinstance(out, tuple) or len(out) != 2 or (same(out) and not has_aux):
+        if not isinstance(out, tuple) or len(out) != 2 or (fits(out) and not has_aux):
             return out, []
         if has_aux:
             return (out[0], []) if fits(out[0]) else (out[1], [out[0][0]])
@@ -279,6 +277,7 @@ def vjp_problem(forward, backward, *args, argnums, title=None):
 
 def custom_vjp_problem(f, *args, argnums):
     wanted, checked = chosen(argnums, args)
+    check_has_rule(f, args)
     names, out, leaves = outputs(f, args)
     its, cotangents = with_random(args, wanted, out, f)
 
@@ -308,6 +307,7 @@ def custom_vjp_problem(f, *args, argnums):
 
 def custom_jvp_problem(f, *args, argnums):
     wanted, checked = chosen(argnums, args)
+    check_has_rule(f, args)
     names, _, leaves = outputs(f, args)
     asked = arguments(args, wanted, f)
     its, tangents = with_random(args, wanted, [asked.floats[i] for i in asked.differentiated], f)
@@ -331,6 +331,16 @@ def custom_jvp_problem(f, *args, argnums):
         redrawable(its, checked),
         tangents,
     )
+
+
+def check_has_rule(f, args):
+    its = arguments(args, range(len(args)), f)
+    names: list[str] = []
+    without_rules(trace(lambda floats: jax.tree.leaves(f(*its.build(floats))), its, MODES[-2]).jaxpr, names)
+    if not names:
+        raise BadAnswer(
+            f"{called(f)} has no custom derivative rule, but for JAX's own: is its decorator or defvjp missing?"
+        )
 
 
 def outputs(f, args):
@@ -380,9 +390,10 @@ def same_problem(f, g, *args, argnums):
 
 def chosen(argnums, args):
     """(the arguments that are differentiated, those that the user named)."""
-    if argnums is None:
-        return list(range(len(args))), []
-    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+    if argnums is None:  # a Python number is a setting
+        arrays = [any(hasattr(v, "dtype") for v in jax.tree.leaves(arg)) for arg in args]
+        return [i for i in range(len(args)) if arrays[i] or not any(arrays)], []
+    numbers = [i % len(args) for i in ([argnums] if isinstance(argnums, int) else argnums)]
     return numbers, numbers
 
 
@@ -421,6 +432,5 @@ def redrawable(its, named):
 
 def meaningful(v):
     v = np.asarray(v, np.float64)
-    whole = bool(((v == 0) | (v == 1)).all()) and v.ndim > 0 and bool((v == 1).any())
-    rows = v.ndim > 0 and v.shape[-1] > 1 and bool((v >= 0).all()) and bool(np.allclose(v.sum(-1), 1, atol=1e-2))
-    return whole or rows
+    mask = bool(np.isin(v, (0, 1)).all()) and len(np.unique(v)) == 2
+    return mask or (v.ndim > 0 and v.shape[-1] > 1 and sums_to_one(v))

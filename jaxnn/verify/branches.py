@@ -25,7 +25,7 @@ SPECIAL = {"eq", "ne"}
 POSITIVE = {"exp", "exp2", "logistic", "abs", "square", "cosh", "erfc", "sqrt", "rsqrt"}
 KEEPS_SIGN = {
     *("add", "add_any", "mul", "div", "max", "min", "pow", "integer_pow", "reduce_sum", "reduce_max", "reduce_min"),
-    *("cumsum", "select_n", "convert_element_type", "stack", "entry", "log1p", *primitives.MOVES),
+    *("cumsum", "select_n", "convert_element_type", "loop stack", "loop entry", "log1p", *primitives.MOVES),
 }
 OPEN = -1  # not decided, or a tie
 
@@ -36,6 +36,9 @@ def seen(steps, inputs, outputs):
     live = {id(v): np.ones(v.shape, bool) for v in outputs}
     sides: dict = defaultdict(set)
     for n, step in reversed(list(enumerate(steps))):
+        if step.name == "control":
+            live |= {id(v): np.ones(np.shape(v), bool) for v in step.inputs}
+            continue
         masks = [live.get(id(v)) for v in step.outputs]
         if not any(mask is not None and mask.any() for mask in masks):
             continue
@@ -113,9 +116,9 @@ def side_of(step):
 def used(step, masks):
     """For every input, which entries the live entries of the output came from; all where that is not followed."""
     name, inputs = step.name, step.inputs
-    if name == "stack":
+    if name == "loop stack":
         return list(masks[0])
-    if name == "entry":
+    if name == "loop entry":
         whole = np.zeros(inputs[0].shape, bool)
         whole[step.params["t"]] = masks[0]
         return [whole]

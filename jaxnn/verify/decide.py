@@ -95,7 +95,7 @@ def failed(outcomes):
 def counted(outcomes):
     sides: dict[tuple[str, str], set[str]] = defaultdict(set)
     for o in outcomes:
-        for site, seen in o.sides.items():
+        for site, seen in o.sides.items() if o.kind != "zeros" else ():  # 0 is on a side, but not a generic point of it
             sides[site] |= seen
     return sides
 
@@ -145,6 +145,8 @@ def report(problem, both, outcomes, options, replay, start):
         n = sum(o.verdict == PASS for o in outcomes)
         reason = f"right, {'all' if digits == math.inf else shown(digits)} digits agree at {n} point{'s' * (n > 1)}"
     witnesses, said = heard(problem, both, wrong, outcomes, options, start)
+    if verdict == PASS and any("autodiff is not the derivative" in sentence for sentence in said):
+        verdict, reason = INCONCLUSIVE, "the witnesses disagree"
     return Report(
         problem.title,
         verdict,
@@ -155,7 +157,7 @@ def report(problem, both, outcomes, options, replay, start):
         tuple(Point(o.kind, o.verdict, o.reason, o.digits) for o in outcomes),
         table,
         witnesses,
-        notes + tuple(said if verdict == PASS else ()) + tuple(equal_sizes(problem)),
+        notes + tuple(said if verdict == PASS else ()) + (*kept(problem), *equal_sizes(problem)),
         replay,
         time.monotonic() - start,
         functools.partial(grades, problem, both, outcomes),
@@ -169,6 +171,17 @@ def rounding_notes(outcomes):
             what = "of the inputs" if "inputs" in rounded else "of written constants such as 0.1 or 1/3"
             digits = shown(min(o.digits for o in at))
             yield f"equal up to the rounding {what}, {digits} digits, at {', '.join(o.kind for o in at)}"
+
+
+def kept(problem):
+    """What was not drawn anew although it is differentiated."""
+    names = {
+        i: f"{its.names[its.positions[i]]}{its.paths[i]}" for its in [problem.arguments] for i in its.differentiated
+    }
+    held = [name for i, name in names.items() if i not in problem.redrawn]
+    if held:
+        what = "data that mean something (one-hot, a mask, distributions)"
+        yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"
 
 
 def heard(problem, both, wrong, outcomes, options, start):
@@ -212,3 +225,5 @@ def equal_sizes(problem):
     if square:
         which = ", ".join(map(str, square))
         yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"
+    if any(v.ndim > 1 and len(v) == 1 for i, v in enumerate(problem.arguments.floats) if i not in problem.redrawn):
+        yield "there is one example alone: a sum and a mean over examples are the same here"

@@ -47,16 +47,18 @@ class Ties:
         self.default = default
         self.steps = steps
         self.met: dict[Any, tuple] = {}
+        self.told: set[int] = set()  # what has a part in a tie of `steps`
 
     def share(self, x, y, place):
         """The share chosen for this tie; None: they are equal."""
         if (id(y), id(x)) in self.met:
             share = self.choice(self.met[id(y), id(x)][0])
             return None if share is None else 1 - share
-        told = {i for pair, (name, *_) in self.met.items() if step_of(name) in self.steps for i in pair}
-        if (id(x), id(y)) not in self.met and {id(x), id(y)} <= told:
+        if (id(x), id(y)) not in self.met and {id(x), id(y)} <= self.told:
             return 0.0  # both have a part in a tie that was decided, so they are not equal
         name, *_ = self.met.setdefault((id(x), id(y)), (place, x, y))  # x and y are kept, so their ids stay theirs
+        if step_of(name) in self.steps:
+            self.told |= {id(x), id(y)}
         return self.choice(name)
 
     def choice(self, name):

@@ -131,7 +131,7 @@ class Evaluation:
     def entry(self, x, t):
         """x[t], one step of a loop."""
         out = logic(x.codes[t]) if isinstance(x, Logic) else wrap(x[t]) if is_balls(x) else x[t]
-        self.steps.append(Step("entry", {"t": t}, [x], [out], self.place))
+        self.steps.append(Step("loop entry", {"t": t}, [x], [out], self.place))
         return out
 
     def stack(self, values):
@@ -140,8 +140,12 @@ class Evaluation:
             out = logic(np.stack([codes(v) for v in values]))
         else:
             out = np.stack(values) if isinstance(values[0], np.ndarray) else jax.numpy.stack(values)
-        self.steps.append(Step("stack", {}, values, [out], self.place))
+        self.steps.append(Step("loop stack", {}, values, [out], self.place))
         return out
+
+    def decided(self, v):
+        """Notes a value on which the flow of control depended."""
+        self.steps.append(Step("control", {}, [v], [], self.place))
 
     def allow(self, name, params, outvars, inputs):
         """TooLarge before an equation that would take longer than there is time, or more memory than there is."""

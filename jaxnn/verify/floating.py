@@ -47,6 +47,8 @@ def in_floats(kind, check, floats, why):
         return Outcome(kind, INCONCLUSIVE, f"{why}, and require='exact'", floats=floats)
     try:
         hand = run(problem.claim, floats, np.float64)
+        if check.both.numpy and set(problem.paths[len(problem.arguments.differentiated) :]) - {"value"}:
+            return Outcome(kind, INCONCLUSIVE, why, floats=floats)  # more than a gradient is asked
         if check.both.numpy:
             true, noise = numeric_gradient(problem, floats, len(hand))
         else:
@@ -109,4 +111,4 @@ def black_box(kind, check, floats):
 
 
 def first_line(error):
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

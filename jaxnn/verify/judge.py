@@ -32,15 +32,15 @@ def scales(true):
     return [v if v > 0 else whole if whole > 0 else ONE for v in own]
 
 
-def judge(hand, true, scale, digits=DIGITS):
+def judge(hand, true, scale, digits=DIGITS, slack=0.0):
     """Whether two arrays of balls differ: some entry's balls are disjoint; or agree: all overlap, and none is wider
-    than 10**-digits of the scale."""
+    than 10**-digits of the scale. slack: a difference, relative to the scale, that is allowed."""
     hand, true = np.broadcast_arrays(hand, true)
     if not hand.size:
         return Judgement(PASS, math.inf, "", (), 0.0, 0.0, np.zeros(hand.shape))
     gaps = [abs(h - t) for h, t in zip(hand.flat, true.flat, strict=True)]
     errors = np.array([float((gap / scale).upper()) if gap.is_finite() else math.inf for gap in gaps])
-    apart = np.array([not h.overlaps(t) for h, t in zip(hand.flat, true.flat, strict=True)])
+    apart = (errors > slack) & [not h.overlaps(t) for h, t in zip(hand.flat, true.flat, strict=True)]
 
     def found(verdict, worst, reason=""):
         error = errors[worst]

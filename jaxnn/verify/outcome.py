@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import flint
+import numpy as np
 from jax import numpy as jnp
 
 from jaxnn.verify import branches, kinks
@@ -54,10 +55,12 @@ def exactly(kind, check, floats, roundings):
     for rounded in roundings:
         digits = check.options.digits or DIGITS
         if rounded:
-            unit = max(eps(v.dtype) for v in floats) if "inputs" in rounded else eps(check.both.dtype)
-            digits = check.options.digits or min(digits, -math.log10(1024 * unit))
-            if outcome and "inputs" in rounded and max(j.errors.max(initial=0) for j in outcome.judged) > 64 * unit:
-                return outcome
+            unit = eps(check.both.dtype)
+            if "inputs" in rounded:
+                unit = max((eps(v.dtype) for v in check.problem.arguments.floats if sums_to_one(v)), default=0.0)
+                if outcome and max(j.errors.max(initial=0) for j in outcome.judged) > min(64 * unit, 0.05):
+                    return outcome
+            digits = check.options.digits or min(digits, max(1, -math.log10(1024 * unit)))
         before, outcome = outcome, at_rounding(kind, check, floats, digits, rounded)
         if outcome.verdict != FAIL or rounded == ROUNDINGS[-1]:
             return outcome if outcome.verdict != FAIL else before or outcome
@@ -85,7 +88,8 @@ def at_rounding(kind, check, floats, digits, rounded):
                 if precision < ENOUGH:
                     continue
                 break
-            judged = [judge(h, t, s, digits) for h, t, s in zip(hand, true, scales(true), strict=True)]
+            slack = 10.0**-digits if check.options.digits else 0.0  # that the user allows
+            judged = [judge(h, t, s, digits, slack) for h, t, s in zip(hand, true, scales(true), strict=True)]
         verdicts = {j.verdict for j in judged}
         if FAIL in verdicts:
             break
@@ -117,7 +121,9 @@ def at_rounding(kind, check, floats, digits, rounded):
             return replace(found, verdict=INCONCLUSIVE, reason=f"at a kink of {len(ties)} ties")
         if sentence:
             agreed = tuple(
-                j if j.verdict == PASS else j._replace(verdict=PASS, digits=math.inf, errors=0 * j.errors)
+                j
+                if j.verdict == PASS
+                else j._replace(verdict=PASS, digits=math.inf, true=j.hand, errors=np.zeros(j.errors.shape))
                 for j in judged
             )
             return replace(found, judged=agreed, notes=(f"{kind}: {sentence}",))
@@ -149,9 +155,16 @@ def first_infinite(steps):
 
 
 def entered(ev, floats, problem):
-    """The inputs of an evaluation. What was drawn is exactly what it is; only what was given can have been rounded."""
+    """The inputs of an evaluation: exactly what they are, but for given distributions, which were rounded."""
     drawn = {*problem.redrawn, *problem.always}
-    return [enter(v, "inputs" in ev.rounded and i not in drawn) for i, v in enumerate(floats)]
+    return [enter(v, "inputs" in ev.rounded and i not in drawn and sums_to_one(v)) for i, v in enumerate(floats)]
+
+
+def sums_to_one(v):
+    """Whether these are distributions, in rows or in columns, whose sums are 1 but for rounding."""
+    v = np.asarray(v, np.float64) if v.ndim else np.zeros(1)
+    error = lambda axis: np.abs(v.sum(axis) - 1).max(initial=0)  # noqa: E731
+    return bool(v.size and (v >= 0).all() and min(error(0), error(-1)) < 0.02 and not np.isin(v, (0, 1)).all())
 
 
 def sides_of(ev, inputs, outputs):

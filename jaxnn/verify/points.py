@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 KINDS = ("generic", "tiny", "saturated", "zeros", "mixed")
-WIDE = (4.0, 64.0, 0.25, 1000.0)
+WIDE = (4.0, 64.0, 1e-3, 1e3, 1e-6, 1e6)
 
 
 def seed_of(key):
@@ -13,7 +13,8 @@ def seed_of(key):
 
 
 def redraw(kind, floats, dtypes, redrawn, always, rng):
-    """The floats with those in `redrawn` drawn anew, each a number of its dtype; `always` ones are generic in any kind.
+    """The floats with those in `redrawn` drawn anew, each a number of its dtype; `always` ones, cotangents, are normal
+    at any point, small or large where the kind says so.
 
     generic: normal, of variance 1 / the longest axis. tiny: that × 2⁻⁷. saturated: × 16. mixed: ± 1 plus a little,
     so that no two entries are equal. zeros: generic with half of the rows 0, the same rows in all leaves of as many
@@ -26,8 +27,9 @@ def redraw(kind, floats, dtypes, redrawn, always, rng):
         v = floats[i]
         draw = rng.normal(size=v.shape)
         normal = draw / np.sqrt(max(v.shape)) if v.ndim > 1 and v.size else draw
-        if i in always:
-            new = draw
+        if i in always and (kind in ("given", "zeros", "mixed", "near") or i not in redrawn):
+            scale = {"tiny": 1 / 128, "saturated": 16.0}.get(kind, 1.0)
+            new = draw * (float(kind.removeprefix("wide ×")) if kind.startswith("wide") else scale)
         elif kind == "given":
             continue
         elif kind == "tiny":

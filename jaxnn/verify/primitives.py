@@ -724,6 +724,7 @@ def while_(ev, params, inputs):
     body, body_consts = closed(params["body_jaxpr"])
     test_consts, body_consts = [ev.enter(v) for v in test_consts], [ev.enter(v) for v in body_consts]
     while any_more(more := ev.run(test, test_consts, [*inputs[:c], *carry])[0]):
+        ev.decided(more)
         new = ev.run(body, body_consts, [*inputs[c : c + b], *carry])
         carry = [chosen(ev, more, *values) for values in zip(carry, new, strict=True)] if more.shape else new
     return carry
@@ -745,6 +746,7 @@ def chosen(ev, which, old, new):
 
 def cond(ev, params, inputs):
     index, *operands = inputs
+    ev.decided(index)
     jaxpr, consts = closed(params["branches"][int(index)])
     return ev.run(jaxpr, [ev.enter(c) for c in consts], operands)
 

@@ -1,7 +1,7 @@
 """Real numbers that NumPy code computes with: arrays of objects that hold a ball, so that lecture code runs as it is.
 
 Every float that the code brings along enters as in a jaxpr; a comparison that is not decided stops the evaluation; and
-nothing becomes a float again unless it is one exactly, so that no digit is lost unseen.
+nothing becomes a float again, so that no digit is lost unseen.
 """
 
 import operator
@@ -119,15 +119,13 @@ class Real:
         return self != 0
 
     def __float__(self):
-        value = float(self.ball.mid())
-        if not (self.ball.is_exact() and arb(value) == self.ball):
-            raise TypeError("a real number that no float is equal to")
-        return value
+        raise TypeError("float() of a real number would lose digits")
 
     def __int__(self):
-        if not self.ball.is_exact():
+        n = self.ball.unique_fmpz()
+        if n is None:
             raise Undecided
-        return int(float(self))
+        return int(n)
 
     def conjugate(self):
         return self
@@ -180,6 +178,7 @@ FUNCTIONS = {  # NumPy calls the method of a ufunc's name on an object
 for _name, _f in FUNCTIONS.items():
     setattr(Real, _name, _method(_f))
 
+UNARY = {name: np.frompyfunc(lambda x, f=f: Real(f(ball(x))), 1, 1) for name, f in FUNCTIONS.items()}
 BINARY = {
     "logaddexp": np.frompyfunc(lambda x, y: Real((ball(x).exp() + ball(y).exp()).log()), 2, 1),
     "arctan2": np.frompyfunc(lambda x, y: Real(arb.atan2(ball(x), ball(y))), 2, 1),
@@ -196,8 +195,8 @@ class Reals(np.ndarray):
         f = ufunc
         if method == "__call__" and ufunc.__name__ in BINARY:
             f = BINARY[ufunc.__name__]
-        elif method == "__call__" and ufunc.__name__ in FUNCTIONS and "O->O" not in ufunc.types:
-            f = np.frompyfunc(getattr(Real, ufunc.__name__), 1, 1)
+        elif method == "__call__" and ufunc.__name__ in UNARY:
+            f = UNARY[ufunc.__name__]
         result = getattr(f, method)(*map(plain, inputs), **settings)
         return out[0] if out else reals(result)
 

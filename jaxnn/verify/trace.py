@@ -93,4 +93,5 @@ def inner(v, found):
 
 def jax_own(f):
     """Whether a traced function, the primal or its rule, was written in JAX's own folder."""
-    return os.path.dirname(jax.__file__) in (f.debug_info.func_src_info or "")
+    source = f.debug_info.func_src_info or ""
+    return os.path.dirname(jax.__file__) + os.sep in source and not source.startswith("wrapped_fun ")
