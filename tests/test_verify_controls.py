@@ -29,11 +29,12 @@ def multiplied(case, c):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_three_layers(activation, scale):
+    """Every second fault, and at the next scale the others; the right ones at one scale (never_flagged.py has more)."""
     wrong, right = three_layer(activation, scale)
-    if scale != "unit":  # the verdict does not depend on it: half of them say so
-        wrong = dict(list(wrong.items())[::2])
+    wrong = dict(list(wrong.items())[list(SCALES).index(scale) % 2 :: 2])
     assert len(wrong) >= 40
-    assert (others(wrong, verify.FAIL), others(right, verify.PASS)) == ({}, {})
+    assert others(wrong, verify.FAIL) == {}
+    assert others(right if scale == "unit" else {}, verify.PASS) == {}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -18,7 +18,8 @@ from jax import numpy as jnp
 
 from jaxnn.verify.arguments import BadAnswer, called, is_float_leaf
 from jaxnn.verify.ask import asserted, gradient_problem
-from jaxnn.verify.decide import UNDEFINED, equal_sizes, why_wrong
+from jaxnn.verify.decide import equal_sizes, why_wrong
+from jaxnn.verify.judge import UNDEFINED
 from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Leaf, Point, Report, shown
 from jaxnn.verify.sides import ENTRIES
 
