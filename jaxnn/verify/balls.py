@@ -5,12 +5,14 @@ fraction (0.5, 3, 100, 2⁻²⁰) always stands for itself: 1/3, 0.1, √(2/π) 
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 from flint import arb
 from jax import numpy as jnp
 
-ZERO, ONE = arb(0), arb(1)
+ZERO: Any = arb(0)
+ONE: Any = arb(1)
 NEG_INF = -arb("inf")
 
 

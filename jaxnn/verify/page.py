@@ -181,7 +181,7 @@ def heat_map(leaf):
     for i in range(0, grid.shape[0], down):
         for j in range(0, grid.shape[1], across):
             block = grid[i : i + down, j : j + across]
-            k, m = np.unravel_index(np.argmax(block), block.shape)  # argmax takes nan for the largest
+            k, m = divmod(int(np.argmax(block)), block.shape[1])  # argmax takes nan for the largest
             index = np.unravel_index((i + k) * grid.shape[1] + j + m, shape)
             squares.append(square(j // across, i // down, block[k, m], index))
     row, column = divmod(int(np.ravel_multi_index(leaf.index, shape)) if shape else 0, grid.shape[1])

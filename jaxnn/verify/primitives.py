@@ -573,7 +573,7 @@ def reduce_window(combine):
     def rule(ev, params, place, x):
         table, shape = window_table(x, params, START.get(combine, ZERO))
         if combine == "add":
-            return np.add.reduce(table, axis=1, initial=ZERO).reshape(shape)
+            return table.sum(axis=1, initial=ZERO).reshape(shape)
         return boxes([best(ev, (place, i), combine, row)[1] for i, row in enumerate(table)], shape)
 
     return rule
