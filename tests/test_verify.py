@@ -148,6 +148,12 @@ def test_float32_numbers_in_the_code_are_numbers_of_float32():
     third = jnp.float32(1) / 3
     assert verify.gradient(lambda w: (w**2).sum() / 6, lambda w: w * third, W).ok
     assert verify.gradient(lambda w: (w**2).sum() / 6, lambda w: w * (third + 1e-4), W).verdict == verify.FAIL
+    tenth, ten = np.float32(0.1), np.float32(10)
+    for plain in (np, jnp):
+        f = lambda w, plain=plain: tenth * plain.sum(plain.tanh(w))  # noqa: E731
+        assert verify.gradient(f, lambda w, plain=plain: (1 - plain.tanh(w) ** 2) / ten, W).ok
+        wrong = lambda w, plain=plain: (1 - plain.tanh(w) ** 2) / ten * 1.00001  # noqa: E731
+        assert verify.gradient(f, wrong, W).verdict == verify.FAIL
 
 
 def test_an_assertion_carries_the_report_and_how_to_repeat_it():
@@ -232,6 +238,9 @@ def test_same():
     report = verify.same(jax.nn.gelu, lambda z: jax.nn.gelu(z, approximate=False), W)
     assert report.verdict == verify.FAIL
     assert verify.same(np.tanh, jnp.tanh, W).ok
+    largest = lambda z: jax.lax.top_k(z, 1)[1][0]  # noqa: E731
+    assert verify.same(jnp.argmax, largest, W).ok
+    assert verify.same(jnp.argmax, lambda z: largest(z) + 1, W).verdict == verify.FAIL
 
 
 def test_layer_loss_and_model():
@@ -472,6 +481,19 @@ def test_rounded_data_excuse_no_wrong_factor(dtype):
     assert verify.gradient(f, wrong, np.asarray(W, dtype), x, y).verdict == verify.FAIL
 
 
+def test_a_formula_for_some_arguments_alone_is_told_how_to_say_so():
+    guarded = lambda w: jnp.log(jnp.maximum(w, 1e-3)).sum()  # noqa: E731
+    p = np.float32([0.1, 0.2])
+    assert any("points='given'" in note for note in verify.gradient(guarded, lambda w: 1 / w, p).notes)
+    assert not any("points='given'" in note for note in verify.gradient(guarded, lambda w: 2 / w, p).notes)
+
+
+def test_what_data_of_zeros_cannot_show_is_said():
+    blind = verify.gradient(tanh_cost, lambda w, x: x.sum(0), W, 0 * X)
+    assert any("w is 0 at every point" in note for note in blind.notes)
+    assert not any("is 0 at every point" in note for note in verify.gradient(tanh_cost, tanh_grad, W, X).notes)
+
+
 def test_fewer_digits_forgive_a_guard():
     guarded = lambda w: -jnp.log(jax.nn.sigmoid(w) + 1e-8).sum()  # noqa: E731
     without = lambda w: jax.nn.sigmoid(w) - 1  # noqa: E731
@@ -559,6 +581,8 @@ BAD = {
     ),
     "no pair": (lambda: verify.vjp(lambda w: w * 2, lambda r, d: d, W), ValueError, r"a pair \(out, residuals\)"),
     "points": (lambda: verify.gradient(tanh_cost, tanh_grad, W, X, points="many"), ValueError, "points is 'many'"),
+    "option": (lambda: verify.gradient(tanh_cost, tanh_grad, W, X, tol=1), TypeError, "tol= is no option.*digits"),
+    "no layer": (lambda: verify.layer(jnp.sin, X), TypeError, "sin is no layer"),
     "require": (lambda: verify.gradient(tanh_cost, tanh_grad, W, X, require="all"), ValueError, "require is 'all'"),
 }
 

@@ -113,7 +113,7 @@ def test_all_of_a_report_is_there():
     rows = [
         (HOSTILE, "✗ FAIL", "1.5", "exact", "1 of 2", "1.25\N{NO-BREAK SPACE}s"),
         (HOSTILE, "✗ FAIL", "1.5", "[0, 0]", "0.5", "0.25", "generic"),
-        ("tiny weights", "? INCONCLUSIVE", "nan", "precision"),
+        ("tiny weights", "? INCONCLUSIVE", "–", "precision"),
         (HOSTILE, "compare", "left", "right"),
         ("line 7", "isnan", "none", "not a number"),
         ("differences", witness_words(FULL.witnesses[1])),

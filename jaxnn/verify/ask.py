@@ -1,5 +1,6 @@
 """What can be asked: is this gradient, this pair of passes, this custom rule right; are these two functions one."""
 
+import dataclasses
 import decimal
 import functools
 
@@ -58,6 +59,8 @@ def layer(layer, x, params=None, **options):
 
     params: where to begin; those of `layer.init` when not given. A layer that draws does so from one key throughout.
     """
+    if not hasattr(layer, "backward"):
+        raise TypeError(f"{called(layer)} is no layer, with init, forward and backward: for two functions ask verify.vjp.")
     x = np.asarray(x)
     if params is None:
         params = layer.init(jax.random.key(0), x.dtype if is_float_leaf(x) else jnp.float32)
@@ -165,6 +168,9 @@ def asserted(ask):
 
 def answer(problem, args, options, call, others=()):
     """The report on problem(*args), and on the same problem at other arguments."""
+    known = [field.name for field in dataclasses.fields(Options)]
+    for name in options.keys() - set(known):
+        raise TypeError(f"{name}= is no option of this check: beside what its docstring names, take {', '.join(known)}.")
     settings = Options(**options)
     changed = {k: v for k, v in options.items() if k != "key" and v != getattr(Options(), k)}
     given = "".join(f", {k}={v!r}" if isinstance(v, (int, float, str)) else f", {k}=…" for k, v in changed.items())
@@ -343,19 +349,23 @@ def check_has_rule(f, args):
         )
 
 
-def outputs(f, args):
-    """The float leaves that f returns: their names, their values or shapes, and the function that takes them from the
-    tree that f, or a function like it, returns."""
+def outputs(f, args, taken=is_float_leaf):
+    """The leaves that f returns and that are `taken`: their names, their values or shapes, and the function that takes
+    them, as floats, from the tree that f, or a function like it, returns."""
     entries = jax.tree_util.tree_leaves_with_path(arguments(args, range(len(args)), f).answer(f))
-    floats = [i for i, (_, v) in enumerate(entries) if is_float_leaf(v)]
-    if not floats:
+    numbers = [i for i, (_, v) in enumerate(entries) if taken(v)]
+    if not numbers:
         raise BadAnswer(f"{called(f)} returns no float array: there is nothing to compare.")
 
     def leaves(tree):
         found = jax.tree.leaves(tree)
-        return [found[i] for i in floats]
+        return [found[i] if is_float_leaf(entries[i][1]) else found[i].astype(float) for i in numbers]
 
-    return tuple(f"out{jax.tree_util.keystr(entries[i][0])}" for i in floats), [entries[i][1] for i in floats], leaves
+    return tuple(f"out{jax.tree_util.keystr(entries[i][0])}" for i in numbers), [entries[i][1] for i in numbers], leaves
+
+
+def is_number(v):
+    return is_float_leaf(v) or getattr(v, "dtype", np.dtype(object)).kind in "iub"
 
 
 def function(f, leaves, its, floats):
@@ -374,7 +384,7 @@ def function(f, leaves, its, floats):
 def same_problem(f, g, *args, argnums):
     wanted, checked = chosen(argnums, args)
     its = arguments(args, wanted, f)
-    names, _, leaves = outputs(f, args)
+    names, _, leaves = outputs(f, args, is_number)
     answer_like(its.answer(g), its.answer(f), called(g))
 
     return Problem(

@@ -53,9 +53,13 @@ def enter(v, rounded=False):
 
 
 def half_ulps(entries, dtype):
-    """Half the distance to the next float of this dtype; 0 for short fractions and what is not finite."""
+    """Half the distance to the next float of this dtype, or of float32 where the entry is one; 0 for short fractions
+    and what is not finite."""
+    entries = np.where(np.isfinite(entries), entries, 0)
     bits = jnp.finfo(dtype).nmant + 1
-    fraction, exponent = np.frexp(np.where(np.isfinite(entries), entries, 0))
+    with np.errstate(over="ignore"):
+        bits = np.where(entries == entries.astype(np.float32), min(24, bits), bits)
+    fraction, exponent = np.frexp(entries)
     short = fraction * 2.0 ** (bits // 2)
     whole = (entries == np.round(entries)) & (np.abs(entries) < 2.0**bits)
     return np.where((short == np.round(short)) | whole, 0, np.ldexp(1.0, exponent - bits - 1))

@@ -157,7 +157,7 @@ def report(problem, both, outcomes, options, replay, start):
         tuple(Point(o.kind, o.verdict, o.reason, o.digits) for o in outcomes),
         table,
         witnesses,
-        notes + tuple(said if verdict == PASS else ()) + (*kept(problem), *equal_sizes(problem)),
+        (*notes, *(said if verdict == PASS else ()), *hints(problem, outcomes, wrong), *equal_sizes(problem)),
         replay,
         time.monotonic() - start,
         functools.partial(grades, problem, both, outcomes),
@@ -173,8 +173,17 @@ def rounding_notes(outcomes):
             yield f"equal up to the rounding {what}, {digits} digits, at {', '.join(o.kind for o in at)}"
 
 
-def kept(problem):
-    """What was not drawn anew although it is differentiated."""
+def hints(problem, outcomes, wrong):
+    """What may explain the verdict, or limit it."""
+    if wrong and outcomes[0].verdict == PASS and wrong.kind.startswith((*KINDS, "near", "wide")):
+        yield (
+            "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone (a "
+            "constraint, a guard that is not reached), points='given', or draw=, say so"
+        )
+    for k, path in enumerate(problem.paths):
+        judged = [o.judged[k] for o in outcomes if o.judged]
+        if not wrong and judged and all(j.zero for j in judged):
+            yield f"{path} is 0 at every point: a formula that gives 0 is all that is shown: were the data all 0?"
     names = {
         i: f"{its.names[its.positions[i]]}{its.paths[i]}" for its in [problem.arguments] for i in its.differentiated
     }

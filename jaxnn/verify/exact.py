@@ -65,15 +65,21 @@ class Evaluation:
         """A constant. One of rank 0 is a number that someone wrote down or computed: rounded like a literal."""
         if not is_float(v):
             return v if jax.dtypes.issubdtype(getattr(v, "dtype", None), jax.dtypes.prng_key) else np.asarray(v)
-        return enter(v, ("inputs" if np.ndim(v) else "literals") in self.rounded)
+        return enter(v, "inputs" in self.rounded) if np.ndim(v) else self.literal(v, getattr(v, "dtype", np.float64))
 
     def literal(self, v, dtype=np.float64):
         """A number in a formula: the same one wherever it is written."""
         v = np.asarray(v, dtype)  # np.asarray alone would take every Python number for 64 bits
         key = (v.tobytes(), str(v.dtype))
         if key not in self.literals:
-            self.literals[key] = self.enter(v)
+            self.literals[key] = enter(v, "literals" in self.rounded) if is_float(v) else v
         return self.literals[key]
+
+    @property
+    def unit(self):
+        """How wide the widest rounded constant is, relative to itself; 0 where none is."""
+        found = [ball[()] for ball in self.literals.values() if is_balls(ball)]
+        return max((float(2 * v.rad() / abs(v.mid())) for v in found if not v.is_exact()), default=0.0)
 
     def __call__(self, closed, inputs):
         """The outputs of a closed jaxpr, from inputs that `enter` has made."""

@@ -24,7 +24,7 @@ def as_judged(hand, true, tolerances):
         digits = -math.log10(max(error, tolerance if verdict == PASS else 0))
         index = tuple(int(i) for i in np.unravel_index(worst, errors.shape)) if errors.size else ()
         by_hand, really = (float(np.ravel(v)[worst]) if errors.size else 0.0 for v in (h, t))
-        out.append(Judgement(verdict, digits, "", index, by_hand, really, errors))
+        out.append(Judgement(verdict, digits, "", index, by_hand, really, errors, not np.any(t)))
     return tuple(out)
 
 

@@ -13,7 +13,8 @@ UNDEFINED = "the true value is not finite"
 
 
 class Judgement(NamedTuple):
-    """verdict; digits that agree; reason when INCONCLUSIVE; the worst entry; |hand − true| over the scale, by entry."""
+    """verdict; digits that agree; reason when INCONCLUSIVE; the worst entry; |hand − true| over the scale, by entry;
+    whether every true entry is 0, as far as is known."""
 
     verdict: str
     digits: float
@@ -22,6 +23,7 @@ class Judgement(NamedTuple):
     hand: float
     true: float
     errors: np.ndarray
+    zero: bool
 
 
 def scales(true):
@@ -37,7 +39,7 @@ def judge(hand, true, scale, digits=DIGITS, slack=0.0):
     than 10**-digits of the scale. slack: a difference, relative to the scale, that is allowed."""
     hand, true = np.broadcast_arrays(hand, true)
     if not hand.size:
-        return Judgement(PASS, math.inf, "", (), 0.0, 0.0, np.zeros(hand.shape))
+        return Judgement(PASS, math.inf, "", (), 0.0, 0.0, np.zeros(hand.shape), True)
     gaps = [abs(h - t) for h, t in zip(hand.flat, true.flat, strict=True)]
     errors = np.array([float((gap / scale).upper()) if gap.is_finite() else math.inf for gap in gaps])
     apart = (errors > slack) & [not h.overlaps(t) for h, t in zip(hand.flat, true.flat, strict=True)]
@@ -52,6 +54,7 @@ def judge(hand, true, scale, digits=DIGITS, slack=0.0):
             float(hand.flat[worst].mid()),
             float(true.flat[worst].mid()),
             errors.reshape(hand.shape),
+            all(v.contains(0) for v in true.flat),
         )
 
     if not finite(hand):

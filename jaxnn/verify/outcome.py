@@ -53,21 +53,17 @@ def exactly(kind, check, floats, roundings):
     were rounded from: 1/3 and 0.1 are no floats, and rows such as .1 .2 .7 sum to 1 up to rounding alone."""
     outcome: Outcome | None = None
     for rounded in roundings:
-        digits = check.options.digits or DIGITS
-        if rounded:
-            unit = eps(check.both.dtype)
-            if "inputs" in rounded:
-                unit = max((eps(v.dtype) for v in check.problem.arguments.floats if sums_to_one(v)), default=0.0)
-                if outcome and max(j.errors.max(initial=0) for j in outcome.judged) > min(64 * unit, 0.05):
-                    return outcome
-            digits = check.options.digits or min(digits, max(1, -math.log10(1024 * unit)))
-        before, outcome = outcome, at_rounding(kind, check, floats, digits, rounded)
+        if outcome and "inputs" in rounded:
+            error = max(j.errors.max(initial=0) for j in outcome.judged)
+            if error > min(64 * unit_of_inputs(check.problem), 0.05):
+                return outcome
+        before, outcome = outcome, at_rounding(kind, check, floats, rounded)
         if outcome.verdict != FAIL or rounded == ROUNDINGS[-1]:
             return outcome if outcome.verdict != FAIL else before or outcome
     return outcome
 
 
-def at_rounding(kind, check, floats, digits, rounded):
+def at_rounding(kind, check, floats, rounded):
     """Precision is doubled until every entry is decided, or it no longer helps."""
     problem, both, _, deadline = check
     judged: list[Judgement] = []
@@ -88,6 +84,8 @@ def at_rounding(kind, check, floats, digits, rounded):
                 if precision < ENOUGH:
                     continue
                 break
+            unit = max(ev.unit, unit_of_inputs(problem) if "inputs" in rounded else 0)
+            digits = check.options.digits or (max(1, min(DIGITS, -math.log10(1024 * unit))) if unit else DIGITS)
             slack = 10.0**-digits if check.options.digits else 0.0  # that the user allows
             judged = [judge(h, t, s, digits, slack) for h, t, s in zip(hand, true, scales(true), strict=True)]
         verdicts = {j.verdict for j in judged}
@@ -158,6 +156,11 @@ def entered(ev, floats, problem):
     """The inputs of an evaluation: exactly what they are, but for given distributions, which were rounded."""
     drawn = {*problem.redrawn, *problem.always}
     return [enter(v, "inputs" in ev.rounded and i not in drawn and sums_to_one(v)) for i, v in enumerate(floats)]
+
+
+def unit_of_inputs(problem):
+    """How far given distributions are rounded; 0 where there are none."""
+    return max((eps(v.dtype) for v in problem.arguments.floats if sums_to_one(v)), default=0.0)
 
 
 def sums_to_one(v):

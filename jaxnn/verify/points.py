@@ -1,5 +1,7 @@
 """Where a formula is evaluated: as given, and redrawn so that signs, saturation, smallness and ties are all met."""
 
+from numbers import Integral
+
 import jax
 import numpy as np
 
@@ -9,7 +11,7 @@ WIDE = (4.0, 64.0, 1e-3, 1e3, 1e-6, 1e6)
 
 def seed_of(key):
     """A seed for NumPy from an int or a typed PRNG key."""
-    return key if isinstance(key, int) else [int(v) for v in np.asarray(jax.random.key_data(key)).ravel()]
+    return int(key) if isinstance(key, Integral) else [int(v) for v in np.asarray(jax.random.key_data(key)).ravel()]
 
 
 def redraw(kind, floats, dtypes, redrawn, always, rng):

@@ -157,9 +157,9 @@ def plain(v):
 
 def shown(digits):
     """Digits as people say them."""
-    return (
-        "all" if digits == math.inf else f"{digits:.0f}" if digits >= 10 else f"{abs(digits) if digits > 0 else 0:.1f}"
-    )
+    if not math.isfinite(digits):
+        return "all" if digits > 0 else "–"
+    return f"{digits:.0f}" if digits >= 10 else f"{max(digits, 0):.1f}"
 
 
 def differs(digits):

@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
 
 from jaxnn.verify import primitives, reals
 from jaxnn.verify.arguments import Arguments, BadAnswer
-from jaxnn.verify.balls import ZERO, enter, is_float, wrap
+from jaxnn.verify.balls import ZERO, enter, is_balls, is_float, wrap
 from jaxnn.verify.decisions import Undecided, Unsupported
 from jaxnn.verify.exact import TRANSPARENT, Evaluation, TooLarge
 from jaxnn.verify.trace import MODES, Mode, free_inputs, trace
@@ -195,7 +195,7 @@ def difference(scalar, ev, balls, ways):
     h, (after, before) = along_line(scalar, ev, balls, ways, (1, -1))
     slope = (after - before) / (2 * h)
     left_out = arb(2) ** -(ev.precision * 3 // 5) * (abs(slope) + abs(after))
-    return slope + arb(0, 1) * (left_out + (abs(slope) * 2.0**-48 if ev.rounded else 0))
+    return slope + arb(0, 1) * (left_out + abs(slope) * 16 * ev.unit)
 
 
 def along_line(scalar, ev, balls, ways, steps):
@@ -208,6 +208,8 @@ def along_line(scalar, ev, balls, ways, steps):
     for k in steps:
         moved = [wrap(v + ways[i] * (k * h)) if i in ways else v for i, v in enumerate(centre)]
         values.append(scalar(exact, moved)[0].ravel()[0])
+    for ball in filter(is_balls, exact.literals.values()):
+        ev.literal(float(ball[()]))  # ev knows then how far constants are rounded
     return h, values
 
 
