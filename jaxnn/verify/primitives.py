@@ -760,7 +760,7 @@ def linear_solve(ev, params, inputs):
 
 
 CALLS = {
-    **dict.fromkeys(("jit", "closed_call", "remat2", "composite"), call),
+    **dict.fromkeys(("jit", "closed_call", "eval_jaxpr", "remat2", "composite"), call),
     "custom_jvp_call": custom_jvp_call,
     **dict.fromkeys(("custom_vjp_call", "custom_vmap_call"), call),
     "scan": scan,

@@ -77,7 +77,8 @@ def without_rules(jaxpr, found):
         if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
             call = params["call_jaxpr"]
             call = call if isinstance(call, ClosedJaxpr) else ClosedJaxpr(call, ())
-            if not all(map(jax_own, [call.jaxpr, *(v for v in eqn.params.values() if hasattr(v, "debug_info"))])):
+            rules = [v for k, v in eqn.params.items() if k != "call_jaxpr" and hasattr(v, "debug_info")]
+            if wrapped(call.jaxpr) or not all(map(jax_own, [call.jaxpr, *rules])):
                 found.append(call.jaxpr.debug_info.func_name)
                 eqns.append(eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call}))
                 continue
@@ -93,5 +94,9 @@ def inner(v, found):
 
 def jax_own(f):
     """Whether a traced function, the primal or its rule, was written in JAX's own folder."""
-    source = f.debug_info.func_src_info or ""
-    return os.path.dirname(jax.__file__) + os.sep in source and not source.startswith("wrapped_fun ")
+    return os.path.dirname(jax.__file__) + os.sep in (f.debug_info.func_src_info or "")
+
+
+def wrapped(f):
+    """Whether a traced primal is what `jax.custom_gradient` makes of somebody's function."""
+    return f"{os.sep}custom_derivatives.py:" in (f.debug_info.func_src_info or "")
