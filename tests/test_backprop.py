@@ -76,7 +76,7 @@ def saturated(model, params, x):
 
 
 @pytest.mark.parametrize("loss_name", LOSSES)
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_gradient_is_the_true_one(loss_name, data):
     with jax.enable_x64(True):
@@ -97,7 +97,7 @@ def test_gradient_is_the_true_one(loss_name, data):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_gradient_in_lower_precision_has_autodiffs_types_and_digits(dtype, data):
     model, loss, params, x, y, w, penalty = data.draw(cases(data.draw(st.sampled_from(list(LOSSES))), dtype))

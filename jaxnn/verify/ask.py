@@ -60,7 +60,9 @@ def layer(layer, x, params=None, **options):
     params: where to begin; those of `layer.init` when not given. A layer that draws does so from one key throughout.
     """
     if not hasattr(layer, "backward"):
-        raise TypeError(f"{called(layer)} is no layer, with init, forward and backward: for two functions ask verify.vjp.")
+        raise TypeError(
+            f"{called(layer)} is no layer with init, forward and backward: for two functions ask verify.vjp."
+        )
     x = np.asarray(x)
     if params is None:
         params = layer.init(jax.random.key(0), x.dtype if is_float_leaf(x) else jnp.float32)
@@ -170,7 +172,9 @@ def answer(problem, args, options, call, others=()):
     """The report on problem(*args), and on the same problem at other arguments."""
     known = [field.name for field in dataclasses.fields(Options)]
     for name in options.keys() - set(known):
-        raise TypeError(f"{name}= is no option of this check: beside what its docstring names, take {', '.join(known)}.")
+        raise TypeError(
+            f"{name}= is no option of this check: beside what its docstring names there are {', '.join(known)}."
+        )
     settings = Options(**options)
     changed = {k: v for k, v in options.items() if k != "key" and v != getattr(Options(), k)}
     given = "".join(f", {k}={v!r}" if isinstance(v, (int, float, str)) else f", {k}=…" for k, v in changed.items())
@@ -223,8 +227,7 @@ def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
 
     paths = argument_paths(its, single) + ("value",) * len(values)
     title = title or f"gradient of {called(cost)}"
-    ruled = functools.partial(truth, own=lambda J: J)
-    return Problem(title, its, claim, truth, scalar, paths, its.differentiated, (), listed, ruled)
+    return Problem(title, its, claim, truth, scalar, paths, its.differentiated, (), listed, truth)
 
 
 def value_and_gradient(scalar, floats, differentiated, own=lambda J: own_derivative(J)[0]):
@@ -277,7 +280,7 @@ def vjp_problem(forward, backward, *args, argnums, title=None):
         redrawable(its, checked),
         cotangents,
         listed,
-        functools.partial(truth, own=lambda J: J),
+        truth,
     )
 
 

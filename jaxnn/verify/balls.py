@@ -56,9 +56,9 @@ def half_ulps(entries, dtype):
     """Half the distance to the next float of this dtype, or of float32 where the entry is one; 0 for short fractions
     and what is not finite."""
     entries = np.where(np.isfinite(entries), entries, 0)
-    bits = jnp.finfo(dtype).nmant + 1
+    most = jnp.finfo(dtype).nmant + 1
     with np.errstate(over="ignore"):
-        bits = np.where(entries == entries.astype(np.float32), min(24, bits), bits)
+        bits = np.where(entries == entries.astype(np.float32), min(24, most), most)
     fraction, exponent = np.frexp(entries)
     short = fraction * 2.0 ** (bits // 2)
     whole = (entries == np.round(entries)) & (np.abs(entries) < 2.0**bits)

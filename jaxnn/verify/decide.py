@@ -177,8 +177,8 @@ def hints(problem, outcomes, wrong):
     """What may explain the verdict, or limit it."""
     if wrong and outcomes[0].verdict == PASS and wrong.kind.startswith((*KINDS, "near", "wide")):
         yield (
-            "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone (a "
-            "constraint, a guard that is not reached), points='given', or draw=, say so"
+            "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone "
+            "(a constraint, a guard that is not reached), points='given', or draw=, say so"
         )
     for k, path in enumerate(problem.paths):
         judged = [o.judged[k] for o in outcomes if o.judged]

@@ -7,6 +7,7 @@ import functools
 import math
 import re
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flint
@@ -21,8 +22,8 @@ from jaxnn.verify.decisions import Logic, Ties, Unsupported, codes, logic
 
 PRECISIONS = (200, 400, 800, 1600, 3200, 6400, 12800)  # bits
 TRANSPARENT = {  # they compute nothing
-    *("copy", "copy_p", "name", "stop_gradient", "optimization_barrier", "sharding_constraint", "reduce_precision"),
-    *("device_put", "mesh_cast", "pvary", "reshard"),
+    *("copy", "copy_p", "name", "named", "stop_gradient", "optimization_barrier", "sharding_constraint"),
+    *("reduce_precision", "device_put", "mesh_cast", "pvary", "reshard"),
 }
 ENTRIES = 2e7  # about 2 GiB of balls
 
@@ -59,6 +60,8 @@ class Evaluation:
         self.literals: dict = {}
         self.known: dict = {}
         self.sides: set = set()  # of the decisions of NumPy code: (place, kind, true or false)
+        self.named: dict = {}  # by `checkpoint_name`: [(step, value), …]
+        self.pull: Callable = lambda name, dv: dv  # what is to go on in the place of dv, in links.py
         self.matrices: dict = {}  # flint's matrix of an array, for products.py
 
     def enter(self, v):
@@ -99,6 +102,10 @@ class Evaluation:
 
     def apply(self, eqn, inputs):
         name, params = eqn.primitive.name, eqn.params
+        if name == "name":
+            self.named.setdefault(params["name"], []).append((len(self.steps), *inputs))
+        if name == "pull":
+            return [self.pull(params["name"], *inputs)]
         if name in TRANSPARENT:
             return inputs
         if name == "debug_callback":

@@ -62,6 +62,19 @@ class Witness:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A named value of the backward pass, or a leaf, where the rule is wrong.
+
+    inherited: it is what follows from the cotangents that the rule itself has downstream, so the fault is not here.
+    """
+
+    name: str
+    verdict: str
+    inherited: bool
+    digits: float  # of the agreement with the truth
+
+
+@dataclass(frozen=True)
 class Grade:
     """The accuracy of one leaf in one dtype: correct digits, and the largest error in units in the last place."""
 

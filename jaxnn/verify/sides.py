@@ -41,7 +41,7 @@ class Problem:
     redrawn: tuple[int, ...]  # of the float leaves
     always: tuple[int, ...] = ()  # cotangents: random at every point
     taken: Callable = list  # the list of arrays in what a function like the hand rule returned
-    ruled: Callable | None = None  # `truth` by the custom rules that are in the forward pass
+    by_autodiff: Callable | None = None  # (floats, own=) -> `truth`, of the forward pass as `own` rewrites it
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Sides:
     truth: Callable
     mode: Mode | None
     scalar: Any = None  # the forward pass as a jaxpr
+    hand: Any = None  # the hand rule as one, where it can be
     directions: Any = None  # one for each leaf, where the truth is known along these alone
     numpy: bool = False
     kinked: Callable | None = None  # of NumPy code: whether there is a kink at these balls
@@ -80,7 +81,7 @@ def sides(problem):
             if without_rule(found["claim"][mode].jaxpr) and not without_rule(found["truth"][mode].jaxpr):
                 continue  # a kernel or a callback: it runs in its own dtype
             claim, truth = (of_jaxpr(found[name][mode], arguments, mode) for name in ("claim", "truth"))
-            return Sides(claim, truth, mode, traced_scalar(problem, mode))
+            return Sides(claim, truth, mode, traced_scalar(problem, mode), found["claim"][mode])
     own = next((m for m in (*MODES[2:], *MODES[:2]) if m in found["truth"]), None)
     if own:
         claim = None if found["claim"] or not works(of_numpy(problem.claim), arguments) else of_numpy(problem.claim)
@@ -129,13 +130,13 @@ def traced_scalar(problem, mode):
 
 def check_steady(problem, both, floats):
     """BadAnswer if one of the functions computes something else when it is called again."""
-    functions = {"hand rule": problem.claim, "forward pass": problem.scalar and (lambda v: [problem.scalar(v)])}
-    for who, f in functions.items():
+    scalar = problem.scalar and (lambda v: [problem.scalar(v)])
+    for who, f, before in (("hand rule", problem.claim, both.hand), ("forward pass", scalar, both.scalar)):
         if f is None:
             continue
         try:
-            once, twice = (written(trace(f, problem.arguments, both.mode or MODES[0])) for _ in range(2))
-            same = once == twice
+            again = functools.partial(trace, f, problem.arguments, both.mode or MODES[0])
+            same = written(before or again()) == written(again())
         except Exception:  # NumPy code
             once, twice = (run(f, floats) for _ in range(2))
             same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(once, twice, strict=True))

@@ -5,7 +5,7 @@ float64 first, so that the literals are as good as they get; where a function in
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -51,45 +51,54 @@ def own_derivative(f: Callable):
     """
     names: list[str] = []
 
+    def plain(jaxpr):
+        names.clear()
+        return without_rules(jaxpr, names)
+
+    return through(f, plain), names
+
+
+def through(f: Callable, rewrite: Callable):
+    """f by way of its jaxpr, rewritten."""
+
     def g(*args):
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-        found: list[str] = []
-        plain = without_rules(closed.jaxpr, found)
-        if not found:
-            return f(*args)
-        names[:] = found
-        out = jaxpr_as_fun(ClosedJaxpr(plain, closed.consts))(*jax.tree.leaves(args))
+        out = jaxpr_as_fun(ClosedJaxpr(rewrite(closed.jaxpr), closed.consts))(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), out)
 
-    return g, names
+    return g
+
+
+def rewritten(jaxpr, rule):
+    """The jaxpr with rule(eqn) in the place of every equation, of those within calls and loops first."""
+
+    def inner(v):
+        if isinstance(v, ClosedJaxpr):
+            return ClosedJaxpr(inner(v.jaxpr), v.consts)
+        if type(v) in (list, tuple):
+            return type(v)(map(inner, v))
+        return rewritten(v, rule) if hasattr(v, "eqns") and hasattr(v, "outvars") else v
+
+    return jaxpr.replace(
+        eqns=[rule(eqn.replace(params={k: inner(v) for k, v in eqn.params.items()})) for eqn in jaxpr.eqns]
+    )
 
 
 def without_rules(jaxpr, found):
     """The jaxpr with calls of the plain function in the place of calls with a rule that is not JAX's own."""
-    eqns = []
-    for eqn in jaxpr.eqns:
-        params: dict[str, Any] = {}
-        for k, v in eqn.params.items():
-            if isinstance(v, (list, tuple)):
-                params[k] = type(v)(inner(x, found) for x in v) if type(v) in (list, tuple) else v
-            else:
-                params[k] = inner(v, found)
-        if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
-            call = params["call_jaxpr"]
-            call = call if isinstance(call, ClosedJaxpr) else ClosedJaxpr(call, ())
-            rules = [v for k, v in eqn.params.items() if k != "call_jaxpr" and hasattr(v, "debug_info")]
-            if wrapped(call.jaxpr) or not all(map(jax_own, [call.jaxpr, *rules])):
-                found.append(call.jaxpr.debug_info.func_name)
-                eqns.append(eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call}))
-                continue
-        eqns.append(eqn.replace(params=params))
-    return jaxpr.replace(eqns=eqns)
 
+    def plain(eqn):
+        if eqn.primitive.name not in ("custom_jvp_call", "custom_vjp_call"):
+            return eqn
+        call = eqn.params["call_jaxpr"]
+        call = call if isinstance(call, ClosedJaxpr) else ClosedJaxpr(call, ())
+        rules = [v for k, v in eqn.params.items() if k != "call_jaxpr" and hasattr(v, "debug_info")]
+        if not wrapped(call.jaxpr) and all(map(jax_own, [call.jaxpr, *rules])):
+            return eqn
+        found.append(call.jaxpr.debug_info.func_name)
+        return eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call})
 
-def inner(v, found):
-    if isinstance(v, ClosedJaxpr):
-        return ClosedJaxpr(without_rules(v.jaxpr, found), v.consts)
-    return without_rules(v, found) if hasattr(v, "eqns") and hasattr(v, "outvars") else v
+    return rewritten(jaxpr, plain)
 
 
 def jax_own(f):

@@ -78,9 +78,10 @@ def custom_rules(problem, both, ev, balls, hand, true):
     """What is to be said of custom derivative rules in the forward pass."""
     names: list[str] = []
     without_rules(both.scalar.jaxpr, names)
-    if not names or problem.ruled is None:
+    if not names or problem.by_autodiff is None:
         return
-    its = of_jaxpr(trace(problem.ruled, problem.arguments, both.mode), problem.arguments, both.mode)(ev, balls)
+    ruled = trace(lambda floats: problem.by_autodiff(floats, own=lambda J: J), problem.arguments, both.mode)
+    its = of_jaxpr(ruled, problem.arguments, both.mode)(ev, balls)
     if not agree(its, true):
         whose = f"The custom rule of {', '.join(dict.fromkeys(names))} in the forward pass"
         also = ", and the hand rule agrees with it" if agree(hand, its) else ""

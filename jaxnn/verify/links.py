@@ -1,0 +1,120 @@
+"""Where a backward pass goes wrong first: every named value with the cotangent that the rule itself put into it.
+
+The forward pass names v with `checkpoint_name(v, "z2")`, the backward pass its ∂J/∂v with "dz2". If downstream of v the
+rule's own cotangents are taken for the true ones, a value that is then right has no fault of its own: it inherits one.
+"""
+
+import flint
+from flint import arb
+from jax.extend.core import Primitive
+from jax.interpreters import ad
+
+from jaxnn.verify.balls import enter, wrap
+from jaxnn.verify.exact import Evaluation
+from jaxnn.verify.judge import judge, magnitude, scales
+from jaxnn.verify.report import FAIL, PASS, Link
+from jaxnn.verify.sides import of_jaxpr
+from jaxnn.verify.trace import rewritten, through, trace, without_rules
+
+PRECISION = 400
+
+# f(v) = v, whose derivative leaves a mark: the evaluation says what it is (`Evaluation.pull`)
+named_p, pull_p = Primitive("named"), Primitive("pull")
+named_p.def_abstract_eval(lambda v, name: v)
+pull_p.def_abstract_eval(lambda v, name: v)
+ad.deflinear2(named_p, lambda dv, v, *, name: [dv if type(dv) is ad.Zero else pull_p.bind(dv, name=name)])
+
+
+def marked(J):
+    """J with `named_p` for every name, and its custom rules taken away."""
+
+    def mark(eqn):
+        return eqn.replace(primitive=named_p) if eqn.primitive.name == "name" else eqn
+
+    return through(J, lambda jaxpr: rewritten(without_rules(jaxpr, []), mark))
+
+
+def links(problem, both, outcome, deadline):
+    """(a `Link` for every named value and every leaf, in the order of the backward pass; what is to be said of names).
+
+    () where nothing is named, or where the rule is no JAX code."""
+    if problem.by_autodiff is None or both.mode is None or both.claim is None:
+        return (), []
+    ev = Evaluation(PRECISION, outcome.rounded, deadline=deadline)
+    balls = [enter(v) for v in outcome.floats]
+    n = len(problem.arguments.differentiated)
+    with flint.ctx.workprec(PRECISION):
+        hand = both.claim(ev, balls)
+        if not any(name.startswith("d") for name in ev.named):
+            return (), []
+        where = {id(v): k for k, step in enumerate(ev.steps) for v in step.outputs}
+        own = {name[1:]: found for name, found in ev.named.items() if name.startswith("d")}
+        closed = trace(lambda floats: problem.by_autodiff(floats, own=marked), problem.arguments, both.mode)
+        jaxpr = of_jaxpr(closed, problem.arguments, both.mode)
+
+        def pulled(values):
+            """∂J/∂v of every named v, where those in `values` are put in their places downstream; the leaves."""
+            found: dict[str, list] = {}
+
+            def pull(name, dv):
+                found.setdefault(name, []).append(dv)
+                return values[name][len(found[name]) - 1] if name in values else dv
+
+            ev.pull = pull
+            leaves = jaxpr(ev, balls)
+            return found, leaves
+
+        true, true_leaves = pulled({})
+        values = {name: in_order([v for _, v in own[name]], true[name]) for name in own if name in true}
+        said = [f"d{name} has another shape than {name}: not compared" for name, v in values.items() if v is None]
+        values = {name: v for name, v in values.items() if v is not None}
+        expected, expected_leaves = pulled(values)
+        leaf_ok = [same([h], [t]) for h, t in zip(hand, true_leaves, strict=True)]
+        scaled = [c for name in values if (c := factor(values[name], true[name])) is not None]
+        if scaled and any(ok and not same([h], [e]) for ok, h, e in zip(leaf_ok, hand, expected_leaves, strict=True)):
+            # m ∂J/∂z for ∂J/∂z, as courses have it, and 1/m further down: no fault
+            values = {name: [wrap(v / scaled[0]) for v in its] for name, its in values.items()}
+            expected, expected_leaves = pulled(values)
+            said.append(f"its named values are {float(scaled[0].mid()):.6g} times the derivatives, its leaves not")
+        found = [(own[name][-1][0], link(f"d{name}", values[name], true[name], expected[name])) for name in values]
+        found += [
+            (where.get(id(h), 0), link(path, [h], [t], [e]))
+            for path, h, t, e in zip(problem.paths[:n], hand, true_leaves, expected_leaves, strict=False)
+        ]
+    return tuple(link for _, link in sorted(found, key=lambda pair: pair[0])), said
+
+
+def link(name, mine, true, expected):
+    judged = judge_all(mine, true)
+    digits = min(j.digits for j in judged)
+    if all(j.verdict == PASS for j in judged):
+        return Link(name, PASS, False, digits)
+    return Link(name, FAIL, same(mine, expected), digits)
+
+
+def judge_all(mine, true):
+    whole = max((magnitude(t) for t in true), default=arb(0))
+    return [judge(a, t, whole if whole > 0 else s) for a, t, s in zip(mine, true, scales(true), strict=True)]
+
+
+def same(mine, true):
+    return all(j.verdict == PASS for j in judge_all(mine, true))
+
+
+def in_order(mine, true):
+    """Mine as a list like true: one array of all steps taken apart, and in the order of a loop that runs the other way
+    if that agrees better; None where shapes differ."""
+    if len(mine) == 1 and mine[0].shape == (len(true), *true[0].shape) != true[0].shape:
+        mine = [wrap(v) for v in mine[0]][::-1]
+    if [v.shape for v in mine] != [v.shape for v in true]:
+        return None
+    return max((mine, mine[::-1]), key=lambda its: sum(same([a], [b]) for a, b in zip(its, true, strict=True)))
+
+
+def factor(mine, true):
+    """c ≠ 1 where mine is c times true, else None."""
+    pairs = [(a, t) for m, v in zip(mine, true, strict=True) for a, t in zip(m.flat, v.flat, strict=True)]
+    a, t = max(pairs, key=lambda pair: abs(pair[1].mid()))
+    if t.contains(0) or (a / t).contains(1):
+        return None
+    return a / t if same(mine, [wrap(v * (a / t)) for v in true]) else None
