@@ -15,7 +15,7 @@ from jaxnn.verify.decisions import Undecided
 from jaxnn.verify.exact import PRECISIONS, Evaluation
 from jaxnn.verify.outcome import sums_to_one
 from jaxnn.verify.sides import Problem, of_numpy, sides
-from jaxnn.verify.trace import MODES, own_derivative, trace, without_rules
+from jaxnn.verify.trace import MODES, own_derivative, trace, value_and_gradient, without_rules
 
 
 def gradient(cost, grad, *args, argnums=0, has_aux=False, **options):
@@ -179,7 +179,7 @@ def answer(problem, args, options, call, others=()):
     changed = {k: v for k, v in options.items() if k != "key" and v != getattr(Options(), k)}
     given = "".join(f", {k}={v!r}" if isinstance(v, (int, float, str)) else f", {k}=…" for k, v in changed.items())
     replay = f"verify.{call}{given}, key={settings.key})"
-    return decide(problem(*args), settings, replay, lambda args: problem(*args), [problem(*other) for other in others])
+    return decide(problem(*args), settings, replay, lambda args: problem(*args), args, [problem(*o) for o in others])
 
 
 def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
@@ -228,18 +228,6 @@ def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
     paths = argument_paths(its, single) + ("value",) * len(values)
     title = title or f"gradient of {called(cost)}"
     return Problem(title, its, claim, truth, scalar, paths, its.differentiated, (), listed, truth)
-
-
-def value_and_gradient(scalar, floats, differentiated, own=lambda J: own_derivative(J)[0]):
-    """By autodiff, with the custom rules in `scalar` taken away."""
-
-    def J(diff):
-        new = list(floats)
-        for i, v in zip(differentiated, diff, strict=True):
-            new[i] = v
-        return scalar(new)
-
-    return jax.value_and_grad(own(J))([floats[i] for i in differentiated])
 
 
 def vjp_problem(forward, backward, *args, argnums, title=None):

@@ -12,11 +12,13 @@ import jax
 import numpy as np
 
 from jaxnn.verify import branches
+from jaxnn.verify.diagnosis import causes
 from jaxnn.verify.decisions import Undecided, Unsupported
 from jaxnn.verify.exact import TooLarge
 from jaxnn.verify.floating import black_box, in_floats
 from jaxnn.verify.grade import grades
 from jaxnn.verify.judge import UNDEFINED
+from jaxnn.verify.links import links
 from jaxnn.verify.outcome import ROUNDINGS, Check, Outcome, exactly
 from jaxnn.verify.points import KINDS, WIDE, redraw, seed_of
 from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Leaf, Point, Report, differs, shown
@@ -47,8 +49,8 @@ class Options:
             raise ValueError(f"digits is {self.digits}: it must be a positive number, 12 when left out.")
 
 
-def decide(problem: Problem, options: Options, replay: str, again: Callable, others: list[Problem]):
-    """The `Report` on a problem; on the same at other arguments, `others`; and at again(args) for drawn args."""
+def decide(problem: Problem, options: Options, replay: str, again: Callable, args, others: list[Problem]):
+    """The `Report` on a problem, which is again(args); on the same at other arguments, `others`; and at drawn args."""
     start = time.monotonic()
     deadline = start + SECONDS
     rng = np.random.default_rng(seed_of(options.key))
@@ -85,7 +87,7 @@ def decide(problem: Problem, options: Options, replay: str, again: Callable, oth
         for scale in WIDE if problem.redrawn else ():
             if not failed(outcomes) and unseen(outcomes) and time.monotonic() < start + SECONDS / 2:
                 visit(f"wide ×{scale:g}", problem, both)
-    return report(problem, both, outcomes, options, replay, start)
+    return report(problem, both, outcomes, options, replay, start, again, args)
 
 
 def failed(outcomes):
@@ -116,7 +118,7 @@ def at_point(kind, check, floats, roundings):
         return in_floats(kind, check, floats, f"too large to be evaluated exactly ({error})")
 
 
-def report(problem, both, outcomes, options, replay, start):
+def report(problem, both, outcomes, options, replay, start, again, args):
     settled = counted([o for o in outcomes if o.verdict == PASS])
     table = branches.table(counted(outcomes))
     blind = [o for o in outcomes if o.verdict == INCONCLUSIVE]
@@ -161,6 +163,8 @@ def report(problem, both, outcomes, options, replay, start):
         replay,
         time.monotonic() - start,
         functools.partial(grades, problem, both, outcomes),
+        functools.partial(links, problem, both, wrong) if wrong else tuple,
+        functools.partial(causes, problem, both, wrong, again, args, seed_of(options.key)) if wrong else tuple,
     )
 
 
@@ -234,5 +238,6 @@ def equal_sizes(problem):
     if square:
         which = ", ".join(map(str, square))
         yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"
-    if any(v.ndim > 1 and len(v) == 1 for i, v in enumerate(problem.arguments.floats) if i not in problem.redrawn):
+    data = [v for i, v in enumerate(problem.arguments.floats) if v.ndim > 1 and i not in problem.redrawn]
+    if data and all(len(v) == 1 for v in data):
         yield "there is one example alone: a sum and a mean over examples are the same here"

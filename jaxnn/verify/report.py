@@ -75,6 +75,18 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """An explanation of what is wrong. kind: one of `diagnosis.KINDS`; leaf: the leaves that it explains; digits: to
+    which it gives the wrong values, at all points tried; fix: what would make it right."""
+
+    kind: str
+    sentence: str
+    leaf: str
+    digits: float
+    fix: str
+
+
+@dataclass(frozen=True)
 class Grade:
     """The accuracy of one leaf in one dtype: correct digits, and the largest error in units in the last place."""
 
@@ -108,6 +120,8 @@ class Report:
     replay: str = ""
     seconds: float = 0.0
     grade: Callable[..., tuple[Grade, ...]] = field(default=tuple, repr=False, compare=False)
+    trail: Callable[..., tuple[Link, ...]] = field(default=tuple, repr=False, compare=False)
+    diagnose: Callable[..., tuple[Cause, ...]] = field(default=tuple, repr=False, compare=False)
 
     @property
     def ok(self):
@@ -124,11 +138,31 @@ class Report:
         measured when it is first asked for: that compiles both in every dtype."""
         return self.grade()
 
+    @functools.cached_property
+    def links(self):
+        """A `Link` for every named value of the backward pass and every leaf, in the order of the backward pass; ()
+        where the rule is right, or names nothing."""
+        return self.trail()
+
+    @property
+    def first_wrong(self):
+        """The name of the first wrong link, None if there is none."""
+        return next((link.name for link in self.links if link.verdict == FAIL and not link.inherited), None)
+
+    @functools.cached_property
+    def causes(self):
+        """`Cause`s that explain a wrong gradient, likeliest first. Looked for when they are first asked for."""
+        return self.diagnose()
+
     def __str__(self):
         lines = [f"{self.verdict}  {self.title}: {self.reason}", "", *leaf_lines(self.leaves), ""]
         lines += [
             f"evidence   {self.evidence}{f', {shown(self.digits)} digits' if self.ok else ''}; "
             f"points: {', '.join(point_name(p) for p in self.points)}"
+        ]
+        lines += [f"where      {trail_words(self.links, self.first_wrong)}"] if self.first_wrong else []
+        lines += [
+            f"cause      {c.sentence} ({c.leaf}: to {shown(c.digits)} digits) To mend it: {c.fix}." for c in self.causes
         ]
         lines += [f"witness    {w.name}: {witness_words(w)}" for w in self.witnesses]
         lines += [f"branch     {b}" for b in self.branches if not b.special]
@@ -144,7 +178,11 @@ class Report:
         return {
             **{k: getattr(self, k) for k in ("title", "verdict", "reason", "evidence", "replay", "seconds")},
             "digits": plain(self.digits),
-            **{k: [plain(vars(v)) for v in getattr(self, k)] for k in ("leaves", "points", "branches", "witnesses")},
+            **{
+                k: [plain(vars(v)) for v in getattr(self, k)]
+                for k in ("leaves", "points", "branches", "witnesses", "links", "causes")
+            },
+            "first_wrong": self.first_wrong,
             "unseen": list(self.unseen),
             "notes": list(self.notes),
             "precision": [plain(vars(g)) for g in self.precision],
@@ -188,6 +226,17 @@ def point_name(point):
         if point.verdict == PASS
         else f"{point.kind} ({point.verdict}{': ' * bool(point.reason)}{point.reason})"
     )
+
+
+def trail_words(links, first):
+    """'first wrong at dz1; W1, b1 inherit it; W2, b2 are right'."""
+    parts = [f"first wrong at {first}"]
+    for wanted, verb in (((FAIL, False), "wrong too"), ((FAIL, True), "inherit it"), ((PASS, False), "right")):
+        names = [link.name for link in links if (link.verdict, link.inherited) == wanted and link.name != first]
+        if names:
+            also = verb if verb == "inherit it" and len(names) > 1 else f"{'is' if len(names) == 1 else 'are'} {verb}"
+            parts.append(f"{', '.join(names)} {'inherits it' if verb == 'inherit it' and len(names) == 1 else also}")
+    return "; ".join(parts)
 
 
 def witness_words(w):
