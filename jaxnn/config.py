@@ -118,6 +118,8 @@ class Verify:
     """INCONCLUSIVE where a side of a branch was met by no point."""
     require: Literal["exact"] | None = None
     """exact: INCONCLUSIVE where ball arithmetic cannot decide, instead of a decision in floating point."""
+    power: bool = False
+    """Also change the rule as mistakes would, and say which changes were noticed."""
 
     def check(self):
         """ValueError for settings that are out of range or contradict each other."""

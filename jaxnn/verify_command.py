@@ -56,7 +56,8 @@ def verify(config):
     for path in filter(None, (config.html, config.json)):
         check_writable(path, config.file)
     options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
-    reports = [of_file(config.file, options, console)] if config.file else of_all(options, console)
+    settings = options, console, config.power
+    reports = [of_file(config.file, *settings)] if config.file else of_all(*settings)
     verdict = next((v for v in (FAIL, INCONCLUSIVE) if any(r.verdict == v for r in reports)), PASS)
     if config.html:
         write(config.html, page(reports))
@@ -116,11 +117,13 @@ def network(sizes, activation, ending):
     return Chain((*layers[:-1], *map(Activation, ending)))
 
 
-def of_all(options, console):
+def of_all(options, console, power):
     """A report on each rule, with a table of them, and in full those that are not PASS."""
     found, reports = list(rules(options)), []
     right = partial(Column, justify="right")
     grid = Table("rule", right("points"), "verdict", right("digits"), right("hand"), right("jax.grad"), right("time"))
+    if power:
+        grid.add_column("noticed", justify="right")
     columns = (
         TextColumn("verifying"),
         BarColumn(),
@@ -134,12 +137,14 @@ def of_all(options, console):
             progress.update(task, rule=name)
             report = ask()
             report = replace(report, title=name, grade=partial(report.grade, dtypes=("float32",)))
-            grid.add_row(*row(report))
+            grid.add_row(*row(report), *([noticed(report)] if power else []))
             reports.append(report)
             progress.update(task, advance=1, rule="")
     console.print(grid)
     console.print("hand, jax.grad: correct digits of the least accurate array, computed in float32.")
-    others = [r for r in reports if not r.ok]
+    if power:
+        console.print("noticed: of the changes of the rule that make it wrong, how many these points would notice.")
+    others = [r for r in reports if not r.ok or (r.has_power and r.measured.survivors)]
     for r in others:
         console.print()
         show(r, console)
@@ -167,6 +172,11 @@ def row(report):
     )
 
 
+def noticed(report):
+    power = report.power()
+    return f"{power.killed} of {power.non_equivalent}" if power else "–"
+
+
 def show(report, console):
     """The whole report, its verdict in colour."""
     text = Text(str(report))
@@ -177,7 +187,7 @@ def show(report, console):
 # A user's file
 
 
-def of_file(path, options, console):
+def of_file(path, options, console, power):
     """The report on the gradient in a file of the user's, printed. ValueError says in a sentence what is missing."""
     if not path.exists():
         raise ValueError(f"There is no file {path}; jaxnn verify --new {path} writes an example.")
@@ -199,7 +209,9 @@ def of_file(path, options, console):
         report = replace(
             report, title=f"gradient in {path.name}", replay=f"jaxnn verify {shlex.quote(str(path))}{flags}"
         )
-        str(report)  # measures the precision, which runs the user's code
+        if power:
+            report.power()
+        str(report)  # measures the precision and looks for causes, which runs the user's code
     show(report, console)
     return report
 

@@ -1,6 +1,7 @@
 """A jaxpr evaluated in float64 by NumPy: nothing is compiled, which for one small evaluation is what takes the time."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,8 @@ class Approximation(Evaluation):
             elif name in WITH_PARAMS and arrays:
                 outputs = WITH_PARAMS[name](params, *inputs)
             elif name in primitives.MOVES and name != "gather" and arrays:
-                outputs = primitives.MOVES[name](None, params, place, *inputs)
+                move: Any = primitives.MOVES[name]
+                outputs = move(None, params, place, *inputs)
             else:
                 outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(params))
         outputs = outputs if eqn.primitive.multiple_results else [outputs]

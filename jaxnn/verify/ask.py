@@ -3,12 +3,15 @@
 import dataclasses
 import decimal
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 from jax import numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxnn import backprop
+from jaxnn.layers.chain import Chain
 from jaxnn.verify.arguments import BadAnswer, answer_like, arguments, called, check_dtypes, is_float_leaf
 from jaxnn.verify.decide import Options, decide
 from jaxnn.verify.decisions import Undecided
@@ -93,11 +96,51 @@ def loss(loss, z, y, w=None, **options):
 def model(model, loss, x, y, params=None, penalty=None, **options):
     """Whether `jaxnn.value_and_grad` of this model and loss is the gradient of their cost, and the cost its value."""
     params = model.init(jax.random.key(0)) if params is None else params
-    J, grad = backprop.cost(model, loss, penalty), backprop.value_and_grad(model, loss, penalty)
+    its = named(model), NamedLoss(loss), penalty
+    J, grad = backprop.cost(*its), backprop.value_and_grad(*its)
     problem = functools.partial(
         gradient_problem, J, grad, argnums=0, has_aux=False, title=f"gradient of {type(loss).__name__} of {model}"
     )
     return answer(problem, (params, x, y), options, f"model({model}, {loss}, x, y")
+
+
+def named(model):
+    """The model with names for what goes from layer to layer, so that a wrong one is found."""
+    if not isinstance(model, Chain):
+        return model
+    layers: list[Any] = [
+        NamedLayer(layer, f"x of layer {i} ({type(layer).__name__})") if i else layer
+        for i, layer in enumerate(model.layers)
+    ]
+    return Chain(tuple(layers))
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedLayer:
+    """A layer whose x and dx have names."""
+
+    layer: Any
+    name: str
+
+    def forward(self, params, x, key=None):
+        return self.layer.forward(params, checkpoint_name(x, self.name), key)
+
+    def backward(self, residuals, dout):
+        dparams, dx = self.layer.backward(residuals, dout)
+        return dparams, checkpoint_name(dx, f"d{self.name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedLoss:
+    """A loss whose z and dz have names."""
+
+    loss: Any
+
+    def forward(self, z, y, w=None):
+        return self.loss.forward(checkpoint_name(z, "z"), y, w)
+
+    def backward(self, residuals):
+        return checkpoint_name(self.loss.backward(residuals), "dz")
 
 
 def same(f, g, *args, argnums=None, **options):

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from jaxnn.verify import branches
-from jaxnn.verify.diagnosis import causes
 from jaxnn.verify.decisions import Undecided, Unsupported
+from jaxnn.verify.diagnosis import causes
 from jaxnn.verify.exact import TooLarge
 from jaxnn.verify.floating import black_box, in_floats
 from jaxnn.verify.grade import grades
@@ -21,6 +21,7 @@ from jaxnn.verify.judge import UNDEFINED
 from jaxnn.verify.links import links
 from jaxnn.verify.outcome import ROUNDINGS, Check, Outcome, exactly
 from jaxnn.verify.points import KINDS, WIDE, redraw, seed_of
+from jaxnn.verify.power import power
 from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Leaf, Point, Report, differs, shown
 from jaxnn.verify.sides import Problem, check_steady, sides
 from jaxnn.verify.witnesses import testimony
@@ -165,6 +166,7 @@ def report(problem, both, outcomes, options, replay, start, again, args):
         functools.partial(grades, problem, both, outcomes),
         functools.partial(links, problem, both, wrong) if wrong else tuple,
         functools.partial(causes, problem, both, wrong, again, args, seed_of(options.key)) if wrong else tuple,
+        functools.partial(power, problem, both, outcomes, seed_of(options.key)) if verdict == PASS else lambda: None,
     )
 
 

@@ -47,7 +47,10 @@ TEXTS = {  # kind: (what is wrong, what would make it right)
         "the derivative of {what} is multiplied in where it does not belong",
         "leave it out",
     ),
-    "derivative_at_activation": ("the derivative of {what} is taken {other}", "take it of the value that the function is applied to"),
+    "derivative_at_activation": (
+        "the derivative of {what} is taken {other}",
+        "take it of the value that the function is applied to",
+    ),
     "derivative_of_other_layer": ("the derivative of {what} is taken at {other}", "take it at its own input"),
     "derivative_of_other_function": ("{other} stands where the derivative of {what} belongs", "take its own"),
     "transpose": ("{what} is transposed", "transpose it once more"),
@@ -139,7 +142,7 @@ def for_jax(problem, both):
         problem = replace(
             problem, scalar=scalar, truth=lambda floats: [*gradient(floats)[1], *gradient(floats)[:1] * extra]
         )
-    return problem, sides(problem)
+    return (problem, both) if both.hand and both.scalar else (problem, sides(problem))
 
 
 class Facts(NamedTuple):
@@ -278,7 +281,8 @@ def of_knob(facts, knob, t, predicted):
         if kind:
             yield Guess(kind, words, predicted)
     elif knob.kind == "path":
-        yield Guess(*of_factor(facts, 1 + t, words, knob.penalty), predicted)
+        kind, words = of_factor(facts, 1 + t, words, knob.penalty)
+        yield Guess(kind, words, predicted)
     else:
         yield Guess(knob.kind, words | {"c": number(-t) if knob.kind == "updated_weights" else number(t)}, predicted)
 

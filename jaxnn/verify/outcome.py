@@ -51,16 +51,17 @@ class Outcome:
 def exactly(kind, check, floats, roundings):
     """Literals and inputs as the exact numbers that they are; where that proves a difference, as the reals that they
     were rounded from: 1/3 and 0.1 are no floats, and rows such as .1 .2 .7 sum to 1 up to rounding alone."""
-    outcome: Outcome | None = None
+    first: Outcome | None = None
     for rounded in roundings:
-        if outcome and "inputs" in rounded:
-            error = max(j.errors.max(initial=0) for j in outcome.judged)
+        if first and "inputs" in rounded:
+            error = max(j.errors.max(initial=0) for j in first.judged)
             if error > min(64 * unit_of_inputs(check.problem), 0.05):
-                return outcome
-        before, outcome = outcome, at_rounding(kind, check, floats, rounded)
-        if outcome.verdict != FAIL or rounded == ROUNDINGS[-1]:
-            return outcome if outcome.verdict != FAIL else before or outcome
-    return outcome
+                break
+        outcome = at_rounding(kind, check, floats, rounded)
+        first = first or outcome
+        if outcome.verdict != FAIL:
+            return outcome
+    return first
 
 
 def at_rounding(kind, check, floats, rounded):

@@ -122,15 +122,20 @@ def section(number, r):
         (g.path, g.dtype, accuracy(g.hand_digits, g.hand_ulps), accuracy(g.autodiff_digits, g.autodiff_ulps))
         for g in r.precision
     ]
+    trail = [(x.name, badge(x.verdict), f"{shown(x.digits)}{' (inherited)' * x.inherited}") for x in r.links]
+    causes = [(c.sentence, c.leaf, shown(c.digits), c.fix) for c in r.causes]
     sides = "place, decision, sides seen, sides not seen"
     parts = {
         "Leaves": table("leaf, verdict, digits, worst entry, by hand, true, point", leaves),
         "Error of each entry": r.leaves and tag("div", legend(), *map(heat_map, r.leaves)),
+        "Where it begins": table("value, verdict, digits", trail),
+        "What is wrong": table("cause, explains, digits, what mends it", causes),
         "Points": table("point, verdict, digits, reason", points),
         "Branches": table(sides, branches),
         "Special values": table(sides, special),
         "Witnesses": table("witness, finding", [(w.name, witness_words(w)) for w in r.witnesses]),
         "Notes": r.notes and tag("ul", *[tag("li", n) for n in r.notes]),
+        "Power": r.has_power and tag("pre", str(r.measured)),
         "Precision": table("leaf, dtype, digits by hand, digits of jax.grad", precision),
         "Again": r.replay and tag("pre", r.replay),
     }

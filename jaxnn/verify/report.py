@@ -87,6 +87,28 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class Survivor:
+    """A change of the rule that this check did not notice, and why it could not."""
+
+    what: str
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Power:
+    """Of the changes of the rule that make another function of it, how many were noticed."""
+
+    killed: int
+    non_equivalent: int
+    survivors: tuple[Survivor, ...]
+
+    def __str__(self):
+        lines = [f"{self.killed} of {self.non_equivalent} changes of the rule are noticed"]
+        return "\n".join(lines + [f"  not {s.what} at {s.place}: {s.reason}" for s in self.survivors])
+
+
+@dataclass(frozen=True)
 class Grade:
     """The accuracy of one leaf in one dtype: correct digits, and the largest error in units in the last place."""
 
@@ -122,6 +144,7 @@ class Report:
     grade: Callable[..., tuple[Grade, ...]] = field(default=tuple, repr=False, compare=False)
     trail: Callable[..., tuple[Link, ...]] = field(default=tuple, repr=False, compare=False)
     diagnose: Callable[..., tuple[Cause, ...]] = field(default=tuple, repr=False, compare=False)
+    measure: Callable[..., Power | None] = field(default=lambda: None, repr=False, compare=False)
 
     @property
     def ok(self):
@@ -154,6 +177,20 @@ class Report:
         """`Cause`s that explain a wrong gradient, likeliest first. Looked for when they are first asked for."""
         return self.diagnose()
 
+    def power(self):
+        """The `Power` of this check: which changes of the rule it would have noticed; None where it is not traced
+        or wrong."""
+        return self.measured
+
+    @functools.cached_property
+    def measured(self):
+        return self.measure()
+
+    @property
+    def has_power(self):
+        """Whether the power was asked for, and could be measured."""
+        return vars(self).get("measured") is not None
+
     def __str__(self):
         lines = [f"{self.verdict}  {self.title}: {self.reason}", "", *leaf_lines(self.leaves), ""]
         lines += [
@@ -168,6 +205,7 @@ class Report:
         lines += [f"branch     {b}" for b in self.branches if not b.special]
         lines += [f"unseen     {side}" for side in self.unseen]
         lines += [f"note       {note}" for note in self.notes]
+        lines += [f"power      {line}" for line in str(self.measured).splitlines()] if self.has_power else []
         if self.ok:  # a wrong formula has no accuracy
             lines += [f"precision  {line}" for line in precision_lines(self.precision)]
         lines += [f"replay     {self.replay}"] if self.replay else []
@@ -185,6 +223,7 @@ class Report:
             "first_wrong": self.first_wrong,
             "unseen": list(self.unseen),
             "notes": list(self.notes),
+            "power": plain(vars(self.measured)) if self.has_power else None,
             "precision": [plain(vars(g)) for g in self.precision],
         }
 
@@ -201,6 +240,8 @@ def plain(v):
         return {k: plain(x) for k, x in v.items() if k != "errors"}
     if isinstance(v, tuple):
         return [plain(x) for x in v]
+    if isinstance(v, Survivor):
+        return vars(v)
     if isinstance(v, float) and not math.isfinite(v):
         return str(v)
     return v.item() if isinstance(v, np.generic) else v
