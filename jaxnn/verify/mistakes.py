@@ -1,0 +1,57 @@
+"""The mistakes that are known, in the words of a teacher; the list is closed."""
+
+RANK = {  # of causes that explain as much, the earlier is the likelier
+    kind: n
+    for n, kind in enumerate(
+        [
+            *("missing_penalty", "scaled_penalty", "extra_penalty", "bias_averaged", "missing_mean", "extra_mean"),
+            *("transpose", "other_leaf", "ignored_cotangent", "missing_activation_derivative"),
+            *("derivative_at_activation", "derivative_of_other_function", "derivative_of_other_layer"),
+            *("extra_activation_derivative", "updated_weights", "path_left_out", "swapped_operands"),
+            *("constant_factor", "bias_not_summed", "wrong_axis", "stale_residual", "wrong_mask", "shifted_labels"),
+            *("example_left_out", "example_counted_twice", "guard_ignored", "nonlinear_in_cotangent", "single_entry"),
+            "unknown",
+        ]
+    )
+}
+TEXTS = {  # kind: (what is wrong, what would make it right)
+    "missing_mean": ("{who} is {c} times too large: the mean over the {m} examples is missing", "divide by {m}"),
+    "extra_mean": ("{who} is divided by {m}, the number of examples, once too often", "leave one division by {m} out"),
+    "constant_factor": ("{who} is {c} times what it should be", "divide by {c}"),
+    "missing_activation_derivative": ("the derivative of {what} is missing", "multiply by it"),
+    "extra_activation_derivative": (
+        "the derivative of {what} is multiplied in where it does not belong",
+        "leave it out",
+    ),
+    "derivative_at_activation": (
+        "the derivative of {what} is taken {other}",
+        "take it of the value that the function is applied to",
+    ),
+    "derivative_of_other_layer": ("the derivative of {what} is taken at {other}", "take it at its own input"),
+    "derivative_of_other_function": ("{other} stands where the derivative of {what} belongs", "take its own"),
+    "transpose": ("{what} is transposed", "transpose it once more"),
+    "swapped_operands": ("{what}: its operands are swapped", "swap them"),
+    "other_leaf": ("{other} stands where {what} belongs", "use {what}"),
+    "shifted_labels": ("{what} is shifted by one", "shift it back"),
+    "missing_penalty": ("the derivative of the penalty of {who} is missing", "add it"),
+    "extra_penalty": ("{c} × the parameter itself is added, a penalty that the cost does not have", "leave it out"),
+    "scaled_penalty": ("the derivative of the penalty of {who} is {c} times what it should be", "divide it by {c}"),
+    "example_left_out": ("{what} is left out", "include it"),
+    "example_counted_twice": ("{what} is counted twice", "count it once"),
+    "path_left_out": ("the path from {what} through {other} at {place} is left out", "add what comes back along it"),
+    "updated_weights": (
+        "{what} was updated (step {c}) before the gradient was propagated through it",
+        "propagate first, or keep the old one",
+    ),
+    "bias_not_summed": ("{who} takes {what} alone", "sum over all examples"),
+    "bias_averaged": ("{who} is averaged over the {m} examples, where the rest is summed", "sum instead"),
+    "wrong_axis": ("{who} is summed over the wrong axis", "sum over the examples"),
+    "ignored_cotangent": ("the cotangent is ignored: the result is that for a cotangent of ones", "multiply by it"),
+    "nonlinear_in_cotangent": ("the result is not linear in the cotangent", "use it once, as a factor"),
+    "single_entry": ("entry {what} alone is wrong", "look at that index"),
+    "guard_ignored": ("the guard {what} at {place} is left out", "differentiate it too, or ask for fewer digits="),
+    "stale_residual": ("{other} stands where {what} belongs", "use {what}"),
+    "wrong_mask": ("the factor {what} is left out of the derivative", "multiply by it"),
+    "unknown": ("No known mistake gives this. {what}", "name values with checkpoint_name to see where it begins"),
+}
+KINDS = tuple(TEXTS)
