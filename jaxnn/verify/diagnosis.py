@@ -44,6 +44,7 @@ class Facts(NamedTuple):
     turned: np.ndarray  # (knobs, entries)
     shifted: list  # (what was shifted, v)
     m: int | None  # examples
+    sizes: set  # of what a mean may be taken over
 
     def part(self, v, k):
         """Leaf k of v, for each point."""
@@ -66,11 +67,10 @@ def causes(problem: Problem, both, outcome, again, args, seed):
     """`Cause`s of a wrong gradient, likeliest first; () of a rule, or of a cost, that is not traced."""
     if problem.scalar is None:
         return ()
-    try:
-        problem = in_jax(problem, both)
-        both = both if both.hand and both.scalar else sides(problem)
-    except Exception:  # NumPy code that cannot be traced has many ways to say so
-        return ()
+    if not (both.hand and both.scalar):
+        problem, both = in_jax(problem, both), sides(in_jax(problem, both))
+        if not (both.hand and both.scalar):
+            return ()
     its = problem.arguments
     new = redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, np.random.default_rng(seed))
     start = outcome.floats if [v.shape for v in outcome.floats] == [v.shape for v in its.floats] else its.floats
@@ -106,14 +106,14 @@ def facts_of(problem, both, points, again, args):
     """The `Facts`, None where there are too many entries for them."""
     its, m = problem.arguments, examples_of(problem)
     asked = its.differentiated
-    knobs, evaluate = turned(problem, both, points[0], m)
-    sizes = [its.floats[i].size for i in asked]
-    if len(knobs) * sum(sizes) * len(points) > ENTRIES:
+    knobs, evaluate, sizes = turned(problem, both, points[0], m)
+    entries = [its.floats[i].size for i in asked]
+    if len(knobs) * sum(entries) * len(points) > ENTRIES:
         return None
     found = [evaluate(floats) for floats in points]
     true = np.concatenate([flat(leaves) for leaves, _ in found])
-    leaf = np.tile(np.repeat(np.arange(len(asked)), sizes), len(points))
-    point = np.repeat(np.arange(len(points)), sum(sizes))
+    leaf = np.tile(np.repeat(np.arange(len(asked)), entries), len(points))
+    point = np.repeat(np.arange(len(points)), sum(entries))
     largest = np.array([np.abs(true[point == p]).max(initial=0) for p in range(len(points))])
     scale = np.array(
         [
@@ -134,6 +134,7 @@ def facts_of(problem, both, points, again, args):
         np.concatenate([rows for _, rows in found], axis=1),
         list(shifts(problem, both, points, again, args, m)),
         m,
+        sizes,
     )
 
 
@@ -165,10 +166,11 @@ def examples_of(problem):
 
 
 def turned(problem, both, floats, m):
-    """(the knobs with their amounts, a function of floats that gives the true leaves and a row for each knob)."""
+    """(the knobs with their amounts; a function of floats that gives the true leaves and a row for each knob; what a mean
+    may be taken over)."""
     its = problem.arguments
     jaxpr, consts = without_rules(both.scalar.jaxpr, []), both.scalar.consts
-    free, asked = list(both.free(problem)), its.differentiated
+    free, asked, every = list(both.free(problem)), its.differentiated, both.mode.every
 
     def J(params, data, board):
         data, values = iter(data), []
@@ -179,7 +181,8 @@ def turned(problem, both, floats, m):
                 values.append(Value(params[k], active=True, name=name, leaf=(k, lambda w: w)))
             else:
                 values.append(Value(next(data), data=True, name=name))
-        return run(board, jaxpr, consts, values)[0].x
+        cost = run(board, jaxpr, consts, values)[0].x
+        return cost + sum(board.extra)
 
     def split(floats):
         return tuple(
@@ -189,7 +192,7 @@ def turned(problem, both, floats, m):
     boards: list[Board] = []
 
     def tests(params, data):
-        boards.append(Board(m))
+        boards.append(Board(m, every))
         J(params, data, boards[0])
         return list(boards[0].tests.values())
 
@@ -199,10 +202,14 @@ def turned(problem, both, floats, m):
     knobs: list[tuple] = []
 
     def gradients(params, data):
-        plain = Board(m, answers=answers, amounts=())
+        plain = Board(m, every, answers=answers, amounts=())
         J(params, data, plain)
-        true = jax.grad(lambda params: J(params, data, Board(m, answers=answers, amounts=())))(params)
-        notes = Board(m, true, plain.values, answers)
+        offsets = [jnp.zeros(v.x.shape) for v in plain.values]
+        moved = lambda params, offsets: J(params, data, Board(m, every, answers=answers, amounts=(), offsets=offsets))  # noqa: E731
+        true, cotangents = jax.grad(moved, (0, 1))(params, offsets)
+        for v, dv in zip(plain.values, cotangents, strict=True):
+            v.cotangent = dv
+        notes = Board(m, every, true, plain.values, answers=answers)
         J(params, data, notes)
         rows = [(n, t) for n, knob in enumerate(notes.knobs[:KNOBS]) for t in knob.values or (1.0,)]
         knobs[:] = [(notes.knobs[n], t) for n, t in rows]
@@ -211,7 +218,7 @@ def turned(problem, both, floats, m):
             amounts[row, n] = t
 
         def turn(amounts):
-            board = Board(m, true, plain.values, answers, amounts)
+            board = Board(m, every, true, plain.values, answers=answers, amounts=amounts)
             return jax.grad(lambda params: J(params, data, board))(params)
 
         return true, jax.vmap(turn)(jnp.asarray(amounts))
@@ -223,7 +230,10 @@ def turned(problem, both, floats, m):
         true, rows = out[: len(asked)], out[len(asked) :]
         return true, np.concatenate([np.reshape(v, (len(knobs), -1)) for v in rows], axis=1)
 
-    return knobs, evaluate
+    shapes = [np.shape(v.x) for v in boards[0].values] + [
+        np.shape(v) for v in problem.arguments.leaves if np.ndim(v) > 1
+    ]
+    return knobs, evaluate, {n for shape in shapes for n in shape[:-1] if n > 2} | ({m} if m and m > 1 else set())
 
 
 def shifts(problem, both, points, again, args, m):
@@ -270,7 +280,7 @@ def guesses(facts, hand, wrong):
         step = facts.turned[row] - facts.true
         for amount in sorted(fitted(facts, hand, step, wrong)) if knob.linear and not knob.values else (1.0,):
             yield from of_knob(facts, knob, t * amount, facts.true + amount * step)
-    yield from of_examples(facts)
+    yield from of_examples(facts, hand, wrong)
     yield from (
         (Guess("shifted_labels" if what else "ignored_cotangent", {"what": what}, v)) for what, v in facts.shifted
     )
@@ -290,8 +300,7 @@ def fitted(facts, hand, step, wrong):
 def of_knob(facts, knob, t, predicted):
     words = {"what": knob.what, "place": knob.place, "other": knob.other, "c": number(t)}
     if knob.kind == "example":
-        kind = {-1: "example_left_out", 1: "example_counted_twice"}.get(round(t, 9))
-        return [Guess(kind, words, predicted)] if kind else []
+        return []
     if knob.kind == "path":
         return [Guess(*of_factor(facts, 1 + t, words, knob.penalty), predicted)]
     return [Guess(knob.kind, words | {"c": number(-t)} if knob.kind == "updated_weights" else words, predicted)]
@@ -304,21 +313,37 @@ def of_factor(facts, c, words, penalty=False):
         return "missing_penalty" if penalty else "path_left_out", words
     if penalty:
         return "scaled_penalty", words
-    if facts.m and facts.m > 1:
-        for kind, factor in (("missing_mean", facts.m), ("extra_mean", 1 / facts.m)):
+    for n in sorted(facts.sizes, key=lambda n: n != facts.m):
+        for kind, factor in (("missing_mean", n), ("extra_mean", 1 / n)):
             if abs(c / factor - 1) < 1e-6:
-                return kind, words
+                return kind, words | {"m": n}
     return "constant_factor", words
 
 
-def of_examples(facts):
-    """One example left out, and the mean taken over the others."""
+def of_examples(facts, hand, wrong):
+    """Examples that weigh something else, in all wrong leaves or in one."""
     rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == "example"]
+    if len(rows) < 2:
+        return
     parts = facts.turned[rows] - facts.true
-    for part, row in zip(parts, rows, strict=True):
-        if len(rows) > 1:
-            predicted = facts.true - part + (parts.sum(0) - part) / (len(rows) - 1)
-            yield Guess("example_left_out", {"what": facts.knobs[row][0].what}, predicted)
+    for leaves in (wrong, *([k] for k in wrong)):
+        where = np.isin(facts.leaf, leaves)
+        d, r = ((v / facts.scale)[..., where] for v in (parts, hand - facts.true))
+        w, *_ = np.linalg.lstsq(d.T, r, rcond=1e-9)
+        off = np.flatnonzero(np.abs(w + 1) < 1e-6)
+        usual = np.median(w)
+        predicted = facts.true + np.where(where, w @ parts, 0)
+        names = "example" + "s" * (len(off) > 1) + " " + ", ".join(facts.knobs[rows[i]][0].what for i in off)
+        rest = np.delete(w, off)
+        if 0 < len(off) < len(rows) - 1 and np.ptp(rest) < 1e-6:
+            yield Guess("example_left_out", {"what": names}, predicted)
+        elif len(off) == len(rows) - 1:
+            which = int(np.argmax(np.abs(w + 1)))
+            yield Guess("bias_not_summed", {"what": f"example {facts.knobs[rows[which]][0].what}"}, predicted)
+        twice = np.flatnonzero(np.abs(w - usual) > 1e-6)
+        if 0 < len(twice) < len(rows) and abs(usual) < 1e-6 and np.abs(w[twice] - 1).max() < 1e-6:
+            names = ", ".join(facts.knobs[rows[i]][0].what for i in twice)
+            yield Guess("example_counted_twice", {"what": f"example{'s' * (len(twice) > 1)} {names}"}, predicted)
 
 
 def of_leaf(facts, hand, k, wrong):
@@ -346,18 +371,25 @@ def of_leaf(facts, hand, k, wrong):
         yield guess("extra_penalty", true + c * w, c=number(c))
     if true.ndim == 3 and true.shape[1] == true.shape[2]:
         yield guess("transpose", true.swapaxes(1, 2), what=f"the gradient of {path}")
+        turn = w.swapaxes(1, 2) - w
+        if (size := (turn**2).sum()) > 0:
+            c = float(((ours - true) * turn).sum() / size)
+            yield guess("transpose", true + c * turn, what=f"{path}, in its penalty,")
         yield guess("swapped_operands", true.swapaxes(1, 2), what=f"the product that gives the gradient of {path}")
     for j, other in enumerate(facts.paths):
         if j != k and facts.shapes[j] == facts.shapes[k]:
             words = {"what": f"the gradient of {path}", "other": f"that of {other}"}
             yield guess("other_leaf", facts.part(facts.true, j), **words)
+    axes = tuple(range(1, true.ndim))
+    yield guess(
+        "wrong_axis", np.broadcast_to(true.sum(axes, keepdims=True), true.shape), what=f"the gradient of {path}"
+    )
+    if true.ndim == 3:
+        yield guess("transpose", true.swapaxes(1, 2).reshape(true.shape), what=f"the gradient of {path}, but reshaped,")
     rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == "example"]
-    if rows and true.ndim == 2:
+    if rows and true[0].size == len(rows):
         parts = np.array([facts.part(facts.turned[row] - facts.true, k) for row in rows])  # (m, points, entries)
-        for part, row in zip(parts, rows, strict=True):
-            yield guess("bias_not_summed", part, what=facts.knobs[row][0].what)
-        if len(rows) == true.shape[1]:
-            yield guess("wrong_axis", parts.sum(2).T)
+        yield guess("wrong_axis", parts.reshape(len(rows), facts.points, -1).sum(2).T, what=f"the gradient of {path}")
     off = np.abs(ours - true) > 1e-9 * np.abs(true).max()
     entries = {tuple(index[1:]) for index in np.argwhere(off).tolist()}
     if len(entries) == 1 < true[0].size:

@@ -15,6 +15,7 @@ from jax.extend import source_info_util
 from jax.extend.core import Literal
 
 from jaxnn.verify import primitives
+from jaxnn.verify.balls import is_float
 from jaxnn.verify.exact import short
 
 EXAMPLES = 24  # of up to so many each one has a knob
@@ -61,6 +62,7 @@ class Value:
     slope: Any = None  # its derivative
     leaf: tuple | None = None  # (which argument, moves): it is an argument, moved
     place: str = ""
+    cotangent: Any = None
 
     @property
     def label(self):
@@ -72,13 +74,17 @@ class Board:
     """The knobs in the order in which they are met. Without amounts it takes note of them; with, it turns them."""
 
     examples: int | None = None  # how many there are
+    every: bool = True  # float data are inputs: a constant array of floats is a part of the formula
     gradient: Any = ()  # for those who update weights too early
-    others: Any = ()  # arrays of another run: factors that may have been mistaken for the right one
+    others: Any = ()  # values of another run: what may have been mistaken for the right one
+    offsets: Any = ()  # to be added to the values
     answers: dict = field(default_factory=dict)  # to the tests of another run
     amounts: Any = None
     knobs: list = field(default_factory=list)
     values: list = field(default_factory=list)
     tests: dict = field(default_factory=dict)
+    guards: dict = field(default_factory=dict)
+    extra: list = field(default_factory=list)  # zeros with a derivative, to be added to the cost
     met: int = 0
     equations: int = 0
     looping: bool = False
@@ -91,6 +97,13 @@ class Board:
             self.knobs[n:] = [knob._replace(linear=knob.linear and not self.looping)]
             return 0.0
         return self.amounts[n] if n < len(self.amounts) else 0.0
+
+    def note(self, v):
+        """A value that others may be mistaken for."""
+        if not self.looping:
+            v.x = v.x + self.offsets[len(self.values)] if len(self.offsets) else v.x
+        self.values.append(v)
+        return v
 
     def sure(self, what, test):
         """Whether a test of numbers held in another run; in a loop, where numbers vary, it is taken to."""
@@ -109,7 +122,7 @@ def bent(x, slope):
 
 def run(board, jaxpr, consts, inputs):
     """The `Value`s that a jaxpr gives."""
-    given = [Value(jnp.asarray(c), data=np.ndim(c) > 0) for c in consts]
+    given = [Value(jnp.asarray(c), data=np.ndim(c) > 0 and not (board.every and is_float(c))) for c in consts]
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*given, *inputs], strict=True))
 
     def read(v):
@@ -151,11 +164,17 @@ def equation(board, eqn, inputs):
     inputs = [on_path(board, eqn, v, inputs) for v in inputs]
     if name in ("mul", "dot_general") and len(inputs) == 2:
         return [noted(board, product(board, eqn, *inputs))]
+    if name == "add":
+        for v in inputs:
+            if v.leaf:
+                leaf_alone(board, v, v.x, jnp.shape(v.x))
     if name == "reduce_sum":
         inputs = [examples(board, inputs[0], params["axes"])]
     if name in ("add", "sub", "max", "min", "clamp"):
         inputs = [guard(board, v) for v in inputs]
     outs = plain(board, eqn, inputs)
+    if name == "div":
+        outs = [softmaxed(board, v) for v in outs]
     if len(outs) == 1 and elementwise(eqn) and jnp.issubdtype(outs[0].x.dtype, jnp.floating):
         outs = [sloped(board, eqn, inputs, outs[0])]
     return [noted(board, v) for v in outs]
@@ -177,8 +196,7 @@ def noted(board, v):
     if not v.active or v.root is not None or jnp.ndim(v.x) == 0:
         return v
     v.place = board.place
-    if not board.looping:
-        board.values.append(v)
+    board.note(v)
     z = stop(v.x)
     extra = {
         "sigmoid": jax.nn.sigmoid(z) * jax.nn.sigmoid(-z),
@@ -215,11 +233,59 @@ def product(board, eqn, a, b):
         x = x + f(a.x, wrong_b) - f(stop(a.x), wrong_b)
     if b.active:
         x = x + f(wrong_a, b.x) - f(wrong_a, stop(b.x))
+    for v, value in ((a, lambda: f(a.x, stop(b.x))), (b, lambda: f(stop(a.x), b.x))):
+        if v.leaf:
+            leaf_alone(board, v, value(), jnp.shape(x))
     out = Value(x, True, a.data or b.data)
     if eqn.primitive.name == "mul" and not (a.active and b.active):
         v = a if a.active else b
         if jnp.shape(v.x) == jnp.shape(x):
             out = follow(out, eqn, [a, b])
+    return out
+
+
+def leaf_alone(board, v, contribution, shape):
+    """Another cotangent for a leaf alone: one that comes before it, or of another layer."""
+    own = board.others[len(board.values)] if not board.looping and len(board.values) < len(board.others) else None
+    if own is None or own.cotangent is None or own.cotangent.shape != shape:
+        return
+    later = [w for w in board.others[len(board.values) + 1 :] if w.slope is not None and w.cotangent.shape == shape]
+    for w in board.others:
+        if w.cotangent.shape == shape and w is not own:
+            missing = later and w is later[0]
+            kind = "missing_activation_derivative" if missing else "stale_residual"
+            what = (
+                f"{w.label}, in the gradient of {v.label} alone,"
+                if missing
+                else f"d({own.label}), in the gradient of {v.label} alone,"
+            )
+            t = board.knob(kind, what, other=f"d({w.label})")
+            board.extra.append(t * ((w.cotangent - own.cotangent) * (contribution - stop(contribution))).sum())
+
+
+def softmaxed(board, out):
+    """A softmax, with knobs for what its derivative is mistaken for."""
+    root = next((v for v in reversed(board.values) if v.root is None and jnp.shape(v.x) == jnp.shape(out.x)), None)
+    if root is None or jnp.ndim(out.x) < 2 or board.looping:
+        return out
+    for axis in (-1, 0, -2):
+        z = stop(root.x)
+        A = jax.nn.softmax(z, axis)
+        if not board.sure(f"softmax {axis}", lambda A=A: jnp.allclose(out.x, A, 1e-9, 1e-12)):
+            continue
+        step, right = root.x - stop(root.x), out.x - stop(out.x)
+        what = f"the softmax of {root.label}"
+        other = 0 if axis != 0 else -1
+        wrong = {
+            ("missing_activation_derivative", ""): step,
+            ("derivative_of_other_function", "A(1 − A), the derivative of a sigmoid,"): A * (1 - A) * step,
+            ("wrong_axis", what): A * (step - (A * step).sum(other, keepdims=True)),
+            ("path_left_out", "its sum"): A * step,
+        }
+        for (kind, instead), value in wrong.items():
+            t = board.knob(kind, what, other=instead)
+            out.x = out.x + t * (value - right)
+        break
     return out
 
 
@@ -249,7 +315,7 @@ def examples(board, v, axes):
     for axis in axes:
         m = v.x.shape[axis]
         if m == board.examples and 1 < m <= EXAMPLES and not board.looping:
-            ones = [board.knob("example", f"example {i}", values=()) for i in range(m)]
+            ones = [board.knob("example", f"{i}") for i in range(m)]
             shape = [m if a == axis else 1 for a in range(v.x.ndim)]
             return replace(v, x=bent(v.x, 1 + jnp.stack([jnp.asarray(t, v.x.dtype) for t in ones]).reshape(shape)))
     return v
@@ -261,13 +327,18 @@ def guard(board, v):
         return v
     if isinstance(v.x, jax.core.Tracer) or not 0 < abs(float(v.x)) <= 1e-2:
         return v
-    return replace(v, x=v.x * (1 + board.knob("guard_ignored", f"{float(v.x):g}", values=(-1.0,), linear=False)))
+    what = f"{float(v.x):g}"
+    if what not in board.guards:
+        board.guards[what] = board.knob("guard_ignored", what, values=(-1.0,), linear=False)
+    return replace(
+        v, x=v.x * (1 + board.guards[what] + board.knob("guard_ignored", what, values=(-1.0,), linear=False))
+    )
 
 
 def elementwise(eqn):
     if eqn.primitive.name == "custom_jvp_call":
         jaxpr, _ = primitives.closed(eqn.params["call_jaxpr"])
-        shapes = {v.aval.shape for v in (*jaxpr.invars, *jaxpr.outvars)}
+        shapes = {v.aval.shape for v in (*jaxpr.invars, *jaxpr.outvars)} - {()}
         return len(shapes) == 1 and all(map(elementwise, jaxpr.eqns))
     if eqn.primitive.name == "jit":
         return all(map(elementwise, primitives.closed(eqn.params["jaxpr"])[0].eqns))
@@ -324,13 +395,16 @@ def sloped(board, eqn, inputs, out):
     for v in board.others:
         if v.slope is not None and v.x.shape == z.shape and v.place != out.place:
             slopes["derivative_of_other_layer", v.root.label] = v.slope
+    own = board.others[len(board.values)] if called and len(board.values) < len(board.others) else None
+    if called == "relu":
+        slopes["wrong_mask", "of the other sign"] = 1 - right
+        if own is not None and own.cotangent is not None:
+            slopes["wrong_mask", "of the cotangent's sign"] = jnp.where(own.cotangent > 0, 1.0, 0.0)
     step = root.x - stop(root.x)
     for (kind, other), slope in slopes.items():
         slope = jnp.where(jnp.isfinite(slope), slope, 0)
         out.x = out.x + board.knob(kind, what, other=other) * (stop(slope) - right) * step
-    if not board.looping and called:
-        board.values.append(replace(out))
-    return out
+    return board.note(out) if called else out
 
 
 def scan(board, eqn, inputs):
@@ -353,7 +427,19 @@ def scan(board, eqn, inputs):
             for v, was in zip(carried, carry, strict=True)
         ]
         new = [replace(was, x=v, leaf=None) for v, was in zip(x, xs, strict=True)]
+        if board.others is not None and len(board.others):
+            seen = Board(board.examples, board.every, answers=board.answers, amounts=(), looping=True)
+            run(seen, jaxpr, consts, [*map(replace, fixed), *map(replace, now), *map(replace, new)])
+            outer, board.others = board.others, [*seen.values, *(v for v in now if v.active)]
+        for v, was in zip(now, carry, strict=True):
+            if v.active:
+                t = board.knob(
+                    "path", was.name or "what is carried from step to step", values=(-1.0,), other="the step"
+                )
+                v.x = bent(v.x, 1 + t)
         outs[:] = run(board, jaxpr, consts, [*fixed, *now, *new])
+        if board.others is not None and len(board.others):
+            board.others = outer
         values = [jnp.asarray(v.x, a.aval.dtype) for v, a in zip(outs, jaxpr.outvars, strict=True)]
         return values[: len(carry)], values[len(carry) :]
 

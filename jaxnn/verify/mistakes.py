@@ -5,18 +5,23 @@ RANK = {  # of causes that explain as much, the earlier is the likelier
     for n, kind in enumerate(
         [
             *("missing_penalty", "scaled_penalty", "extra_penalty", "bias_averaged", "missing_mean", "extra_mean"),
-            *("transpose", "other_leaf", "ignored_cotangent", "missing_activation_derivative"),
-            *("derivative_at_activation", "derivative_of_other_function", "derivative_of_other_layer"),
-            *("extra_activation_derivative", "updated_weights", "path_left_out", "swapped_operands"),
-            *("constant_factor", "bias_not_summed", "wrong_axis", "stale_residual", "wrong_mask", "shifted_labels"),
-            *("example_left_out", "example_counted_twice", "guard_ignored", "nonlinear_in_cotangent", "single_entry"),
+            *("transpose", "constant_factor", "ignored_cotangent", "path_left_out", "missing_activation_derivative"),
+            *(
+                "derivative_at_activation",
+                "derivative_of_other_function",
+                "derivative_of_other_layer",
+                "bias_not_summed",
+            ),
+            *("example_left_out", "example_counted_twice", "wrong_axis", "extra_activation_derivative"),
+            *("updated_weights", "other_leaf", "wrong_mask", "stale_residual", "shifted_labels", "swapped_operands"),
+            *("guard_ignored", "nonlinear_in_cotangent", "single_entry"),
             "unknown",
         ]
     )
 }
 TEXTS = {  # kind: (what is wrong, what would make it right)
-    "missing_mean": ("{who} is {c} times too large: the mean over the {m} examples is missing", "divide by {m}"),
-    "extra_mean": ("{who} is divided by {m}, the number of examples, once too often", "leave one division by {m} out"),
+    "missing_mean": ("{who} is {c} times too large: the mean over {m} is missing", "divide by {m}"),
+    "extra_mean": ("{who} is divided once too often by {m}", "leave one division by {m} out"),
     "constant_factor": ("{who} is {c} times what it should be", "divide by {c}"),
     "missing_activation_derivative": ("the derivative of {what} is missing", "multiply by it"),
     "extra_activation_derivative": (
@@ -44,8 +49,8 @@ TEXTS = {  # kind: (what is wrong, what would make it right)
         "propagate first, or keep the old one",
     ),
     "bias_not_summed": ("{who} takes {what} alone", "sum over all examples"),
-    "bias_averaged": ("{who} is averaged over the {m} examples, where the rest is summed", "sum instead"),
-    "wrong_axis": ("{who} is summed over the wrong axis", "sum over the examples"),
+    "bias_averaged": ("{who} is averaged over {m}, where the rest is summed", "sum instead"),
+    "wrong_axis": ("{what} is summed over the wrong axis", "sum over the other one"),
     "ignored_cotangent": ("the cotangent is ignored: the result is that for a cotangent of ones", "multiply by it"),
     "nonlinear_in_cotangent": ("the result is not linear in the cotangent", "use it once, as a factor"),
     "single_entry": ("entry {what} alone is wrong", "look at that index"),

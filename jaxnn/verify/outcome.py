@@ -58,9 +58,12 @@ def exactly(kind, check, floats, roundings):
             if error > min(64 * unit_of_inputs(check.problem), 0.05):
                 break
         outcome = at_rounding(kind, check, floats, rounded)
-        first = first or outcome
         if outcome.verdict != FAIL:
             return outcome
+        if first:  # what is wrong all the same, by how much it is exactly
+            pairs = zip(first.judged, outcome.judged, strict=True)
+            outcome = replace(outcome, judged=tuple(a if b.verdict == FAIL else b for a, b in pairs))
+        first = outcome
     return first
 
 

@@ -6,6 +6,7 @@ Code that decides by values (`if x > 0`) or calls what JAX has not cannot be tra
 import functools
 import sys
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import jax
@@ -13,27 +14,35 @@ import numpy as np
 from jax import numpy as jnp
 from jax.extend import source_info_util
 
-METHODS = {"reduce": {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min"}}
+REDUCED = {
+    "add": "sum",
+    "multiply": "prod",
+    "maximum": "max",
+    "minimum": "min",
+    "logical_and": "all",
+    "logical_or": "any",
+}
+METHODS = (
+    *("sum", "mean", "prod", "max", "min", "argmax", "argmin", "std", "var", "cumsum", "any", "all", "round", "clip"),
+    *("reshape", "ravel", "flatten", "transpose", "swapaxes", "squeeze", "repeat", "dot", "copy", "astype", "take"),
+)
 MADE = ("zeros", "ones", "empty", "full", "eye", "identity", "zeros_like", "ones_like", "empty_like", "full_like")
 COPIES = ("array", "asarray", "copy")
 
 
-class Traced(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array of JAX's that takes itself for one of NumPy's, in-place changes included."""
+class Traced(np.ndarray):
+    """An array of JAX's that takes itself for one of NumPy's, in-place changes included; its own memory is not used."""
 
-    __array_priority__ = 1000
-
-    def __init__(self, x):
-        self.x = x
+    x: Any
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **settings):
-        if method == "at":
-            raise NotImplementedError(f"np.{ufunc.__name__}.at")
-        name = ufunc.__name__ if method == "__call__" else METHODS[method][ufunc.__name__]
-        settings.pop("dtype", None)
+        if method not in ("__call__", "reduce"):
+            raise NotImplementedError(f"np.{ufunc.__name__}.{method}")
+        name = ufunc.__name__ if method == "__call__" else REDUCED[ufunc.__name__]
+        settings = {k: v for k, v in settings.items() if k not in ("dtype", "initial", "where")}
         result = getattr(jnp, name)(*map(bare, inputs), **settings)
         if not out:
-            return Traced(result)
+            return traced(result)
         out[0].x = result
         return out[0]
 
@@ -44,30 +53,32 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         return traced(getattr(where, function.__name__)(*args, **kwargs))
 
     def __getitem__(self, index):
-        return Traced(self.x[bare(index)])
+        return traced(self.x[bare(index)])
 
     def __setitem__(self, index, value):
         index, value = bare(index), bare(value)
         mask = getattr(index, "dtype", np.dtype(int)).kind == "b" and np.ndim(value) == 0
         self.x = jnp.where(index, value, self.x) if mask else self.x.at[index].set(value)
 
-    def __len__(self):
-        return len(self.x)
-
     def __iter__(self):
-        return map(Traced, self.x)
+        return map(traced, self.x)
 
-    def __getattr__(self, name):
-        v = getattr(self.x, name)
-        if not callable(v):
-            return traced(v)
-        return lambda *args, **kwargs: traced(v(*map(bare, args), **{k: bare(a) for k, a in kwargs.items()}))
+    @property
+    def T(self):
+        return traced(self.x.T)
 
-    def copy(self):
-        return Traced(self.x)
+    def unknown(self, *args):
+        raise TypeError("while it is traced, an array has no values")
 
-    def astype(self, dtype):
-        return Traced(self.x.astype(dtype))
+    __float__ = __int__ = __bool__ = __index__ = __complex__ = item = tolist = tobytes = unknown
+
+
+def passed_on(name):
+    return lambda self, *args, **kwargs: traced(getattr(self.x, name)(*map(bare, args), **kwargs))
+
+
+for _name in METHODS:
+    setattr(Traced, _name, passed_on(_name))
 
 
 def bare(v):
@@ -77,7 +88,16 @@ def bare(v):
 
 
 def traced(v):
-    return jax.tree.map(lambda x: Traced(x) if isinstance(x, jax.Array) else x, v)
+    """A tree with its arrays of JAX's as `Traced`."""
+
+    def one(x):
+        if not isinstance(x, jax.Array):
+            return x
+        out = np.broadcast_to(np.zeros((), x.dtype), x.shape).view(Traced)
+        out.x = x
+        return out
+
+    return jax.tree.map(one, v)
 
 
 @contextmanager
@@ -90,7 +110,7 @@ def arrays_of_jax():
                 return f(*args, **kwargs)
             if args and isinstance(args[0], Traced) and f.__name__ in COPIES:
                 return args[0].copy()
-            return Traced(jnp.asarray(f(*map(shape_of, args), **kwargs)))
+            return traced(jnp.asarray(f(*map(shape_of, args), **kwargs)))
 
         return make
 
@@ -114,7 +134,7 @@ def as_jax(f):
 
     def g(floats):
         with arrays_of_jax():
-            out = f([Traced(jnp.asarray(v)) for v in floats])
+            out = f([traced(jnp.asarray(v)) for v in floats])
         return jax.tree.map(lambda v: jnp.asarray(bare(v)), out, is_leaf=lambda v: isinstance(v, Traced))
 
     return g
