@@ -209,7 +209,7 @@ def turned(problem, both, floats, m):
         true, cotangents = jax.grad(moved, (0, 1))(params, offsets)
         for v, dv in zip(plain.values, cotangents, strict=True):
             v.cotangent = dv
-        notes = Board(m, every, true, plain.values, answers=answers)
+        notes = Board(m, every, true, plain.values, answers=answers, per_step=plain.per_step)
         J(params, data, notes)
         rows = [(n, t) for n, knob in enumerate(notes.knobs[:KNOBS]) for t in knob.values or (1.0,)]
         knobs[:] = [(notes.knobs[n], t) for n, t in rows]
@@ -218,7 +218,15 @@ def turned(problem, both, floats, m):
             amounts[row, n] = t
 
         def turn(amounts):
-            board = Board(m, every, true, plain.values, answers=answers, amounts=amounts)
+            board = Board(
+                m,
+                every,
+                true,
+                plain.values,
+                answers=answers,
+                amounts=amounts,
+                per_step=plain.per_step,
+            )
             return jax.grad(lambda params: J(params, data, board))(params)
 
         return true, jax.vmap(turn)(jnp.asarray(amounts))
@@ -281,6 +289,7 @@ def guesses(facts, hand, wrong):
         for amount in sorted(fitted(facts, hand, step, wrong)) if knob.linear and not knob.values else (1.0,):
             yield from of_knob(facts, knob, t * amount, facts.true + amount * step)
     yield from of_examples(facts, hand, wrong)
+    yield from of_examples(facts, hand, wrong, "step")
     yield from (
         (Guess("shifted_labels" if what else "ignored_cotangent", {"what": what}, v)) for what, v in facts.shifted
     )
@@ -299,7 +308,7 @@ def fitted(facts, hand, step, wrong):
 
 def of_knob(facts, knob, t, predicted):
     words = {"what": knob.what, "place": knob.place, "other": knob.other, "c": number(t)}
-    if knob.kind == "example":
+    if knob.kind in ("example", "step"):
         return []
     if knob.kind == "path":
         return [Guess(*of_factor(facts, 1 + t, words, knob.penalty), predicted)]
@@ -320,30 +329,37 @@ def of_factor(facts, c, words, penalty=False):
     return "constant_factor", words
 
 
-def of_examples(facts, hand, wrong):
-    """Examples that weigh something else, in all wrong leaves or in one."""
-    rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == "example"]
+def of_examples(facts, hand, wrong, kind="example"):
+    """Examples, or steps of a loop, that weigh something else, in all wrong leaves or in one."""
+    rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == kind]
     if len(rows) < 2:
         return
-    parts = facts.turned[rows] - facts.true
     for leaves in (wrong, *([k] for k in wrong)):
         where = np.isin(facts.leaf, leaves)
+        its = [row for row in rows if (np.abs(facts.turned[row] - facts.true) > 1e-12 * facts.scale)[where].any()]
+        if len(its) < 2:
+            continue
+        parts = facts.turned[its] - facts.true
         d, r = ((v / facts.scale)[..., where] for v in (parts, hand - facts.true))
         w, *_ = np.linalg.lstsq(d.T, r, rcond=1e-9)
         off = np.flatnonzero(np.abs(w + 1) < 1e-6)
         usual = np.median(w)
         predicted = facts.true + np.where(where, w @ parts, 0)
-        names = "example" + "s" * (len(off) > 1) + " " + ", ".join(facts.knobs[rows[i]][0].what for i in off)
+        names = kind + "s" * (len(off) > 1) + " " + ", ".join(facts.knobs[its[i]][0].what for i in off)
         rest = np.delete(w, off)
-        if 0 < len(off) < len(rows) - 1 and np.ptp(rest) < 1e-6:
+        if 0 < len(off) < len(its) - 1 and np.ptp(rest) < 1e-6:
             yield Guess("example_left_out", {"what": names}, predicted)
-        elif len(off) == len(rows) - 1:
+        if len(off) == len(its) - 1:
             which = int(np.argmax(np.abs(w + 1)))
-            yield Guess("bias_not_summed", {"what": f"example {facts.knobs[rows[which]][0].what}"}, predicted)
+            yield Guess(
+                "bias_not_summed" if len(leaves) == 1 and len(facts.shapes[leaves[0]]) == 1 else "path_left_out",
+                {"what": f"{kind} {facts.knobs[its[which]][0].what}", "other": "all but it", "place": "its sum"},
+                predicted,
+            )
         twice = np.flatnonzero(np.abs(w - usual) > 1e-6)
-        if 0 < len(twice) < len(rows) and abs(usual) < 1e-6 and np.abs(w[twice] - 1).max() < 1e-6:
-            names = ", ".join(facts.knobs[rows[i]][0].what for i in twice)
-            yield Guess("example_counted_twice", {"what": f"example{'s' * (len(twice) > 1)} {names}"}, predicted)
+        if 0 < len(twice) < len(its) and abs(usual) < 1e-6 and np.abs(w[twice] - 1).max() < 1e-6:
+            names = ", ".join(facts.knobs[its[i]][0].what for i in twice)
+            yield Guess("example_counted_twice", {"what": f"{kind}{'s' * (len(twice) > 1)} {names}"}, predicted)
 
 
 def of_leaf(facts, hand, k, wrong):

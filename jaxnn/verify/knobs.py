@@ -19,6 +19,7 @@ from jaxnn.verify.balls import is_float
 from jaxnn.verify.exact import short
 
 EXAMPLES = 24  # of up to so many each one has a knob
+STEPS = 12  # of a loop that is taken step by step
 OTHERS = 8  # factors that may have been taken for the right one
 CALLS = {"jit", "closed_call", "eval_jaxpr", "remat2", "checkpoint"}
 MOVES = {"reshape", "squeeze", "transpose", "broadcast_in_dim", "convert_element_type", "copy", "copy_p"}
@@ -77,26 +78,31 @@ class Board:
     every: bool = True  # float data are inputs: a constant array of floats is a part of the formula
     gradient: Any = ()  # for those who update weights too early
     others: Any = ()  # values of another run: what may have been mistaken for the right one
+    base: int = 0  # the number of the first of them
+    per_step: dict = field(default_factory=dict)  # of them, by loop
     offsets: Any = ()  # to be added to the values
     answers: dict = field(default_factory=dict)  # to the tests of another run
     amounts: Any = None
     knobs: list = field(default_factory=list)
     values: list = field(default_factory=list)
     tests: dict = field(default_factory=dict)
+    keys: dict = field(default_factory=dict)  # the numbers of the knobs; those of one equation in a loop are the same
     guards: dict = field(default_factory=dict)
     extra: list = field(default_factory=list)  # zeros with a derivative, to be added to the cost
     met: int = 0
     equations: int = 0
     looping: bool = False
+    shared: bool = False  # in a loop, whose knobs turn all steps
     place: str = ""
 
-    def knob(self, kind, what, **more):
-        n, self.met = self.met, self.met + 1
-        if self.amounts is None:
+    def knob(self, kind, what, tag: Any = 0, **more):
+        key = (self.equations, kind, tag) if self.shared else self.met
+        n = self.keys.setdefault(key, self.met)
+        if n == self.met:
+            self.met += 1
             knob = Knob(kind, what, self.place, **more)
-            self.knobs[n:] = [knob._replace(linear=knob.linear and not self.looping)]
-            return 0.0
-        return self.amounts[n] if n < len(self.amounts) else 0.0
+            self.knobs[n:] = [knob._replace(linear=knob.linear and not (self.looping or self.shared))]
+        return 0.0 if self.amounts is None else self.amounts[n] if n < len(self.amounts) else 0.0
 
     def note(self, v):
         """A value that others may be mistaken for."""
@@ -104,6 +110,12 @@ class Board:
             v.x = v.x + self.offsets[len(self.values)] if len(self.offsets) else v.x
         self.values.append(v)
         return v
+
+    @property
+    def next(self):
+        """The value that is noted next, as it was in the other run."""
+        n = len(self.values) - self.base
+        return self.others[n] if n < len(self.others) else None
 
     def sure(self, what, test):
         """Whether a test of numbers held in another run; in a loop, where numbers vary, it is taken to."""
@@ -206,8 +218,11 @@ def noted(board, v):
     if jnp.ndim(z) > 1:
         P = jax.nn.softmax(z)
         extra["softmax"] = P * (1 - P)
+    if jnp.ndim(z) == 2:
+        t = board.knob("wrong_axis", f"the softmax of {v.label}", values=())
+        board.extra.append(t * ((jax.nn.softmax(z, 0) - P) * (v.x - stop(v.x))).sum())
     for of, slope in extra.items():
-        v.x = v.x + board.knob("extra_activation_derivative", f"a {of}, of {v.label},") * (slope - 1) * (
+        v.x = v.x + board.knob("extra_activation_derivative", f"a {of}, of {v.label},", of) * (slope - 1) * (
             v.x - stop(v.x)
         )
     return v
@@ -217,7 +232,7 @@ def on_path(board, eqn, v, inputs):
     if not v.active:
         return v
     penalty = not v.data and (not any(w.data for w in inputs) or jnp.ndim(v.x) == 0)
-    values = (-1.0, 1.0, -2.0, -0.5) if board.looping else ()
+    values = (-1.0, 1.0, -2.0, -0.5) if board.looping or board.shared else ()
     t = board.knob(
         "path", v.label if v.place or v.name else "the value", other=eqn.primitive.name, values=values, penalty=penalty
     )
@@ -227,15 +242,17 @@ def on_path(board, eqn, v, inputs):
 def product(board, eqn, a, b):
     """a·b, in whose derivatives other factors may be taken for a and b."""
     f = lambda a, b: bind(eqn, [a, b])[0]  # noqa: E731
-    wrong_a, wrong_b = mistaken(board, a, b), mistaken(board, b, a)
+    wrong_a, wrong_b = mistaken(board, a, b, 0), mistaken(board, b, a, 1)
     x = f(stop(a.x), stop(b.x))
     if a.active:
         x = x + f(a.x, wrong_b) - f(stop(a.x), wrong_b)
     if b.active:
         x = x + f(wrong_a, b.x) - f(wrong_a, stop(b.x))
-    for v, value in ((a, lambda: f(a.x, stop(b.x))), (b, lambda: f(stop(a.x), b.x))):
+    for v, value in ((a, lambda a_: f(a_, stop(b.x))), (b, lambda b_: f(stop(a.x), b_))):
         if v.leaf:
-            leaf_alone(board, v, value(), jnp.shape(x))
+            leaf_alone(board, v, value(v.x), jnp.shape(x))
+        if v.active:
+            transposed(board, eqn, v, value)
     out = Value(x, True, a.data or b.data)
     if eqn.primitive.name == "mul" and not (a.active and b.active):
         v = a if a.active else b
@@ -244,12 +261,28 @@ def product(board, eqn, a, b):
     return out
 
 
+def transposed(board, eqn, v, value):
+    """A product with a square operand, or a square result, in whose derivative it is transposed."""
+    own = None if board.looping else board.next
+    if eqn.primitive.name != "dot_general" or own is None or own.cotangent is None:
+        return
+    D = own.cotangent
+    if D.ndim == 2 and D.shape[0] == D.shape[1]:
+        t = board.knob("transpose", f"d({own.label}), where d({v.label}) is taken from it,")
+        board.extra.append(t * ((D.T - D) * (value(v.x) - stop(value(v.x)))).sum())
+    if jnp.ndim(v.x) == 2 and v.x.shape[0] == v.x.shape[1]:
+        t = board.knob("transpose", f"the gradient of {v.label}, but for its penalty,")
+        wrong = value(v.x.T) - value(v.x)
+        board.extra.append(t * (D * (wrong - stop(wrong))).sum())
+
+
 def leaf_alone(board, v, contribution, shape):
     """Another cotangent for a leaf alone: one that comes before it, or of another layer."""
-    own = board.others[len(board.values)] if not board.looping and len(board.values) < len(board.others) else None
+    own = None if board.looping else board.next
     if own is None or own.cotangent is None or own.cotangent.shape != shape:
         return
-    later = [w for w in board.others[len(board.values) + 1 :] if w.slope is not None and w.cotangent.shape == shape]
+    n = len(board.values) - board.base
+    later = [w for w in board.others[n + 1 :] if w.slope is not None and w.cotangent.shape == shape]
     for w in board.others:
         if w.cotangent.shape == shape and w is not own:
             missing = later and w is later[0]
@@ -268,11 +301,14 @@ def softmaxed(board, out):
     root = next((v for v in reversed(board.values) if v.root is None and jnp.shape(v.x) == jnp.shape(out.x)), None)
     if root is None or jnp.ndim(out.x) < 2 or board.looping:
         return out
-    for axis in (-1, 0, -2):
-        z = stop(root.x)
+    z = stop(root.x)
+    tests = {
+        axis: board.sure(f"softmax {axis}", lambda axis=axis: jnp.allclose(out.x, jax.nn.softmax(z, axis), 1e-9, 1e-12))
+        for axis in (-1, 0, -2)
+        if z.shape[axis] > 1
+    }
+    for axis in [axis for axis, same in tests.items() if same][:1]:
         A = jax.nn.softmax(z, axis)
-        if not board.sure(f"softmax {axis}", lambda A=A: jnp.allclose(out.x, A, 1e-9, 1e-12)):
-            continue
         step, right = root.x - stop(root.x), out.x - stop(out.x)
         what = f"the softmax of {root.label}"
         other = 0 if axis != 0 else -1
@@ -283,30 +319,31 @@ def softmaxed(board, out):
             ("path_left_out", "its sum"): A * step,
         }
         for (kind, instead), value in wrong.items():
-            t = board.knob(kind, what, other=instead)
+            t = board.knob(kind, what, instead, other=instead)
             out.x = out.x + t * (value - right)
-        break
     return out
 
 
-def mistaken(board, b, partner):
+def mistaken(board, b, partner, side):
     """What may stand in the place of b in the derivative with respect to its partner."""
     x = right = stop(b.x)
     if not partner.active or jnp.ndim(right) == 0:
         return x
     where = {"other": partner.label}
     if jnp.ndim(right) == 2 and right.shape[0] == right.shape[1]:
-        x = x + board.knob("transpose", b.label, **where) * (right.T - right)
+        x = x + board.knob("transpose", b.label, side, **where) * (right.T - right)
     if b.leaf and len(board.gradient):
         number, moves = b.leaf
-        t = board.knob("updated_weights", b.name, values=(), **where)
+        t = board.knob("updated_weights", b.name, side, values=(), **where)
         x = x + t * moves(board.gradient[number])
     if not b.active:
-        x = x + board.knob("wrong_mask", b.name or f"the factor at {board.place}", **where) * (1 - right)
-    others = [v for v in board.others if v.x.shape == right.shape and v.label != b.label]
-    for v in others[:OTHERS] if b.active else ():
+        x = x + board.knob("wrong_mask", b.name or f"the factor at {board.place}", side, **where) * (1 - right)
+    others = [(v, v.x) for v in board.others if v.x.shape == right.shape and (v.label != b.label or board.shared)]
+    if jnp.ndim(right) == 2 and not board.looping:
+        others += [(v, v.x.T) for v in board.others if v.x.shape == right.shape[::-1] and v.label != b.label]
+    for n, (v, instead) in enumerate(others[:OTHERS] if b.active else ()):
         kind = "other_leaf" if v.leaf and b.leaf else "stale_residual"
-        x = x + board.knob(kind, b.label, other=v.label) * (stop(v.x) - right)
+        x = x + board.knob(kind, b.label, (side, n), other=v.label) * (stop(instead) - right)
     return x
 
 
@@ -393,9 +430,9 @@ def sloped(board, eqn, inputs, out):
     slopes["derivative_of_other_function", "the output"] = a
     slopes["derivative_of_other_function", "the input"] = z
     for v in board.others:
-        if v.slope is not None and v.x.shape == z.shape and v.place != out.place:
+        if v.slope is not None and v.x.shape == z.shape and (v.place != out.place or board.shared):
             slopes["derivative_of_other_layer", v.root.label] = v.slope
-    own = board.others[len(board.values)] if called and len(board.values) < len(board.others) else None
+    own = board.next if called else None
     if called == "relu":
         slopes["wrong_mask", "of the other sign"] = 1 - right
         if own is not None and own.cotangent is not None:
@@ -403,7 +440,7 @@ def sloped(board, eqn, inputs, out):
     step = root.x - stop(root.x)
     for (kind, other), slope in slopes.items():
         slope = jnp.where(jnp.isfinite(slope), slope, 0)
-        out.x = out.x + board.knob(kind, what, other=other) * (stop(slope) - right) * step
+        out.x = out.x + board.knob(kind, what, other, other=other) * (stop(slope) - right) * step
     return board.note(out) if called else out
 
 
@@ -416,6 +453,8 @@ def scan(board, eqn, inputs):
     else:
         n, k = params["num_consts"], params["num_carry"]
         fixed, carry, xs = inputs[:n], inputs[n : n + k], inputs[n + k :]
+    if params["length"] <= STEPS:
+        return unrolled(board, jaxpr, consts, fixed, carry, xs, params)
     data = any(v.data for v in inputs)
     met, equations, looping = board.met, board.equations, board.looping
     outs: list = []
@@ -427,19 +466,7 @@ def scan(board, eqn, inputs):
             for v, was in zip(carried, carry, strict=True)
         ]
         new = [replace(was, x=v, leaf=None) for v, was in zip(x, xs, strict=True)]
-        if board.others is not None and len(board.others):
-            seen = Board(board.examples, board.every, answers=board.answers, amounts=(), looping=True)
-            run(seen, jaxpr, consts, [*map(replace, fixed), *map(replace, now), *map(replace, new)])
-            outer, board.others = board.others, [*seen.values, *(v for v in now if v.active)]
-        for v, was in zip(now, carry, strict=True):
-            if v.active:
-                t = board.knob(
-                    "path", was.name or "what is carried from step to step", values=(-1.0,), other="the step"
-                )
-                v.x = bent(v.x, 1 + t)
         outs[:] = run(board, jaxpr, consts, [*fixed, *now, *new])
-        if board.others is not None and len(board.others):
-            board.others = outer
         values = [jnp.asarray(v.x, a.aval.dtype) for v, a in zip(outs, jaxpr.outvars, strict=True)]
         return values[: len(carry)], values[len(carry) :]
 
@@ -451,3 +478,38 @@ def scan(board, eqn, inputs):
         Value(x, jnp.issubdtype(x.dtype, jnp.floating), data, v.name)
         for x, v in zip([*carried, *ys], outs, strict=True)
     ]
+
+
+def unrolled(board, jaxpr, consts, fixed, carry, xs, params):
+    """A short loop, step by step: a knob in its body turns all steps, and one on what enters it turns one alone."""
+    loop, others, base = board.equations, board.others, board.base
+    steps = range(params["length"])
+    turns = {
+        (t, k): board.knob("step", f"{t}", other=v.name, values=(1.0,))
+        for t in steps
+        for k, v in enumerate(fixed)
+        if v.active and v.leaf
+    }
+    ys: dict = {}
+    carry = [replace(v, leaf=None) for v in carry]
+    for t in reversed(steps) if params["reverse"] else steps:
+        board.equations, start = loop, len(board.values)
+        n = board.per_step.get(loop, 0)
+        board.others, board.base = others[start - base : start - base + n], start
+        its = [replace(v, x=bent(v.x, 1 + turns[t, k])) if (t, k) in turns else v for k, v in enumerate(fixed)]
+        entries = [replace(v, x=v.x[t], leaf=None, root=None) for v in xs]
+        inside, board.shared = board.shared, True
+        out = run(board, jaxpr, consts, [*its, *carry, *entries])
+        for v in out[: len(carry)]:
+            if v.active:
+                turn = board.knob("path", v.name or "what is carried on", values=(-1.0,), other="the next step")
+                v.x = bent(v.x, 1 + turn)
+        board.shared = inside
+        board.per_step[loop] = len(board.values) - start
+        carry, ys[t] = out[: len(carry)], out[len(carry) :]
+    board.others, board.base = others, base
+    stacked = [
+        Value(jnp.stack([ys[t][i].x for t in steps]), any(ys[t][i].active for t in steps), ys[0][i].data)
+        for i in range(len(ys[0]))
+    ]
+    return [*carry, *stacked]
