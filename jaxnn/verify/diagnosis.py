@@ -25,6 +25,7 @@ from jaxnn.verify.traced import as_jax
 
 KNOBS = 600
 ENTRIES = 3e7  # of all gradients together
+GUARDS = 4
 ALIKE = 3  # causes that say the same of the same leaves
 
 
@@ -42,13 +43,16 @@ class Facts(NamedTuple):
     params: np.ndarray  # what is differentiated, entry by entry
     knobs: list  # (Knob, amount)
     turned: np.ndarray  # (knobs, entries)
-    shifted: list  # (what was shifted, v)
+    shifted: list  # (kind, what was shifted, v)
     m: int | None  # examples
     sizes: set  # of what a mean may be taken over
 
     def part(self, v, k):
         """Leaf k of v, for each point."""
         return v[self.leaf == k].reshape(self.points, *self.shapes[k])
+
+    def is_vector(self, k):
+        return math.prod(self.shapes[k]) == max(self.shapes[k], default=1)
 
     def with_part(self, k, values):
         """The truth, but for leaf k."""
@@ -166,8 +170,7 @@ def examples_of(problem):
 
 
 def turned(problem, both, floats, m):
-    """(the knobs with their amounts; a function of floats that gives the true leaves and a row for each knob; what a mean
-    may be taken over)."""
+    """(the knobs; a function of floats: the true leaves, and a row for each knob; over what a mean may be taken)."""
     its = problem.arguments
     jaxpr, consts = without_rules(both.scalar.jaxpr, []), both.scalar.consts
     free, asked, every = list(both.free(problem)), its.differentiated, both.mode.every
@@ -181,6 +184,7 @@ def turned(problem, both, floats, m):
                 values.append(Value(params[k], active=True, name=name, leaf=(k, lambda w: w)))
             else:
                 values.append(Value(next(data), data=True, name=name))
+        board.leaves = [v for v in values if v.leaf]
         cost = run(board, jaxpr, consts, values)[0].x
         return cost + sum(board.extra)
 
@@ -211,11 +215,17 @@ def turned(problem, both, floats, m):
             v.cotangent = dv
         notes = Board(m, every, true, plain.values, answers=answers, per_step=plain.per_step)
         J(params, data, notes)
-        rows = [(n, t) for n, knob in enumerate(notes.knobs[:KNOBS]) for t in knob.values or (1.0,)]
-        knobs[:] = [(notes.knobs[n], t) for n, t in rows]
+        rows = [({n: t}, t) for n, knob in enumerate(notes.knobs[:KNOBS]) for t in knob.values or (1.0,)]
+        guards = [n for n, knob in enumerate(notes.knobs) if knob.kind == "guard_ignored"][:GUARDS]
+        rows += [
+            (dict.fromkeys(some, -1.0), -1.0)
+            for k in range(2, len(guards))
+            for some in itertools.combinations(guards, k)
+        ]
+        knobs[:] = [(notes.knobs[min(its)], t) for its, t in rows]
         amounts = np.zeros((len(rows), notes.met))
-        for row, (n, t) in enumerate(rows):
-            amounts[row, n] = t
+        for row, (its, _) in enumerate(rows):
+            amounts[row, list(its)] = list(its.values())
 
         def turn(amounts):
             board = Board(
@@ -241,11 +251,13 @@ def turned(problem, both, floats, m):
     shapes = [np.shape(v.x) for v in boards[0].values] + [
         np.shape(v) for v in problem.arguments.leaves if np.ndim(v) > 1
     ]
-    return knobs, evaluate, {n for shape in shapes for n in shape[:-1] if n > 2} | ({m} if m and m > 1 else set())
+    ones = [int(np.sum(v)) for v in its.leaves if np.ndim(v) and np.isin(v, (0, 1)).all()]
+    sizes = {n for shape in shapes for n in shape[:-1]} | set(ones)
+    return knobs, evaluate, {n for n in sizes if n > 2} | ({m} if m and m > 1 else set())
 
 
 def shifts(problem, both, points, again, args, m):
-    """(what is shifted, the true gradient then): labels by one example, or by one; a cotangent of ones."""
+    """(kind, what is shifted, the true gradient then): labels by one example, or by one; a cotangent of ones."""
     its = problem.arguments
     truth = trace(problem.truth, its, both.mode)
 
@@ -254,12 +266,17 @@ def shifts(problem, both, points, again, args, m):
 
     if problem.always:
         ones = lambda floats: [np.ones_like(v) if i in problem.always else v for i, v in enumerate(floats)]  # noqa: E731
-        yield "", at(ones)
+        yield "ignored_cotangent", "", at(ones)
     asked = {its.positions[i] for i in its.differentiated}
     for n, arg in enumerate(args):
         if n in asked or not isinstance(arg, np.ndarray | jax.Array) or m not in np.shape(arg):
             continue
         axis, arg = np.shape(arg).index(m), np.asarray(arg)
+        mask = (
+            bool(np.isin(arg, (0, 1)).all())
+            and (arg.ndim == 1 or not (arg.sum(-1) == 1).all())
+            and arg.dtype.kind == "f"
+        )
         roll = {
             f"{its.names[n]} by one example {how}": (lambda v, s=s, axis=axis: np.roll(v, s, axis))
             for how, s in {"on": 1, "back": -1}.items()
@@ -271,13 +288,15 @@ def shifts(problem, both, points, again, args, m):
             }
             for what, f in (roll | up).items():
                 other = again([*args[:n], f(arg), *args[n + 1 :]])
-                yield what, at(lambda floats: floats, other, trace(other.truth, other.arguments, both.mode))
+                yield (
+                    "shifted_labels",
+                    what,
+                    at(lambda floats: floats, other, trace(other.truth, other.arguments, both.mode)),
+                )
         else:
             for what, f in roll.items():
-                yield (
-                    what,
-                    at(lambda floats, f=f, n=n: [f(v) if its.positions[i] == n else v for i, v in enumerate(floats)]),
-                )
+                move = lambda floats, f=f, n=n: [f(v) if its.positions[i] == n else v for i, v in enumerate(floats)]  # noqa: E731
+                yield "wrong_mask" if mask else "shifted_labels", what, at(move)
 
 
 # Guesses
@@ -288,13 +307,34 @@ def guesses(facts, hand, wrong):
         step = facts.turned[row] - facts.true
         for amount in sorted(fitted(facts, hand, step, wrong)) if knob.linear and not knob.values else (1.0,):
             yield from of_knob(facts, knob, t * amount, facts.true + amount * step)
+    yield from of_pairs(facts, hand, wrong)
     yield from of_examples(facts, hand, wrong)
     yield from of_examples(facts, hand, wrong, "step")
-    yield from (
-        (Guess("shifted_labels" if what else "ignored_cotangent", {"what": what}, v)) for what, v in facts.shifted
-    )
+    for kind, what, v in facts.shifted:
+        yield Guess(kind, {"what": what}, v)
     for k in wrong:
         yield from of_leaf(facts, hand, k, wrong)
+
+
+def of_pairs(facts, hand, wrong):
+    """Two paths that are left out, or weigh something else, at once."""
+    rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == "path" and knob.linear]
+    steps = (facts.turned[rows] - facts.true) / facts.scale
+    where = np.isin(facts.leaf, wrong)
+    r = ((hand - facts.true) / facts.scale)[where]
+    steps, size = steps[:, where], float(r @ r)
+    for i, j in itertools.combinations(range(len(rows)), 2):
+        if (steps[i] @ steps[j]) ** 2 > (1 - 1e-9) * (steps[i] @ steps[i]) * (steps[j] @ steps[j]):
+            continue  # one path
+        d = steps[i] + steps[j]
+        t = float(d @ r / max(d @ d, 1e-300))
+        if np.abs(r - t * d).max(initial=0) ** 2 < 1e-12 * size:
+            predicted = facts.true + t * (facts.turned[rows[i]] + facts.turned[rows[j]] - 2 * facts.true)
+            a, b = (facts.knobs[rows[k]][0] for k in (i, j))
+            words = {"what": f"{a.what} and from {b.what}", "place": f"{a.place} and {b.place}", "other": a.other}
+            kind, words = of_factor(facts, 1 + t, words, a.penalty and b.penalty)
+            if kind != "constant_factor":
+                yield Guess(kind, words, predicted)
 
 
 def fitted(facts, hand, step, wrong):
@@ -311,7 +351,8 @@ def of_knob(facts, knob, t, predicted):
     if knob.kind in ("example", "step"):
         return []
     if knob.kind == "path":
-        return [Guess(*of_factor(facts, 1 + t, words, knob.penalty), predicted)]
+        kind, words = of_factor(facts, 1 + t, words, knob.penalty)
+        return [Guess(kind, words, predicted)]
     return [Guess(knob.kind, words | {"c": number(-t)} if knob.kind == "updated_weights" else words, predicted)]
 
 
@@ -351,11 +392,9 @@ def of_examples(facts, hand, wrong, kind="example"):
             yield Guess("example_left_out", {"what": names}, predicted)
         if len(off) == len(its) - 1:
             which = int(np.argmax(np.abs(w + 1)))
-            yield Guess(
-                "bias_not_summed" if len(leaves) == 1 and len(facts.shapes[leaves[0]]) == 1 else "path_left_out",
-                {"what": f"{kind} {facts.knobs[its[which]][0].what}", "other": "all but it", "place": "its sum"},
-                predicted,
-            )
+            words = {"what": f"{kind} {facts.knobs[its[which]][0].what}", "other": "all but it", "place": "its sum"}
+            vector = len(leaves) == 1 and facts.is_vector(leaves[0])
+            yield Guess("bias_not_summed" if vector else "path_left_out", words, predicted)
         twice = np.flatnonzero(np.abs(w - usual) > 1e-6)
         if 0 < len(twice) < len(its) and abs(usual) < 1e-6 and np.abs(w[twice] - 1).max() < 1e-6:
             names = ", ".join(facts.knobs[its[i]][0].what for i in twice)
@@ -403,6 +442,10 @@ def of_leaf(facts, hand, k, wrong):
     if true.ndim == 3:
         yield guess("transpose", true.swapaxes(1, 2).reshape(true.shape), what=f"the gradient of {path}, but reshaped,")
     rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == "example"]
+    if facts.is_vector(k):
+        for row in rows:
+            what = f"example {facts.knobs[row][0].what}"
+            yield guess("bias_not_summed", facts.part(facts.turned[row] - facts.true, k), what=what)
     if rows and true[0].size == len(rows):
         parts = np.array([facts.part(facts.turned[row] - facts.true, k) for row in rows])  # (m, points, entries)
         yield guess("wrong_axis", parts.reshape(len(rows), facts.points, -1).sum(2).T, what=f"the gradient of {path}")

@@ -20,7 +20,7 @@ from jaxnn.verify.exact import short
 
 EXAMPLES = 24  # of up to so many each one has a knob
 STEPS = 12  # of a loop that is taken step by step
-OTHERS = 8  # factors that may have been taken for the right one
+OTHERS = 16  # factors that may have been taken for the right one
 CALLS = {"jit", "closed_call", "eval_jaxpr", "remat2", "checkpoint"}
 MOVES = {"reshape", "squeeze", "transpose", "broadcast_in_dim", "convert_element_type", "copy", "copy_p"}
 KNOWN = {
@@ -64,6 +64,7 @@ class Value:
     leaf: tuple | None = None  # (which argument, moves): it is an argument, moved
     place: str = ""
     cotangent: Any = None
+    same: Any = field(default_factory=object)  # of all copies
 
     @property
     def label(self):
@@ -80,6 +81,7 @@ class Board:
     others: Any = ()  # values of another run: what may have been mistaken for the right one
     base: int = 0  # the number of the first of them
     per_step: dict = field(default_factory=dict)  # of them, by loop
+    leaves: Any = ()  # what is differentiated
     offsets: Any = ()  # to be added to the values
     answers: dict = field(default_factory=dict)  # to the tests of another run
     amounts: Any = None
@@ -174,12 +176,13 @@ def equation(board, eqn, inputs):
             out.name = v.name
         return [out]
     inputs = [on_path(board, eqn, v, inputs) for v in inputs]
-    if name in ("mul", "dot_general") and len(inputs) == 2:
+    roots = {(v.root or v).same for v in inputs if v.active}
+    if name == "dot_general" or (name == "mul" and (len(roots) > 1 or sum(v.active for v in inputs) < 2)):
         return [noted(board, product(board, eqn, *inputs))]
     if name == "add":
         for v in inputs:
             if v.leaf:
-                leaf_alone(board, v, v.x, jnp.shape(v.x))
+                leaf_alone(board, v, v.x, eqn.outvars[0].aval.shape)
     if name == "reduce_sum":
         inputs = [examples(board, inputs[0], params["axes"])]
     if name in ("add", "sub", "max", "min", "clamp"):
@@ -242,7 +245,9 @@ def on_path(board, eqn, v, inputs):
 def product(board, eqn, a, b):
     """a·b, in whose derivatives other factors may be taken for a and b."""
     f = lambda a, b: bind(eqn, [a, b])[0]  # noqa: E731
-    wrong_a, wrong_b = mistaken(board, a, b, 0), mistaken(board, b, a, 1)
+    pull = jax.vjp(f, stop(a.x), stop(b.x))[1]
+    wrong_a = mistaken(board, a, b, 0, lambda D: pull(D)[0])
+    wrong_b = mistaken(board, b, a, 1, lambda D: pull(D)[1])
     x = f(stop(a.x), stop(b.x))
     if a.active:
         x = x + f(a.x, wrong_b) - f(stop(a.x), wrong_b)
@@ -324,7 +329,7 @@ def softmaxed(board, out):
     return out
 
 
-def mistaken(board, b, partner, side):
+def mistaken(board, b, partner, side, part=None):
     """What may stand in the place of b in the derivative with respect to its partner."""
     x = right = stop(b.x)
     if not partner.active or jnp.ndim(right) == 0:
@@ -336,11 +341,21 @@ def mistaken(board, b, partner, side):
         number, moves = b.leaf
         t = board.knob("updated_weights", b.name, side, values=(), **where)
         x = x + t * moves(board.gradient[number])
+        own = None if board.looping else board.next
+        if own is not None and own.cotangent is not None and part is not None:
+            t = board.knob("updated_weights", b.name, (side, "part"), values=(), **where)
+            x = x + t * part(own.cotangent)
     if not b.active:
         x = x + board.knob("wrong_mask", b.name or f"the factor at {board.place}", side, **where) * (1 - right)
-    others = [(v, v.x) for v in board.others if v.x.shape == right.shape and (v.label != b.label or board.shared)]
+    others = [
+        (v, v.x)
+        for v in (*board.leaves, *board.others)
+        if v.x.shape == right.shape and (v.label != b.label or board.shared)
+    ]
     if jnp.ndim(right) == 2 and not board.looping:
-        others += [(v, v.x.T) for v in board.others if v.x.shape == right.shape[::-1] and v.label != b.label]
+        others += [
+            (v, v.x.T) for v in (*board.leaves, *board.others) if v.x.shape == right.shape[::-1] and v.label != b.label
+        ]
     for n, (v, instead) in enumerate(others[:OTHERS] if b.active else ()):
         kind = "other_leaf" if v.leaf and b.leaf else "stale_residual"
         x = x + board.knob(kind, b.label, (side, n), other=v.label) * (stop(instead) - right)
@@ -385,7 +400,7 @@ def elementwise(eqn):
 def follow(out, eqn, inputs):
     """What is known of a value that is an elementwise function of one before it."""
     active = [v for v in inputs if v.active and jnp.shape(v.x) == jnp.shape(out.x)]
-    roots = {id(v.root or v): v.root or v for v in active}
+    roots = {(v.root or v).same: v.root or v for v in active}
     if len(roots) != 1 or len(active) != sum(v.active for v in inputs):
         return out
     (root,) = roots.values()
