@@ -73,8 +73,8 @@ def causes(problem: Problem, both, outcome, again, args, seed):
         return ()
     if not (both.hand and both.scalar):
         problem, both = in_jax(problem, both), sides(in_jax(problem, both))
-        if not (both.hand and both.scalar):
-            return ()
+    if not (both.hand and both.scalar and both.mode.x64):
+        return ()
     its = problem.arguments
     new = redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, np.random.default_rng(seed))
     start = outcome.floats if [v.shape for v in outcome.floats] == [v.shape for v in its.floats] else its.floats
@@ -296,7 +296,10 @@ def shifts(problem, both, points, again, args, m):
         else:
             for what, f in roll.items():
                 move = lambda floats, f=f, n=n: [f(v) if its.positions[i] == n else v for i, v in enumerate(floats)]  # noqa: E731
-                yield "wrong_mask" if mask else "shifted_labels", what, at(move)
+                shifted = at(move)
+                yield "shifted_labels", what, shifted
+                if mask:
+                    yield "wrong_mask", what, shifted
 
 
 # Guesses

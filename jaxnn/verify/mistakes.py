@@ -13,7 +13,7 @@ RANK = {  # of causes that explain as much, the earlier is the likelier
                 "bias_not_summed",
             ),
             *("example_left_out", "example_counted_twice", "wrong_axis", "extra_activation_derivative"),
-            *("updated_weights", "other_leaf", "wrong_mask", "stale_residual", "shifted_labels", "swapped_operands"),
+            *("updated_weights", "other_leaf", "shifted_labels", "wrong_mask", "stale_residual", "swapped_operands"),
             *("guard_ignored", "nonlinear_in_cotangent", "single_entry"),
             "unknown",
         ]
@@ -56,7 +56,10 @@ TEXTS = {  # kind: (what is wrong, what would make it right)
     "single_entry": ("entry {what} alone is wrong", "look at that index"),
     "guard_ignored": ("the guard {what} at {place} is left out", "differentiate it too, or ask for fewer digits="),
     "stale_residual": ("{other} stands where {what} belongs", "use {what}"),
-    "wrong_mask": ("the factor {what} is left out of the derivative", "multiply by it"),
+    "wrong_mask": (
+        "the derivative does not have the factor {what} of the forward pass",
+        "multiply by that very factor",
+    ),
     "unknown": ("No known mistake gives this. {what}", "name values with checkpoint_name to see where it begins"),
 }
 KINDS = tuple(TEXTS)

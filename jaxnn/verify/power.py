@@ -147,7 +147,7 @@ def mutations(eqn, before):
         yield f"the sign of {name} flipped", altered(lambda out, *_: -out)
         if shape:
             yield f"{name} times {max(shape)}", altered(lambda out, *_: out * max(shape))
-            yield f"1 % added to an entry of {name}", altered(lambda out, *_: out.at[(0,) * out.ndim].multiply(1.01))
+            yield f"1 % added to a row of {name}", altered(lambda out, *_: out.at[0].multiply(1.01))
     if name in ("mul", "div", "add", "sub"):
         what = "factor" if name in ("mul", "div") else "summand"
         yield f"the second {what} of {name} dropped", altered(lambda out, x, y: x)

@@ -1,0 +1,280 @@
+"""Where a backward pass goes wrong, what is wrong with it, and what a check could have seen.
+
+The faults in diagnosis_faults.py were written by somebody who had not read the diagnosis.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from diagnosis_faults import FAULTS, RIGHT
+from jax import numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from jaxnn import Activation, Chain, Dense, HalfSquaredError, verify
+from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
+from jaxnn.verify.approximate import Approximation
+from jaxnn.verify.mistakes import RANK, TEXTS
+from jaxnn.verify.traced import as_jax
+
+
+@pytest.fixture(autouse=True)
+def as_users_have_it():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+NOT_KNOWN = {  # no cause is found: it must be said, not guessed
+    "softmax classifier with sigmoid: classes are counted from one",
+    "recurrent net: tanh' is taken at the state before",
+    "recurrent net: dh goes down in place of dz",
+    "recurrent net: targets are those of the next step",
+    "recurrent net: only the last output sends its error back",
+    "lecture on dropout and L2: dW2 is taken with the units before dropout",
+    "lecture on logistic regression: theta is updated entry by entry",
+    "lecture on logistic regression: the hypothesis is linear",
+    "layer norm: statistics run over the batch in the backward pass",
+    "layer norm: epsilon is only in the forward pass",
+    "attention: the weights are recomputed without their mask",
+    "attention: the mask is transposed where weights are recomputed",
+    "residual block: tanh' of the skip is taken at the sum",
+    "residual block: dV is taken with the branch alone",
+    "tied autoencoder: the decoder's part is reshaped",
+    "tied autoencoder: the encoder is trained on the reconstruction",
+    "embedding: the bias forgets the mask",
+    "embedding: rows are counted from one",
+    "convolution: db is that of the first position",
+    "convolution: the last position is left out of dk",
+    "gated linear unit: u has a sigmoid' as well",
+    "guarded neuron: the guard of the length is ignored",
+    "guarded neuron: the projection sums over the examples",
+    "guarded neuron: the projection is taken with z for u",
+}
+SAMPLE = list(FAULTS)[::4]
+ARCHITECTURES = sorted({name.split(":")[0] for name in SAMPLE})
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_faults_by_hand(architecture, record_property):
+    """Refused, found where they are, and explained: or said to be unknown."""
+    names = [name for name in SAMPLE if name.startswith(f"{architecture}:")]
+    found = {"first": 0, "listed": 0, "links": 0, "faults": len(names)}
+    others = {}
+    for name in names:
+        fault = FAULTS[name]
+        report = verify.gradient(fault.cost, fault.grad, fault.params, *fault.data)
+        assert report.verdict == verify.FAIL
+        assert {leaf.path for leaf in report.leaves if leaf.verdict == verify.FAIL} <= set(fault.leaves)
+        assert report.first_wrong == fault.first_wrong, name
+        kinds = [cause.kind for cause in report.causes]
+        found["links"] += 1
+        found["first"] += kinds[0] in fault.kinds
+        found["listed"] += not fault.kinds.isdisjoint(kinds)
+        if (kinds[0] not in fault.kinds) != (name in NOT_KNOWN) or (name in NOT_KNOWN and kinds != ["unknown"]):
+            others[name] = kinds
+    record_property("diagnosis", found)
+    assert others == {}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_gradients_have_no_cause(name):
+    right = RIGHT[name]
+    report = verify.gradient(right.cost, right.grad, right.params, *right.data)
+    assert (report.ok, report.causes, report.links, report.first_wrong) == (True, (), (), None)
+
+
+# Links
+
+DRAW = np.random.default_rng(0).normal
+PARAMS = {"W1": DRAW(size=(5, 3)), "b1": DRAW(size=5), "W2": DRAW(size=(2, 5)), "b2": DRAW(size=2)}
+PARAMS = {name: np.float32(v) for name, v in PARAMS.items()}
+X, Y = np.float32(DRAW(size=(6, 3))), np.float32(DRAW(size=(6, 2)))
+
+
+def cost(params, x, y):
+    z1 = checkpoint_name(x @ params["W1"].T + params["b1"], "z1")
+    a1 = checkpoint_name(jnp.tanh(z1), "a1")
+    z2 = checkpoint_name(a1 @ params["W2"].T + params["b2"], "z2")
+    return ((z2 - y) ** 2).sum() / (2 * len(x))
+
+
+def backward(top=1.0, slope=lambda a: 1 - a**2, bias=1.0, convention=1.0):
+    def grad(params, x, y):
+        a1 = jnp.tanh(x @ params["W1"].T + params["b1"])
+        dz2 = checkpoint_name((a1 @ params["W2"].T + params["b2"] - y) / len(x) * top * convention, "dz2")
+        da1 = checkpoint_name(dz2 @ params["W2"], "da1")
+        dz1 = checkpoint_name(da1 * slope(a1), "dz1")
+        grads = {"W1": dz1.T @ x, "b1": dz1.sum(0), "W2": dz2.T @ a1, "b2": dz2.sum(0) * bias}
+        return jax.tree.map(lambda g: g / convention, grads)
+
+    return grad
+
+
+def states(report):
+    """{link: own, inherited or right}."""
+    return {
+        link.name: "right" if link.verdict == verify.PASS else "inherited" if link.inherited else "own"
+        for link in report.links
+    }
+
+
+@pytest.mark.parametrize("convention", [1.0, 6.0])  # dz is m ∂J/∂z in courses, and 1/m comes later
+def test_one_fault_is_reported_once(convention):
+    report = verify.gradient(cost, backward(slope=lambda a: a, convention=convention), PARAMS, X, Y)
+    assert states(report) == {
+        **dict.fromkeys(("dz2", "da1", "['W2']", "['b2']"), "right"),
+        "dz1": "own",
+        **dict.fromkeys(("['W1']", "['b1']"), "inherited"),
+    }
+    assert [link.name for link in report.links[:3]] == ["dz2", "['W2']", "['b2']"] or report.links[0].name == "dz2"
+    assert "first wrong at dz1; ['W1'], ['b1'] inherit it; " in str(report)
+    assert json.loads(json.dumps(report.to_dict()))["first_wrong"] == "dz1"
+    assert "dz1" in report.to_html()
+
+
+def test_a_leaf_and_two_faults():
+    assert verify.gradient(cost, backward(bias=2.0), PARAMS, X, Y).first_wrong == "['b2']"
+    assert verify.gradient(cost, backward(top=2.0), PARAMS, X, Y).first_wrong == "dz2"
+    both = verify.gradient(cost, backward(top=3.0, slope=lambda a: a), PARAMS, X, Y)
+    assert [name for name, state in states(both).items() if state == "own"] == ["dz2", "dz1"]
+
+
+def test_a_loop_is_one_link():
+    def loss(w, xs):
+        def step(h, x):
+            h = jnp.tanh(checkpoint_name(w @ h + x, "z"))
+            return h, (h**2).sum()
+
+        return jax.lax.scan(jax.checkpoint(step), jnp.ones(3), xs)[1].sum()
+
+    def grad(w, xs, slope=lambda h: 1 - h**2):
+        step = lambda h, x: (jnp.tanh(w @ h + x),) * 2  # noqa: E731
+        h = jnp.concatenate([jnp.ones((1, 3)), jax.lax.scan(step, jnp.ones(3), xs)[1]])
+
+        def back(carry, hs):
+            dw, dh = carry
+            before, now = hs
+            dz = checkpoint_name((dh + 2 * now) * slope(now), "dz")
+            return (dw + jnp.outer(dz, before), w.T @ dz), None
+
+        return jax.lax.scan(back, (jnp.zeros_like(w), jnp.zeros(3)), (h[:-1], h[1:]), reverse=True)[0][0]
+
+    w, xs = np.float32(DRAW(size=(3, 3)) / 2), np.float32(DRAW(size=(4, 3)))
+    assert verify.gradient(loss, grad, w, xs).ok
+    report = verify.gradient(loss, lambda w, xs: grad(w, xs, lambda h: 1 - h), w, xs)
+    assert states(report) == {"dz": "own", "w": "inherited"}
+
+
+def test_the_layers_of_a_chain_are_links():
+    class Forgets(Activation):
+        def backward(self, residuals, dout):
+            return (), dout
+
+    model = Chain((Dense(3, 5), Activation("tanh"), Dense(5, 4), Forgets("tanh"), Dense(4, 2)))
+    report = verify.model(model, HalfSquaredError(), X, Y)
+    assert report.first_wrong == "dx of layer 3 (Forgets)"
+    assert report.causes[0].kind == "missing_activation_derivative"
+    assert states(report)["dz"] == "right"
+
+
+# Causes
+
+
+def test_kinds_are_a_closed_list():
+    assert RANK.keys() == TEXTS.keys()
+    documented = Path(__file__).parents[1].joinpath("docs", "verification.md").read_text(encoding="utf-8")
+    assert [kind for kind in TEXTS if f"`{kind}`" not in documented] == []
+
+
+def test_faults_at_two_places_have_two_causes():
+    report = verify.gradient(cost, backward(slope=lambda a: 1.0, bias=1 / 6), PARAMS, X, Y)
+    assert {cause.leaf: cause.kind for cause in report.causes[::-1]} == {
+        "['W1'], ['b1']": "missing_activation_derivative",
+        "['b2']": "bias_averaged",
+    }
+    assert "The derivative of tanh of z1 is missing" in str(report)
+
+
+def test_an_ignored_cotangent():
+    report = verify.vjp(lambda x: (jnp.sin(x), x), lambda x, dout: jnp.cos(x), X)
+    assert report.causes[0].kind == "ignored_cotangent"
+
+
+def test_a_guess_is_no_fact():
+    noise = np.float32(DRAW(size=(5, 3)))
+    wrong = lambda p, x, y: jax.tree.map(jnp.add, backward()(p, x, y), {**jax.tree.map(jnp.zeros_like, p), "W1": noise})  # noqa: E731
+    (cause,) = verify.gradient(cost, wrong, PARAMS, X, Y).causes
+    assert (cause.kind, cause.leaf) == ("unknown", "['W1']")
+    assert "15 of 15 entries are wrong" in cause.sentence
+
+
+# Power
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *LOSSES])
+def test_every_change_of_our_own_rules_is_noticed(name):
+    rng = np.random.default_rng(0)
+    if name in LAYERS:
+        layer, shape = LAYERS[name]
+        report = verify.layer(layer, np.float32(rng.normal(size=shape)), draw_params(layer, rng, np.float32))
+    else:
+        loss, shape, kind = LOSSES[name]
+        y = draw_target(kind, rng, shape)
+        report = verify.loss(loss, np.float32(draw_output(loss, rng, shape)), y if kind == "labels" else np.float32(y))
+    power = report.power()
+    assert power.survivors == ()
+    assert power.killed == power.non_equivalent
+    assert power.killed >= 5 or name == "nothing at all"
+
+
+def test_what_the_data_hide_survives_by_name():
+    f = lambda w, x: jnp.tanh(x @ w).sum()  # noqa: E731
+    grad = lambda w, x: (1 - jnp.tanh(x @ w) ** 2) @ x  # noqa: E731
+    blind = verify.gradient(f, grad, np.float32(DRAW(size=3)), 0 * X).power()
+    assert blind.killed < blind.non_equivalent
+    assert all("x, as it is given, hides it" in survivor.reason for survivor in blind.survivors)
+    assert "changes of the rule are noticed" in str(blind)
+    seeing = verify.gradient(f, grad, np.float32(DRAW(size=3)), X)
+    assert seeing.power().survivors == ()
+    assert "power      " in str(seeing)
+    assert json.loads(json.dumps(seeing.to_dict()))["power"]["survivors"] == []
+
+
+def test_a_wrong_rule_has_no_power():
+    assert verify.gradient(cost, backward(top=2.0), PARAMS, X, Y).power() is None
+
+
+# What they stand on
+
+
+@pytest.mark.parametrize("name", [name for name in RIGHT if not name.startswith("lecture")])
+def test_numpy_evaluates_a_jaxpr_as_jax_does(name):
+    right = RIGHT[name]
+    with jax.enable_x64(True):
+        wide = lambda v: np.asarray(v, np.float64) if np.asarray(v).dtype == np.float32 else v  # noqa: E731
+        args = jax.tree.map(wide, (right.params, *right.data))
+        leaves, tree = jax.tree.flatten(args)
+        flat = lambda leaves: jax.tree.leaves(right.grad(*jax.tree.unflatten(tree, leaves)))  # noqa: E731
+        found = Approximation()(jax.make_jaxpr(flat)(leaves), leaves)
+        for ours, true in zip(found, flat(leaves), strict=True):
+            np.testing.assert_allclose(ours, true, rtol=1e-10, atol=1e-13)
+
+
+def in_place(args):
+    w, X = args
+    Z = np.dot(w, X)
+    D = np.zeros(Z.shape)
+    D += np.maximum(Z, 0)
+    D[Z > 1] = 2.0
+    D[:, 0] *= 3
+    return np.sum(D * np.array(Z, copy=True), axis=1, keepdims=True) / X.shape[1] + D.mean() + np.linalg.norm(w.T)
+
+
+def test_numpy_code_as_jax_code():
+    args = [DRAW(size=(2, 3)), DRAW(size=(3, 5))]
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(jax.jit(as_jax(in_place))(args), in_place(args), rtol=1e-12)
+        with pytest.raises(TypeError, match="no values"):
+            as_jax(lambda args: float(args[0].sum()))(args)
