@@ -306,7 +306,7 @@ def shifts(problem, both, points, again, args, m):
 
 
 def guesses(facts, hand, wrong):
-    for row, (knob, t) in enumerate(facts.knobs):
+    for row, (knob, t) in sorted(enumerate(facts.knobs), key=lambda its: its[1][0].alone):
         step = facts.turned[row] - facts.true
         for amount in sorted(fitted(facts, hand, step, wrong)) if knob.linear and not knob.values else (1.0,):
             yield from of_knob(facts, knob, t * amount, facts.true + amount * step)

@@ -48,6 +48,7 @@ class Knob(NamedTuple):
     linear: bool = True
     other: str = ""
     penalty: bool = False  # on a path that no data are on
+    alone: bool = False  # in one leaf, where a knob for all of them may say the same
 
 
 @dataclass(eq=False)
@@ -297,7 +298,7 @@ def leaf_alone(board, v, contribution, shape):
                 if missing
                 else f"d({own.label}), in the gradient of {v.label} alone,"
             )
-            t = board.knob(kind, what, other=f"d({w.label})")
+            t = board.knob(kind, what, other=f"d({w.label})", alone=True)
             board.extra.append(t * ((w.cotangent - own.cotangent) * (contribution - stop(contribution))).sum())
 
 
