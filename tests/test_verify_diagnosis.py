@@ -52,7 +52,7 @@ NOT_KNOWN = {  # no cause is found: it must be said, not guessed
     "guarded neuron: the projection sums over the examples",
     "guarded neuron: the projection is taken with z for u",
 }
-SAMPLE = list(FAULTS)[::4]
+SAMPLE = list(FAULTS)[::8]  # all of them take minutes
 ARCHITECTURES = sorted({name.split(":")[0] for name in SAMPLE})
 
 
@@ -195,6 +195,16 @@ def test_faults_at_two_places_have_two_causes():
         "['b2']": "bias_averaged",
     }
     assert "The derivative of tanh of z1 is missing" in str(report)
+
+
+def test_two_mistakes_in_one_leaf():
+    """The derivative at a for z, which reaches W1 and b1, and 1/m in W1 once more."""
+    wrong = backward(slope=lambda a: 1 - jnp.tanh(a) ** 2)
+    twice = lambda p, x, y: {k: g / len(x) if k == "W1" else g for k, g in wrong(p, x, y).items()}  # noqa: E731
+    first, second = verify.gradient(cost, twice, PARAMS, X, Y).causes
+    assert (first.kind, first.leaf) == ("derivative_at_activation", "['W1'], ['b1']")
+    assert (second.kind, second.leaf) == ("extra_mean", "['W1']")
+    assert second.sentence.startswith("Besides, ")
 
 
 def test_an_ignored_cotangent():

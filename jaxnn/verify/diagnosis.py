@@ -7,7 +7,7 @@ data. A cause is listed if its gradient is the wrong one at two points, in float
 import itertools
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -462,33 +462,74 @@ def of_leaf(facts, hand, k, wrong):
 # From guesses to causes
 
 
+class Fit(NamedTuple):
+    """A guess that gives the wrong leaves, up to a factor for each; fewer factors, then more leaves, are better."""
+
+    factors: dict  # {leaf: c ≠ 1}
+    leaves: frozenset
+    order: tuple
+    guess: Guess
+    digits: float
+
+    @property
+    def key(self):
+        return len(set(self.factors.values())), -len(self.leaves), *self.order
+
+
 def explained(facts, hand):
     """The `Cause`s, so that each wrong leaf has its own."""
     error = np.abs(hand - facts.true) / facts.scale
-    fault = np.array([error[facts.leaf == k].max(initial=0) for k in range(len(facts.paths))])
-    wrong = [k for k in range(len(facts.paths)) if fault[k] > 1e-9]
-    fits: list[Any] = []
+    fault = [error[facts.leaf == k].max(initial=0) for k in range(len(facts.paths))]
+    wrong = [k for k, error in enumerate(fault) if error > 1e-9]
+    fits = []
     for order, guess in enumerate(guesses(facts, hand, wrong)):
-        error, effect = (np.abs(v - guess.predicted) / facts.scale for v in (hand, facts.true))
-        leaves = {k for k in wrong if error[facts.leaf == k].max() <= max(1e-6 * fault[k], 1e-11)}
-        untouched = effect[~np.isin(facts.leaf, list(leaves))].max(initial=0) < 1e-9
-        if leaves and untouched:
-            digits = -math.log10(max(error[np.isin(facts.leaf, list(leaves))].max(), 1e-16))
-            fits.append((-len(leaves), RANK[guess.kind], order, guess, leaves, digits))
-    fits.sort(key=lambda fit: fit[:3])
+        fit = fitting(facts, hand, guess, fault, wrong)
+        if fit:
+            factors, leaves, digits = fit
+            fits.append(Fit(factors, leaves, (RANK[guess.kind], order), guess, digits))
     out: list[Cause] = []
-    covered: list[set] = []
-    for *_, guess, leaves, digits in fits:
-        alike = {c.kind for c, its in zip(out, covered, strict=True) if its == leaves}
-        if any(leaves < its for its in covered) or len(alike) == ALIKE or guess.kind in alike:
+    chosen: list[Fit] = []
+    for fit in sorted(fits, key=lambda fit: fit.key):
+        alike = {its.guess.kind for its in chosen if its.leaves == fit.leaves}
+        taken = any(fit.leaves < its.leaves or (fit.factors and fit.leaves & its.leaves) for its in chosen)
+        if taken or len(alike) == ALIKE or fit.guess.kind in alike:
             continue
-        names = [facts.paths[k] for k in sorted(leaves)]
-        who = "the gradient" if len(names) == len(facts.paths) > 1 else f"the gradient of {', '.join(names)}"
-        sentence, fix = (text.format(**{"who": who, **guess.words}) for text in TEXTS[guess.kind])
-        out.append(Cause(guess.kind, f"{sentence[0].upper()}{sentence[1:]}.", ", ".join(names), digits, fix))
-        covered.append(leaves)
-    left = [k for k in wrong if not any(k in its for its in covered)]
+        chosen.append(fit)
+        out.append(cause(facts, fit.guess, fit.leaves, fit.digits))
+        for c in dict.fromkeys(fit.factors.values()):
+            kind, words = of_factor(facts, c, {})
+            leaves = [k for k, its in fit.factors.items() if its == c]
+            out.append(cause(facts, Guess(kind, words, hand), leaves, fit.digits, "besides, "))
+    left = [k for k in wrong if not any(k in fit.leaves for fit in chosen)]
     return (*out, *([unknown(facts, hand, left)] if left else []))
+
+
+def fitting(facts, hand, guess, fault, wrong):
+    """(factors, leaves, digits) with which a guess is right, None if it is not."""
+    factors, leaves, digits = {}, set(), 16.0
+    for k in range(len(facts.paths)):
+        its = facts.leaf == k
+        G, H, T = (v[its] / facts.scale[its] for v in (hand, guess.predicted, facts.true))
+        if np.abs(H - T).max(initial=0) < 1e-9:
+            continue  # not touched
+        c, enough = 1.0, max(1e-6 * fault[k], 1e-11)
+        if np.abs(G - H).max() > enough and G.size > facts.points:
+            c = float(G @ H / max(H @ H, 1e-300))
+        if k not in wrong or np.abs(G - c * H).max() > enough:
+            return None
+        if abs(c - 1) > 1e-6:
+            factors[k] = float(f"{c:.9g}")
+        leaves.add(k)
+        digits = min(digits, -math.log10(max(np.abs(G - c * H).max(), 1e-16)))
+    return (factors, frozenset(leaves), digits) if leaves else None
+
+
+def cause(facts, guess, leaves, digits, also=""):
+    names = [facts.paths[k] for k in sorted(leaves)]
+    who = "the gradient" if len(names) == len(facts.paths) > 1 else f"the gradient of {', '.join(names)}"
+    sentence, fix = (text.format(**{"who": who, **guess.words}) for text in TEXTS[guess.kind])
+    sentence = also + sentence
+    return Cause(guess.kind, f"{sentence[0].upper()}{sentence[1:]}.", ", ".join(names), digits, fix)
 
 
 def unknown(facts, hand, leaves):
