@@ -288,3 +288,18 @@ def test_numpy_code_as_jax_code():
         np.testing.assert_allclose(jax.jit(as_jax(in_place))(args), in_place(args), rtol=1e-12)
         with pytest.raises(TypeError, match="no values"):
             as_jax(lambda args: float(args[0].sum()))(args)
+
+
+def test_code_that_is_not_traced_as_it_is_has_no_cause():
+    """A wrong explanation is worse than none."""
+
+    def grad(w, x):
+        a = np.tanh(x @ w)
+        return x.T @ ((1 - a**2) if type(w) is np.ndarray else a)
+
+    f = lambda w, x: np.sum(np.tanh(x @ w))  # noqa: E731
+    other = verify.gradient(f, grad, DRAW(size=3), np.float64(X))  # it computes something else for real numbers
+    assert (other.verdict, other.causes) == (verify.FAIL, ())
+    box = lambda w, x: 2 * jax.pure_callback(grad, jax.ShapeDtypeStruct((3,), jnp.float32), w, x)  # noqa: E731
+    report = verify.gradient(lambda w, x: jnp.tanh(x @ w).sum(), box, np.float32(DRAW(size=3)), X)
+    assert (report.verdict, report.evidence, report.causes, report.links) == (verify.FAIL, "dtype", (), ())
