@@ -210,6 +210,11 @@ def test_two_mistakes_in_one_leaf():
 def test_an_ignored_cotangent():
     report = verify.vjp(lambda x: (jnp.sin(x), x), lambda x, dout: jnp.cos(x), X)
     assert report.causes[0].kind == "ignored_cotangent"
+    bent = verify.vjp(lambda x: (jnp.sin(x), x), lambda x, dout: jnp.cos(x) * jnp.tanh(dout), X)
+    assert [cause.kind for cause in bent.causes] == ["nonlinear_in_cotangent"]
+    twice = jax.custom_vjp(jnp.sin)
+    twice.defvjp(lambda x: (jnp.sin(x), x), lambda x, dout: (2 * dout * jnp.cos(x),))
+    assert [cause.kind for cause in verify.custom_vjp(twice, X).causes] == ["constant_factor"]
 
 
 def test_a_guess_is_no_fact():

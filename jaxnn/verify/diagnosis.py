@@ -86,7 +86,10 @@ def causes(problem: Problem, both, outcome, again, args, seed):
         try:
             facts = facts_of(problem, both, points, others, args)
             hand = hand_of(problem, both, points)
-            return explained(facts, hand) if facts and is_what_it_was(hand, plain, points) else ()
+            if not facts or not is_what_it_was(hand, plain, points):
+                return ()
+            scaled = [[7 * v if i in problem.always else v for i, v in enumerate(floats)] for floats in points]
+            return explained(facts, hand, hand_of(problem, both, scaled) / 7 if problem.always else hand)
         except (Unsupported, Undecided, NotImplementedError):
             return ()
 
@@ -204,6 +207,7 @@ def turned(problem, both, floats, m):
         )
 
     boards: list[Board] = []
+    has_data = len(its.leaves) > len(asked) + len(problem.always)
 
     def tests(params, data):
         boards.append(Board(m, every))
@@ -232,7 +236,8 @@ def turned(problem, both, floats, m):
             for k in range(2, len(guards))
             for some in itertools.combinations(guards, k)
         ]
-        knobs[:] = [(notes.knobs[min(its)], t) for its, t in rows]
+        found = [(notes.knobs[min(its)], t) for its, t in rows]
+        knobs[:] = [(knob._replace(penalty=knob.penalty and has_data), t) for knob, t in found]
         amounts = np.zeros((len(rows), notes.met))
         for row, (its, _) in enumerate(rows):
             amounts[row, list(its)] = list(its.values())
@@ -486,8 +491,8 @@ class Fit(NamedTuple):
         return len(set(self.factors.values())), -len(self.leaves), *self.order
 
 
-def explained(facts, hand):
-    """The `Cause`s, so that each wrong leaf has its own."""
+def explained(facts, hand, sevenfold):
+    """The `Cause`s, so that each wrong leaf has its own. sevenfold: what the rule makes of 7 cotangents, over 7."""
     error = np.abs(hand - facts.true) / facts.scale
     fault = [error[facts.leaf == k].max(initial=0) for k in range(len(facts.paths))]
     wrong = [k for k, error in enumerate(fault) if error > 1e-9]
@@ -511,6 +516,10 @@ def explained(facts, hand):
             leaves = [k for k, its in fit.factors.items() if its == c]
             out.append(cause(facts, Guess(kind, words, hand), leaves, fit.digits, "besides, "))
     left = [k for k in wrong if not any(k in fit.leaves for fit in chosen)]
+    bent = [k for k in left if (np.abs(sevenfold - hand) > 1e-7 * facts.scale)[facts.leaf == k].any()]
+    if bent:
+        out.append(cause(facts, Guess("nonlinear_in_cotangent", {}, hand), bent, math.nan))
+        left = [k for k in left if k not in bent]
     return (*out, *([unknown(facts, hand, left)] if left else []))
 
 
