@@ -12,7 +12,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad
 
 from jaxnn.verify.balls import enter, wrap
-from jaxnn.verify.exact import Evaluation
+from jaxnn.verify.decisions import Undecided, Unsupported
+from jaxnn.verify.exact import Evaluation, TooLarge
 from jaxnn.verify.judge import judge, magnitude, scales
 from jaxnn.verify.report import FAIL, PASS, Link
 from jaxnn.verify.sides import of_jaxpr
@@ -43,6 +44,13 @@ def links(problem, both, outcome):
     a value of that name in the forward pass, or of another shape."""
     if problem.by_autodiff is None or both.mode is None or both.claim is None or outcome.evidence != "exact":
         return ()
+    try:
+        return found(problem, both, outcome)
+    except (TooLarge, Undecided, Unsupported):
+        return ()
+
+
+def found(problem, both, outcome):
     ev = Evaluation(PRECISION, outcome.rounded, deadline=time.monotonic() + SECONDS)
     balls = [enter(v) for v in outcome.floats]
     n = len(problem.arguments.differentiated)
@@ -57,15 +65,15 @@ def links(problem, both, outcome):
 
         def pulled(values):
             """∂J/∂v of every named v, where those in `values` are put in their places downstream; the leaves."""
-            found: dict[str, list] = {}
+            met: dict[str, list] = {}
 
             def pull(name, dv):
-                found.setdefault(name, []).append(dv)
-                return values[name][len(found[name]) - 1] if name in values else dv
+                met.setdefault(name, []).append(dv)
+                return values[name][len(met[name]) - 1] if name in values else dv
 
             ev.pull = pull
             leaves = jaxpr(ev, balls)
-            return found, leaves
+            return met, leaves
 
         true, true_leaves = pulled({})
         values = {name: in_order([v for _, v in own[name]], true[name]) for name in own if name in true}
@@ -77,12 +85,12 @@ def links(problem, both, outcome):
             # m ∂J/∂z for ∂J/∂z, as courses have it, and 1/m further down: no fault
             values = {name: [wrap(v / scaled[0]) for v in its] for name, its in values.items()}
             expected, expected_leaves = pulled(values)
-        found = [(own[name][-1][0], link(f"d{name}", values[name], true[name], expected[name])) for name in values]
-        found += [
+        out = [(own[name][-1][0], link(f"d{name}", values[name], true[name], expected[name])) for name in values]
+        out += [
             (where.get(id(h), 0), link(path, [h], [t], [e]))
             for path, h, t, e in zip(problem.paths[:n], hand, true_leaves, expected_leaves, strict=False)
         ]
-    return tuple(link for _, link in sorted(found, key=lambda pair: pair[0]))
+    return tuple(link for _, link in sorted(out, key=lambda pair: pair[0]))
 
 
 def link(name, mine, true, expected):

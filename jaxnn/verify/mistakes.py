@@ -30,7 +30,7 @@ TEXTS = {  # kind: (what is wrong, what would make it right)
     ),
     "derivative_at_activation": (
         "the derivative of {what} is taken {other}",
-        "take it of the value that the function is applied to",
+        "f′ is taken at z, and a formula in terms of a = f(z), such as 1 − a², at a",
     ),
     "derivative_of_other_layer": ("the derivative of {what} is taken at {other}", "take it at its own input"),
     "derivative_of_other_function": ("{other} stands where the derivative of {what} belongs", "take its own"),
@@ -62,4 +62,3 @@ TEXTS = {  # kind: (what is wrong, what would make it right)
     ),
     "unknown": ("No known mistake gives this. {what}", "name values with checkpoint_name to see where it begins"),
 }
-KINDS = tuple(TEXTS)

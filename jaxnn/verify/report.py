@@ -76,7 +76,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Cause:
-    """An explanation of what is wrong. kind: one of `diagnosis.KINDS`; leaf: the leaves that it explains; digits: to
+    """An explanation of what is wrong. kind: one of `mistakes.TEXTS`; leaf: the leaves that it explains; digits: to
     which it gives the wrong values, at all points tried; fix: what would make it right."""
 
     kind: str
