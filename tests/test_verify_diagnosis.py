@@ -308,3 +308,32 @@ def test_code_that_is_not_traced_as_it_is_has_no_cause():
     box = lambda w, x: 2 * jax.pure_callback(grad, jax.ShapeDtypeStruct((3,), jnp.float32), w, x)  # noqa: E731
     report = verify.gradient(lambda w, x: jnp.tanh(x @ w).sum(), box, np.float32(DRAW(size=3)), X)
     assert (report.verdict, report.evidence, report.causes, report.links) == (verify.FAIL, "dtype", (), ())
+
+
+# The protocol of a custom rule
+
+
+def sine(backward, forward=lambda x: (jnp.sin(x), x)):
+    f = jax.custom_vjp(jnp.sin)
+    f.defvjp(forward, backward)
+    return verify.custom_vjp(f, X)
+
+
+def test_a_custom_rule_keeps_the_protocol():
+    assert sine(lambda x, d: (d * jnp.cos(x),)).notes == ()
+    once = sine(lambda c, d: (d * c,), lambda x: (jnp.sin(x), jax.lax.stop_gradient(jnp.cos(x))))
+    assert once.ok
+    assert once.notes == ("second derivatives through the rule are not those of what it computes",)
+
+
+def test_a_right_rule_that_breaks_the_protocol():
+    not_linear = sine(lambda x, d: (d * jnp.cos(x) + jnp.where((d == 0).all(), 1e-3, 0.0),))
+    assert (not_linear.verdict, "for a cotangent of zeros it is not 0" in not_linear.reason) == (verify.FAIL, True)
+    host = lambda x, d: np.asarray(d * np.cos(x), np.float32)  # noqa: E731
+    alone = sine(lambda x, d: (jax.pure_callback(host, jax.ShapeDtypeStruct(x.shape, x.dtype), x, d),))
+    assert any("cannot be vmapped" in note for note in alone.notes)
+    calls = iter(range(10**6))
+    changing = lambda x, d: np.asarray(d * np.cos(x) * (1 + 1e-5 * next(calls)), np.float32)  # noqa: E731
+    shape = jax.ShapeDtypeStruct(X.shape, X.dtype)
+    other = sine(lambda x, d: (jax.pure_callback(changing, shape, x, d, vmap_method="sequential"),))
+    assert not other.ok

@@ -17,6 +17,8 @@ from jaxnn.verify.decide import Options, decide
 from jaxnn.verify.decisions import Undecided
 from jaxnn.verify.exact import PRECISIONS, Evaluation
 from jaxnn.verify.outcome import sums_to_one
+from jaxnn.verify.protocol import faults
+from jaxnn.verify.report import FAIL
 from jaxnn.verify.sides import Problem, of_numpy, sides
 from jaxnn.verify.trace import MODES, own_derivative, trace, value_and_gradient, without_rules
 
@@ -45,10 +47,26 @@ def vjp(forward, backward, *args, argnums=None, **options):
 def custom_vjp(f, *args, argnums=None, **options):
     """Whether the rules of the `jax.custom_vjp` functions in f are the derivative of what they compute: a `Report`.
 
-    f's derivative by its own rules against autodiff of the same f with the rules taken away.
+    f's derivative by its own rules against autodiff of the same f with the rules taken away. Right rules must also give
+    the same again, under jit and under vmap, and 0 for 0; whether they can be differentiated once more is noted.
     """
     problem = functools.partial(custom_vjp_problem, f, argnums=argnums)
-    return answer(problem, args, options, f"custom_vjp({called(f)}, …")
+    report = answer(problem, args, options, f"custom_vjp({called(f)}, …")
+    return keeps_protocol(report, f, args, argnums) if report.ok else report
+
+
+def keeps_protocol(report, f, args, argnums):
+    """The report on a right rule, with what else is asked of it."""
+    _, out, leaves = outputs(f, args)
+    its, _ = with_random(args, chosen(argnums, args)[0], out, f)
+    floats = [jnp.asarray(v, t) for v, t in zip(its.floats, its.dtypes, strict=True)]
+    draw = np.random.default_rng([ord(c) for c in "dout"]).normal  # nobody else's
+    dout = [jnp.asarray(draw(size=v.shape), v.dtype) for v in out]
+    wrong, notes = faults(function(f, leaves, its, floats), [floats[i] for i in its.differentiated], dout)
+    if wrong:
+        reason = f"the rule is the derivative, but {'; '.join(wrong)}."
+        report = dataclasses.replace(report, verdict=FAIL, reason=reason)
+    return dataclasses.replace(report, notes=(*report.notes, *notes))
 
 
 def custom_jvp(f, *args, argnums=None, **options):
