@@ -86,7 +86,7 @@ def rewritten(jaxpr, rule):
 
     def inner(v):
         if isinstance(v, ClosedJaxpr):
-            return ClosedJaxpr(inner(v.jaxpr), v.consts)
+            return ClosedJaxpr(rewritten(v.jaxpr, rule), v.consts)
         if type(v) in (list, tuple):
             return type(v)(map(inner, v))
         return rewritten(v, rule) if hasattr(v, "eqns") and hasattr(v, "outvars") else v
