@@ -135,7 +135,9 @@ def test_one_fault_is_reported_once(convention):
 
 
 def test_a_leaf_and_two_faults():
-    assert verify.gradient(cost, backward(bias=2.0), PARAMS, X, Y).first_wrong == "['b2']"
+    doubled = verify.gradient(cost, backward(bias=2.0), PARAMS, X, Y)
+    assert doubled.first_wrong == "['b2']"
+    assert {cause.leaf for cause in doubled.causes} == {"['b2']"}  # no cause would change what is right
     assert verify.gradient(cost, backward(top=2.0), PARAMS, X, Y).first_wrong == "dz2"
     both = verify.gradient(cost, backward(top=3.0, slope=lambda a: a), PARAMS, X, Y)
     assert [name for name, state in states(both).items() if state == "own"] == ["dz2", "dz1"]
