@@ -209,6 +209,17 @@ def test_two_mistakes_in_one_leaf():
     assert second.sentence.startswith("Besides, ")
 
 
+@pytest.mark.parametrize("steps", [5, 20])  # taken step by step; left a loop
+def test_a_loop_of_any_length(steps):
+    def loss(w, xs):
+        step = lambda h, x: (jnp.tanh(w @ h + x), (h**2).sum())  # noqa: E731
+        return jax.lax.scan(step, jnp.ones(3), xs)[1].sum()
+
+    w, xs = np.float32(DRAW(size=(3, 3)) / 2), np.float32(DRAW(size=(steps, 3)))
+    report = verify.gradient(loss, lambda w, xs: 2 * jax.grad(loss)(w, xs), w, xs)
+    assert [cause.kind for cause in report.causes] == ["constant_factor"]
+
+
 def test_an_ignored_cotangent():
     report = verify.vjp(lambda x: (jnp.sin(x), x), lambda x, dout: jnp.cos(x), X)
     assert report.causes[0].kind == "ignored_cotangent"

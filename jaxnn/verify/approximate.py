@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.verify import primitives
-from jaxnn.verify.balls import is_float
+from jaxnn.verify.balls import is_balls, is_float
 from jaxnn.verify.exact import Evaluation
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -105,4 +105,5 @@ class Approximation(Evaluation):
             else:
                 outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(params))
         outputs = outputs if eqn.primitive.multiple_results else [outputs]
-        return [self.enter(v) for v in outputs]
+        kinds = [var.aval.dtype for var in eqn.outvars]  # a rule of balls makes arrays of objects
+        return [self.enter(np.asarray(v, t) if is_balls(v) else v) for v, t in zip(outputs, kinds, strict=True)]

@@ -35,6 +35,10 @@ class Arguments:
         """What JAX makes of each float leaf: float32 of NumPy's float64, unless x64 is on."""
         return [jax.dtypes.canonicalize_dtype(v.dtype) for v in self.floats]
 
+    def name(self, i):
+        """What a float leaf is called, with its argument."""
+        return f"{self.names[self.positions[i]]}{self.paths[i]}"
+
     def build(self, floats):
         leaves = list(self.leaves)
         for i, v in zip(self.where, floats, strict=True):

@@ -480,10 +480,7 @@ def inner(out, dout):
 
 def argument_paths(its, single=False):
     """The names of the differentiated leaves: of a single argument that is a tree, without the argument's own."""
-    return tuple(
-        its.paths[i] if single and its.paths[i] else f"{its.names[its.positions[i]]}{its.paths[i]}"
-        for i in its.differentiated
-    )
+    return tuple(its.paths[i] if single and its.paths[i] else its.name(i) for i in its.differentiated)
 
 
 def redrawable(its, named):

@@ -190,10 +190,8 @@ def hints(problem, outcomes, wrong):
         judged = [o.judged[k] for o in outcomes if o.judged]
         if not wrong and judged and all(j.zero for j in judged):
             yield f"{path} is 0 at every point: a formula that gives 0 is all that is shown: were the data all 0?"
-    names = {
-        i: f"{its.names[its.positions[i]]}{its.paths[i]}" for its in [problem.arguments] for i in its.differentiated
-    }
-    held = [name for i, name in names.items() if i not in problem.redrawn]
+    its = problem.arguments
+    held = [its.name(i) for i in its.differentiated if i not in problem.redrawn]
     if held:
         what = "data that mean something (one-hot, a mask, distributions)"
         yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"

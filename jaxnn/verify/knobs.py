@@ -109,9 +109,9 @@ class Board:
 
     def note(self, v):
         """A value that others may be mistaken for."""
-        if not self.looping:
+        if not self.looping:  # what is in a loop of JAX's cannot be kept
             v.x = v.x + self.offsets[len(self.values)] if len(self.offsets) else v.x
-        self.values.append(v)
+            self.values.append(v)
         return v
 
     @property
@@ -235,8 +235,9 @@ def noted(board, v):
 def on_path(board, eqn, v, inputs):
     if not v.active:
         return v
-    penalty = not v.data and (not any(w.data for w in inputs) or jnp.ndim(v.x) == 0)
-    values = (-1.0, 1.0, -2.0, -0.5) if board.looping or board.shared else ()
+    in_loop = board.looping or board.shared
+    penalty = not in_loop and not v.data and (not any(w.data for w in inputs) or jnp.ndim(v.x) == 0)
+    values = (-1.0, 1.0, -2.0, -0.5) if in_loop else ()
     t = board.knob(
         "path", v.label if v.place or v.name else "the value", other=eqn.primitive.name, values=values, penalty=penalty
     )
@@ -464,11 +465,7 @@ def scan(board, eqn, inputs):
     """A loop: a knob in its body turns all steps."""
     params = eqn.params
     jaxpr, consts = primitives.closed(params["jaxpr"])
-    if "ft_in" in params:  # since JAX 0.12
-        fixed, carry, xs = map(list, params["ft_in"].update(inputs).unpack())
-    else:
-        n, k = params["num_consts"], params["num_carry"]
-        fixed, carry, xs = inputs[:n], inputs[n : n + k], inputs[n + k :]
+    fixed, carry, xs = primitives.scanned(params, inputs)
     if params["length"] <= STEPS:
         return unrolled(board, jaxpr, consts, fixed, carry, xs, params)
     data = any(v.data for v in inputs)
@@ -524,8 +521,6 @@ def unrolled(board, jaxpr, consts, fixed, carry, xs, params):
         board.per_step[loop] = len(board.values) - start
         carry, ys[t] = out[: len(carry)], out[len(carry) :]
     board.others, board.base = others, base
-    stacked = [
-        Value(jnp.stack([ys[t][i].x for t in steps]), any(ys[t][i].active for t in steps), ys[0][i].data)
-        for i in range(len(ys[0]))
-    ]
+    each = zip(*(ys[t] for t in steps), strict=True)
+    stacked = [Value(jnp.stack([v.x for v in vs]), any(v.active for v in vs), any(v.data for v in vs)) for vs in each]
     return [*carry, *stacked]

@@ -45,12 +45,12 @@ def links(problem, both, outcome):
     if problem.by_autodiff is None or both.mode is None or both.claim is None or outcome.evidence != "exact":
         return ()
     try:
-        return found(problem, both, outcome)
+        return compared(problem, both, outcome)
     except (TooLarge, Undecided, Unsupported):
         return ()
 
 
-def found(problem, both, outcome):
+def compared(problem, both, outcome):
     ev = Evaluation(PRECISION, outcome.rounded, deadline=time.monotonic() + SECONDS)
     balls = [enter(v) for v in outcome.floats]
     n = len(problem.arguments.differentiated)

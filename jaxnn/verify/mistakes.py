@@ -6,15 +6,10 @@ RANK = {  # of causes that explain as much, the earlier is the likelier
         [
             *("missing_penalty", "scaled_penalty", "extra_penalty", "bias_averaged", "missing_mean", "extra_mean"),
             *("transpose", "constant_factor", "ignored_cotangent", "path_left_out", "missing_activation_derivative"),
-            *(
-                "derivative_at_activation",
-                "derivative_of_other_function",
-                "derivative_of_other_layer",
-                "bias_not_summed",
-            ),
-            *("example_left_out", "example_counted_twice", "wrong_axis", "extra_activation_derivative"),
-            *("updated_weights", "other_leaf", "shifted_labels", "wrong_mask", "stale_residual", "swapped_operands"),
-            *("guard_ignored", "nonlinear_in_cotangent", "single_entry"),
+            *("derivative_at_activation", "derivative_of_other_function", "derivative_of_other_layer"),
+            *("bias_not_summed", "example_left_out", "example_counted_twice", "wrong_axis"),
+            *("extra_activation_derivative", "updated_weights", "other_leaf", "shifted_labels", "wrong_mask"),
+            *("stale_residual", "swapped_operands", "guard_ignored", "nonlinear_in_cotangent", "single_entry"),
             "unknown",
         ]
     )

@@ -61,7 +61,7 @@ def hidden(problem, both, mutant, data, fresh):
     for i in data:
         floats = [fresh[k] if k == i or k not in data else v for k, v in enumerate(its.floats)]
         if Point(problem, both, floats).notices(mutant):
-            return f"{its.names[its.positions[i]]}{its.paths[i]}, as it is given, hides it"
+            return f"{its.name(i)}, as it is given, hides it"
     return "it is seen only where other arguments are drawn anew too"
 
 

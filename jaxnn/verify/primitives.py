@@ -697,14 +697,18 @@ def custom_jvp_call(ev, params, inputs):
     return call(ev, params, inputs)
 
 
+def scanned(params, inputs):
+    """What stays the same, what is carried, and what is taken step by step, of the inputs of a scan."""
+    if "ft_in" in params:  # since JAX 0.12
+        return map(list, params["ft_in"].update(inputs).unpack())
+    n, k = params["num_consts"], params["num_carry"]
+    return inputs[:n], inputs[n : n + k], inputs[n + k :]
+
+
 def scan(ev, params, inputs):
     jaxpr, consts = closed(params["jaxpr"])
     consts = [ev.enter(c) for c in consts]
-    if "ft_in" in params:  # since JAX 0.12
-        fixed, carry, xs = map(list, params["ft_in"].update(inputs).unpack())
-    else:
-        n, k = params["num_consts"], params["num_carry"]
-        fixed, carry, xs = inputs[:n], inputs[n : n + k], inputs[n + k :]
+    fixed, carry, xs = scanned(params, inputs)
     k = len(carry)
     steps = range(params["length"])
     ys = {}
