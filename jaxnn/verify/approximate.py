@@ -12,10 +12,11 @@ from jaxnn.verify.exact import Evaluation
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def dot(params, x, y):
+def subscripts(params, *dims):
+    """The axes of x, y and x·y as letters."""
     (cx, cy), (bx, by) = params["dimension_numbers"]
     letters = iter(LETTERS)
-    x_axes, y_axes = [""] * x.ndim, [""] * y.ndim
+    x_axes, y_axes = ([""] * n for n in dims)
     for i, j in [*zip(bx, by, strict=True), *zip(cx, cy, strict=True)]:
         x_axes[i] = y_axes[j] = next(letters)
     x_axes, y_axes = ([a or next(letters) for a in axes] for axes in (x_axes, y_axes))
@@ -23,7 +24,12 @@ def dot(params, x, y):
     rest = [
         a for axes, used in ((x_axes, (*bx, *cx)), (y_axes, (*by, *cy))) for i, a in enumerate(axes) if i not in used
     ]
-    return np.einsum(f"{''.join(x_axes)},{''.join(y_axes)}->{''.join(batch + rest)}", x, y, optimize=True)
+    return "".join(x_axes), "".join(y_axes), "".join(batch + rest)
+
+
+def dot(params, x, y):
+    x_axes, y_axes, out = subscripts(params, x.ndim, y.ndim)
+    return np.einsum(f"{x_axes},{y_axes}->{out}", x, y, optimize=True)
 
 
 def reduced(f):

@@ -19,6 +19,7 @@ from jaxnn.verify.exact import PRECISIONS, Evaluation
 from jaxnn.verify.outcome import sums_to_one
 from jaxnn.verify.protocol import faults
 from jaxnn.verify.report import FAIL
+from jaxnn.verify.sharded import split_faults
 from jaxnn.verify.sides import Problem, of_numpy, sides
 from jaxnn.verify.trace import MODES, own_derivative, trace, value_and_gradient, without_rules
 
@@ -63,6 +64,10 @@ def keeps_protocol(report, f, args, argnums):
     draw = np.random.default_rng([ord(c) for c in "dout"]).normal  # nobody else's
     dout = [jnp.asarray(draw(size=v.shape), v.dtype) for v in out]
     wrong, notes = faults(function(f, leaves, its, floats), [floats[i] for i in its.differentiated], dout)
+    given = range(len(floats) - len(dout))
+    of_all = function(f, leaves, dataclasses.replace(its, differentiated=tuple(given)), floats)
+    found = split_faults(of_all, [floats[i] for i in given], dout, [its.name(i) for i in given])
+    wrong, notes = wrong + found[0], notes + found[1]
     if wrong:
         reason = f"the rule is the derivative, but {'; '.join(wrong)}."
         report = dataclasses.replace(report, verdict=FAIL, reason=reason)

@@ -1,9 +1,10 @@
 """What is wrong with a wrong gradient: each known mistake makes a gradient of its own, and one of these is the user's.
 
-The mistakes are made in the derivative of the user's cost (knobs.py), in the leaves of the true gradient, and in the
-data. A cause is listed if its gradient is the wrong one at two points, in float64, and leaves the right leaves right.
+The mistakes are made on the way back through the user's cost (facts.py), in the leaves of the true gradient, and in the
+data. A cause is listed if its gradient is the wrong one at several points, in float64, and the right leaves stay right.
 """
 
+import collections
 import itertools
 import math
 from dataclasses import replace
@@ -11,54 +12,18 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax import numpy as jnp
 
-from jaxnn.verify.approximate import Approximation
-from jaxnn.verify.knobs import Board, Value, run
+from jaxnn.verify.facts import facts_of, flat, hand_of
 from jaxnn.verify.mistakes import RANK, TEXTS
 from jaxnn.verify.points import redraw
 from jaxnn.verify.report import Cause
 from jaxnn.verify.sides import Problem, sides
 from jaxnn.verify.sides import run as run_in_floats
-from jaxnn.verify.trace import trace, value_and_gradient, without_rules
+from jaxnn.verify.trace import value_and_gradient
 from jaxnn.verify.traced import as_jax
 
-KNOBS = 600
-ENTRIES = 3e7  # of all gradients together
-GUARDS = 4
+FEW = 20  # entries, of which so few points cannot tell mistakes apart
 ALIKE = 3  # causes that say the same of the same leaves
-
-
-class Facts(NamedTuple):
-    """What is known of the true gradient at some points, whatever the rule: one vector v of all entries of all leaves,
-    at one point after the other, in float64."""
-
-    paths: tuple[str, ...]
-    shapes: list
-    points: int
-    leaf: np.ndarray  # of each entry of v
-    point: np.ndarray
-    true: np.ndarray
-    scale: np.ndarray  # of the leaf, at the point
-    params: np.ndarray  # what is differentiated, entry by entry
-    knobs: list  # (Knob, amount)
-    turned: np.ndarray  # (knobs, entries)
-    shifted: list  # (kind, what was shifted, v)
-    m: int | None  # examples
-    sizes: set  # of what a mean may be taken over
-
-    def part(self, v, k):
-        """Leaf k of v, for each point."""
-        return v[self.leaf == k].reshape(self.points, *self.shapes[k])
-
-    def is_vector(self, k):
-        return math.prod(self.shapes[k]) == max(self.shapes[k], default=1)
-
-    def with_part(self, k, values):
-        """The truth, but for leaf k."""
-        out = self.true.copy()
-        out[self.leaf == k] = np.ravel(values)
-        return out
 
 
 class Guess(NamedTuple):
@@ -77,19 +42,27 @@ def causes(problem: Problem, both, outcome, again, args, seed):
     if not (both.hand and both.scalar and both.mode.x64):
         return ()
     its = problem.arguments
-    new = redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    few = sum(its.floats[i].size for i in its.differentiated) < FEW
+    again_drawn = range(5 if few else 2)
+    new = [redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in again_drawn]
     start = outcome.floats if [v.shape for v in outcome.floats] == [v.shape for v in its.floats] else its.floats
-    points = [list(start), new]
-    others = lambda args: in_jax(again(args), both)  # noqa: E731
+    points = [list(start), *new]
+    x64 = jax.config.read("jax_enable_x64")
+
+    def others(args):
+        with jax.enable_x64(x64):  # as the user has it
+            return in_jax(again(args), both)
+
     with jax.enable_x64(True), jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         try:
             facts = facts_of(problem, both, points, others, args)
             hand = hand_of(problem, both, points)
-            if not facts or not is_what_it_was(hand, plain, points):
+            if not facts or (problem is not plain and not is_what_it_was(hand, plain, points)):
                 return ()
             scaled = [[7 * v if i in problem.always else v for i, v in enumerate(floats)] for floats in points]
             return explained(facts, hand, hand_of(problem, both, scaled) / 7 if problem.always else hand)
-        except Exception:  # a cost has many ways not to bear knobs; the verdict stands without an explanation
+        except Exception:  # a cost has many ways not to bear edits; the verdict stands without an explanation
             return ()
 
 
@@ -115,262 +88,78 @@ def in_jax(problem, both):
     return problem
 
 
-# Facts
-
-
-def facts_of(problem, both, points, again, args):
-    """The `Facts`, None where there are too many entries for them."""
-    its, m = problem.arguments, examples_of(problem)
-    asked = its.differentiated
-    knobs, evaluate, sizes = turned(problem, both, points[0], m)
-    entries = [its.floats[i].size for i in asked]
-    if len(knobs) * sum(entries) * len(points) > ENTRIES:
-        return None
-    found = [evaluate(floats) for floats in points]
-    true = np.concatenate([flat(leaves) for leaves, _ in found])
-    leaf = np.tile(np.repeat(np.arange(len(asked)), entries), len(points))
-    point = np.repeat(np.arange(len(points)), sum(entries))
-    largest = np.array([np.abs(true[point == p]).max(initial=0) for p in range(len(points))])
-    scale = np.array(
-        [
-            [np.abs(true[(leaf == k) & (point == p)]).max(initial=0) for p in range(len(points))]
-            for k in range(len(asked))
-        ]
-    )
-    return Facts(
-        problem.paths[: len(asked)],
-        [its.floats[i].shape for i in asked],
-        len(points),
-        leaf,
-        point,
-        true,
-        np.maximum(scale[leaf, point], 1e-6 * largest[point] + 1e-300),
-        np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
-        knobs,
-        np.concatenate([rows for _, rows in found], axis=1),
-        list(shifts(problem, both, points, again, args, m)),
-        m,
-        sizes,
-    )
-
-
-def flat(leaves):
-    return np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in leaves])
-
-
-def hand_of(problem, both, points):
-    """What the rule says, as the vector of `Facts`."""
-    return np.concatenate([gradient_at(both.hand, problem, both, floats) for floats in points])
-
-
-def gradient_at(closed, problem, both, floats):
-    out = Approximation()(closed, [np.asarray(floats[i], np.float64) for i in both.free(problem)])
-    return flat(out[: len(problem.arguments.differentiated)])
-
-
-def examples_of(problem):
-    """How many examples there are: the size that all data share in their first axis, or in their last; None if none."""
-    its = problem.arguments
-    asked = {its.positions[i] for i in its.differentiated} - {its.positions[i] for i in problem.always}
-    args = its.treedef.unflatten(its.leaves)
-    data = [np.shape(v) for n, arg in enumerate(args) if n not in asked for v in jax.tree.leaves(arg) if np.ndim(v)]
-    for axis in (0, -1):
-        shared = {shape[axis] for shape in data}
-        if len(shared) == 1:
-            return shared.pop()
-    return data[0][0] if data else None
-
-
-def turned(problem, both, floats, m):
-    """(the knobs; a function of floats: the true leaves, and a row for each knob; over what a mean may be taken)."""
-    its = problem.arguments
-    jaxpr, consts = without_rules(both.scalar.jaxpr, []), both.scalar.consts
-    free, asked, every = list(both.free(problem)), its.differentiated, both.mode.every
-
-    def J(params, data, board):
-        data, values = iter(data), []
-        for i in free:
-            name = its.paths[i] or its.names[its.positions[i]]
-            if i in asked:
-                k = asked.index(i)
-                values.append(Value(params[k], active=True, name=name, leaf=(k, lambda w: w)))
-            else:
-                values.append(Value(next(data), data=True, name=name))
-        board.leaves = [v for v in values if v.leaf]
-        cost = run(board, jaxpr, consts, values)[0].x
-        return cost + sum(board.extra)
-
-    def split(floats):
-        return tuple(
-            [np.asarray(floats[i], np.float64) for i in free if (i in asked) == params] for params in (True, False)
-        )
-
-    boards: list[Board] = []
-    has_data = len(its.leaves) > len(asked) + len(problem.always)
-
-    def tests(params, data):
-        boards.append(Board(m, every))
-        J(params, data, boards[0])
-        return list(boards[0].tests.values())
-
-    closed = jax.make_jaxpr(tests)(*split(floats))
-    found = Approximation()(closed, [v for values in split(floats) for v in values])
-    answers = dict(zip(boards[0].tests, map(bool, found), strict=True))
-    knobs: list[tuple] = []
-
-    def gradients(params, data):
-        plain = Board(m, every, answers=answers, amounts=())
-        J(params, data, plain)
-        offsets = [jnp.zeros(v.x.shape) for v in plain.values]
-        moved = lambda params, offsets: J(params, data, Board(m, every, answers=answers, amounts=(), offsets=offsets))  # noqa: E731
-        true, cotangents = jax.grad(moved, (0, 1))(params, offsets)
-        for v, dv in zip(plain.values, cotangents, strict=True):
-            v.cotangent = dv
-        notes = Board(m, every, true, plain.values, answers=answers, per_step=plain.per_step)
-        J(params, data, notes)
-        rows = [({n: t}, t) for n, knob in enumerate(notes.knobs[:KNOBS]) for t in knob.values or (1.0,)]
-        guards = [n for n, knob in enumerate(notes.knobs) if knob.kind == "guard_ignored"][:GUARDS]
-        rows += [
-            (dict.fromkeys(some, -1.0), -1.0)
-            for k in range(2, len(guards))
-            for some in itertools.combinations(guards, k)
-        ]
-        found = [(notes.knobs[min(its)], t) for its, t in rows]
-        knobs[:] = [(knob._replace(penalty=knob.penalty and has_data), t) for knob, t in found]
-        amounts = np.zeros((len(rows), notes.met))
-        for row, (its, _) in enumerate(rows):
-            amounts[row, list(its)] = list(its.values())
-
-        def turn(amounts):
-            board = Board(
-                m,
-                every,
-                true,
-                plain.values,
-                answers=answers,
-                amounts=amounts,
-                per_step=plain.per_step,
-            )
-            return jax.grad(lambda params: J(params, data, board))(params)
-
-        return true, jax.vmap(turn)(jnp.asarray(amounts))
-
-    closed = jax.make_jaxpr(gradients)(*split(floats))
-
-    def evaluate(floats):
-        out = Approximation()(closed, [v for values in split(floats) for v in values])
-        true, rows = out[: len(asked)], out[len(asked) :]
-        return true, np.concatenate([np.reshape(v, (len(knobs), -1)) for v in rows], axis=1)
-
-    shapes = [np.shape(v.x) for v in boards[0].values] + [
-        np.shape(v) for v in problem.arguments.leaves if np.ndim(v) > 1
-    ]
-    ones = [int(np.sum(v)) for v in its.leaves if np.ndim(v) and np.isin(v, (0, 1)).all()]
-    sizes = {n for shape in shapes for n in shape[:-1]} | set(ones)
-    return knobs, evaluate, {n for n in sizes if n > 2} | ({m} if m and m > 1 else set())
-
-
-def shifts(problem, both, points, again, args, m):
-    """(kind, what is shifted, the true gradient then): labels by one example, or by one; a cotangent of ones."""
-    its = problem.arguments
-    truth = trace(problem.truth, its, both.mode)
-
-    def at(change, problem=problem, truth=truth):
-        return np.concatenate([gradient_at(truth, problem, both, change(floats)) for floats in points])
-
-    if problem.always:
-        ones = lambda floats: [np.ones_like(v) if i in problem.always else v for i, v in enumerate(floats)]  # noqa: E731
-        yield "ignored_cotangent", "", at(ones)
-    asked = {its.positions[i] for i in its.differentiated}
-    for n, arg in enumerate(args):
-        if n in asked or not isinstance(arg, np.ndarray | jax.Array) or m not in np.shape(arg):
-            continue
-        axis, arg = np.shape(arg).index(m), np.asarray(arg)
-        mask = (
-            bool(np.isin(arg, (0, 1)).all())
-            and (arg.ndim == 1 or not (arg.sum(-1) == 1).all())
-            and arg.dtype.kind == "f"
-        )
-        roll = {
-            f"{its.names[n]} by one example {how}": (lambda v, s=s, axis=axis: np.roll(v, s, axis))
-            for how, s in {"on": 1, "back": -1}.items()
-        }
-        if arg.dtype.kind in "iu":
-            up = {
-                f"{its.names[n]} {how} by one class": (lambda v, s=s: v + np.asarray(s, v.dtype))
-                for how, s in {"up": 1, "down": -1}.items()
-            }
-            for what, f in (roll | up).items():
-                other = again([*args[:n], f(arg), *args[n + 1 :]])
-                yield (
-                    "shifted_labels",
-                    what,
-                    at(lambda floats: floats, other, trace(other.truth, other.arguments, both.mode)),
-                )
-        else:
-            for what, f in roll.items():
-                move = lambda floats, f=f, n=n: [f(v) if its.positions[i] == n else v for i, v in enumerate(floats)]  # noqa: E731
-                shifted = at(move)
-                yield "shifted_labels", what, shifted
-                if mask:
-                    yield "wrong_mask", what, shifted
-
-
 # Guesses
 
 
 def guesses(facts, hand, wrong):
-    for row, (knob, t) in sorted(enumerate(facts.knobs), key=lambda its: its[1][0].alone):
-        step = facts.turned[row] - facts.true
-        for amount in sorted(fitted(facts, hand, step, wrong)) if knob.linear and not knob.values else (1.0,):
-            yield from of_knob(facts, knob, t * amount, facts.true + amount * step)
+    for row, amount, leaves in close(facts, hand, wrong):
+        edit, t = facts.edits[row]
+        predicted = facts.true + amount * (facts.turned[row] - facts.true)
+        yield from of_edit(facts, edit, t * amount, np.where(np.isin(facts.leaf, leaves), predicted, facts.true))
     yield from of_pairs(facts, hand, wrong)
-    yield from of_examples(facts, hand, wrong)
-    yield from of_examples(facts, hand, wrong, "step")
+    yield from of_terms(facts, hand, wrong)
     for kind, what, v in facts.shifted:
         yield Guess(kind, {"what": what}, v)
     for k in wrong:
         yield from of_leaf(facts, hand, k, wrong)
 
 
+def close(facts, hand, wrong):
+    """(row, amount, leaves) of the edits that, up to a factor, give one of the wrong leaves and change none that is
+    right; or that give one, if they were made on the way to that one alone."""
+    steps = (facts.turned - facts.true) / facts.scale
+    G, T = (v / facts.scale for v in (hand, facts.true))
+    free = np.array([edit.linear and not edit.values for edit, _ in facts.edits])
+    moves = np.array([np.abs(steps[:, facts.leaf == k]).max(1, initial=0) > 1e-9 for k in range(len(facts.paths))])
+    harmless = ~moves[[k for k in range(len(facts.paths)) if k not in wrong]].any(0)
+    everywhere, alone = set(), set()
+    for k in wrong:
+        its = facts.leaf == k
+        d, r = steps[:, its], (G - T)[its]
+        with np.errstate(all="ignore"):
+            t = np.where(free, d @ r / (d * d).sum(1), 1.0)
+            H = T[its] + t[:, None] * d
+            c = np.where(free, 1.0, H @ G[its] / (H * H).sum(1))
+            fits = np.abs(G[its] - c[:, None] * H).max(1) <= np.maximum(1e-6 * np.abs(r).max(), 1e-11)
+        found = fits & moves[k]
+        everywhere |= {
+            (int(row), float(t[row]), tuple(range(len(facts.paths)))) for row in np.flatnonzero(found & harmless)
+        }
+        alone |= {(int(row), float(t[row]), (k,)) for row in np.flatnonzero(found)}
+    return [*sorted(everywhere), *sorted(alone)]
+
+
 def of_pairs(facts, hand, wrong):
     """Two paths that are left out, or weigh something else, at once."""
-    rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == "path" and knob.linear]
-    steps = (facts.turned[rows] - facts.true) / facts.scale
+    rows = [row for row, (edit, _) in enumerate(facts.edits) if edit.kind == "path" and edit.linear]
     where = np.isin(facts.leaf, wrong)
+    S = ((facts.turned[rows] - facts.true) / facts.scale)[:, where]
     r = ((hand - facts.true) / facts.scale)[where]
-    steps, size = steps[:, where], float(r @ r)
-    for i, j in itertools.combinations(range(len(rows)), 2):
-        if (steps[i] @ steps[j]) ** 2 > (1 - 1e-9) * (steps[i] @ steps[i]) * (steps[j] @ steps[j]):
-            continue  # one path
-        d = steps[i] + steps[j]
-        t = float(d @ r / max(d @ d, 1e-300))
-        if np.abs(r - t * d).max(initial=0) ** 2 < 1e-12 * size:
-            predicted = facts.true + t * (facts.turned[rows[i]] + facts.turned[rows[j]] - 2 * facts.true)
-            a, b = (facts.knobs[rows[k]][0] for k in (i, j))
-            words = {"what": f"{a.what} and from {b.what}", "place": f"{a.place} and {b.place}", "other": a.other}
-            kind, words = of_factor(facts, 1 + t, words, a.penalty and b.penalty)
-            if kind != "constant_factor":
-                yield Guess(kind, words, predicted)
+    SS, Sr = S @ S.T, S @ r
+    square = np.diag(SS)
+    size = np.maximum(square[:, None] + 2 * SS + square, 1e-300)
+    t = (Sr[:, None] + Sr) / size
+    one_path = (1 - 1e-9) * square[:, None] * square < SS**2
+    fits = ~one_path & (r @ r - t**2 * size < 1e-9 * (r @ r))
+    for i, j in np.argwhere(np.triu(fits)):
+        predicted = facts.true + t[i, j] * (facts.turned[rows[i]] + facts.turned[rows[j]] - 2 * facts.true)
+        a, b = (facts.edits[rows[k]][0] for k in (i, j))
+        words = {"what": f"{a.what} and from {b.what}", "place": f"{a.place} and {b.place}", "other": a.other}
+        kind, words = of_factor(facts, 1 + float(t[i, j]), words, a.penalty and b.penalty)
+        if kind != "constant_factor":
+            yield Guess(kind, words, predicted)
 
 
-def fitted(facts, hand, step, wrong):
-    """The amounts by which some wrong leaf is met."""
-    for k in wrong:
-        d = step[facts.leaf == k] / facts.scale[facts.leaf == k]
-        r = (hand - facts.true)[facts.leaf == k] / facts.scale[facts.leaf == k]
-        if (size := d @ d) > 0:
-            yield float(d @ r / size)
-
-
-def of_knob(facts, knob, t, predicted):
-    words = {"what": knob.what, "place": knob.place, "other": knob.other, "c": number(t)}
-    if knob.kind in ("example", "step"):
+def of_edit(facts, edit, t, predicted):
+    words = {"what": edit.what, "place": edit.place, "other": edit.other, "c": number(t)}
+    if edit.kind == "term":
         return []
-    if knob.kind == "path":
-        kind, words = of_factor(facts, 1 + t, words, knob.penalty)
+    if edit.kind == "missing_mean":
+        words |= {"who": edit.what, "c": edit.other, "m": edit.other}
+    if edit.kind == "path":
+        kind, words = of_factor(facts, 1 + t, words, edit.penalty)
         return [Guess(kind, words, predicted)]
-    return [Guess(knob.kind, words | {"c": number(-t)} if knob.kind == "updated_weights" else words, predicted)]
+    return [Guess(edit.kind, words | {"c": number(-t)} if edit.kind == "updated_weights" else words, predicted)]
 
 
 def of_factor(facts, c, words, penalty=False):
@@ -387,35 +176,48 @@ def of_factor(facts, c, words, penalty=False):
     return "constant_factor", words
 
 
-def of_examples(facts, hand, wrong, kind="example"):
-    """Examples, or steps of a loop, that weigh something else, in all wrong leaves or in one."""
-    rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == kind]
-    if len(rows) < 2:
+def of_terms(facts, hand, wrong):
+    """Examples, positions, visits of an equation in a loop, that weigh something else, in all wrong leaves or one."""
+    groups = collections.defaultdict(list)
+    for row, (edit, _) in enumerate(facts.edits):
+        if edit.group:
+            groups[edit.kind, edit.group].append(row)
+    for rows in groups.values():
+        edit, _ = facts.edits[rows[0]]
+        for leaves in (wrong, *([k] for k in wrong)):
+            yield from of_sum(facts, hand, edit.other if edit.kind == "term" else "step", rows, leaves)
+
+
+def of_sum(facts, hand, kind, rows, leaves):
+    """Terms of one sum that weigh something else in some leaves."""
+    where = np.isin(facts.leaf, leaves)
+    its = [row for row in rows if (np.abs(facts.turned[row] - facts.true) > 1e-12 * facts.scale)[where].any()]
+    if len(its) < 2:
         return
-    for leaves in (wrong, *([k] for k in wrong)):
-        where = np.isin(facts.leaf, leaves)
-        its = [row for row in rows if (np.abs(facts.turned[row] - facts.true) > 1e-12 * facts.scale)[where].any()]
-        if len(its) < 2:
-            continue
-        parts = facts.turned[its] - facts.true
-        d, r = ((v / facts.scale)[..., where] for v in (parts, hand - facts.true))
+    parts = facts.turned[its] - facts.true
+    d, r = ((v / facts.scale)[..., where] for v in (parts, hand - facts.true))
+    called = [f"{kind} {rows.index(row)}" for row in its]
+    vector = len(leaves) == 1 and facts.is_vector(leaves[0])
+
+    def guess(kind, w, words):
+        if np.abs(w @ d - r).max() <= 1e-6 * np.abs(r).max():
+            yield Guess(kind, words, facts.true + np.where(where, w @ parts, 0))
+
+    for k, what in enumerate(called):
+        only = np.arange(len(its)) == k
+        yield from guess("example_left_out", -1.0 * only, {"what": what})
+        yield from guess("example_counted_twice", 1.0 * only, {"what": what})
+        words = {"what": what, "other": "all but it", "place": "its sum"}
+        yield from guess("bias_not_summed" if vector else "path_left_out", only - 1.0, words)
+    if np.linalg.matrix_rank(d) == len(its):
         w, *_ = np.linalg.lstsq(d.T, r, rcond=1e-9)
-        off = np.flatnonzero(np.abs(w + 1) < 1e-6)
-        usual = np.median(w)
-        predicted = facts.true + np.where(where, w @ parts, 0)
-        names = kind + "s" * (len(off) > 1) + " " + ", ".join(facts.knobs[its[i]][0].what for i in off)
-        rest = np.delete(w, off)
-        if 0 < len(off) < len(its) - 1 and np.ptp(rest) < 1e-6:
-            yield Guess("example_left_out", {"what": names}, predicted)
-        if len(off) == len(its) - 1:
-            which = int(np.argmax(np.abs(w + 1)))
-            words = {"what": f"{kind} {facts.knobs[its[which]][0].what}", "other": "all but it", "place": "its sum"}
-            vector = len(leaves) == 1 and facts.is_vector(leaves[0])
-            yield Guess("bias_not_summed" if vector else "path_left_out", words, predicted)
-        twice = np.flatnonzero(np.abs(w - usual) > 1e-6)
-        if 0 < len(twice) < len(its) and abs(usual) < 1e-6 and np.abs(w[twice] - 1).max() < 1e-6:
-            names = ", ".join(facts.knobs[its[i]][0].what for i in twice)
-            yield Guess("example_counted_twice", {"what": f"{kind}{'s' * (len(twice) > 1)} {names}"}, predicted)
+        off, twice = (np.abs(w - c) < 1e-6 for c in (-1, 1))
+        if 1 < off.sum() < len(its) - 1:
+            what = f"{kind}s {', '.join(f'{rows.index(row)}' for row, its in zip(its, off, strict=True) if its)}"
+            yield from guess("example_left_out", -1.0 * off, {"what": what})
+        if 1 < twice.sum() < len(its):
+            what = f"{kind}s {', '.join(f'{rows.index(row)}' for row, its in zip(its, twice, strict=True) if its)}"
+            yield from guess("example_counted_twice", 1.0 * twice, {"what": what})
 
 
 def of_leaf(facts, hand, k, wrong):
@@ -447,7 +249,7 @@ def of_leaf(facts, hand, k, wrong):
         if (size := (turn**2).sum()) > 0:
             c = float(((ours - true) * turn).sum() / size)
             yield guess("transpose", true + c * turn, what=f"{path}, in its penalty,")
-        yield guess("swapped_operands", true.swapaxes(1, 2), what=f"the product that gives the gradient of {path}")
+        yield guess("swapped_operands", true.swapaxes(1, 2), what=f"the operands of the gradient of {path}")
     for j, other in enumerate(facts.paths):
         if j != k and facts.shapes[j] == facts.shapes[k]:
             words = {"what": f"the gradient of {path}", "other": f"that of {other}"}
@@ -458,15 +260,19 @@ def of_leaf(facts, hand, k, wrong):
     )
     if true.ndim == 3:
         yield guess("transpose", true.swapaxes(1, 2).reshape(true.shape), what=f"the gradient of {path}, but reshaped,")
-    rows = [row for row, (knob, _) in enumerate(facts.knobs) if knob.kind == "example"]
-    if facts.is_vector(k):
-        for row in rows:
-            what = f"example {facts.knobs[row][0].what}"
-            yield guess("bias_not_summed", facts.part(facts.turned[row] - facts.true, k), what=what)
+    if true.ndim > 2:
+        for shift in (1, -1):
+            yield guess("shifted_labels", np.roll(true, shift, 1), what=f"the row of the gradient of {path}")
+    rows = [row for row, (edit, _) in enumerate(facts.edits) if edit.kind == "term" and edit.other == "example"]
+    rows = [row for row in rows if facts.edits[row][0].group == facts.edits[rows[0]][0].group]
     if rows and true[0].size == len(rows):
         parts = np.array([facts.part(facts.turned[row] - facts.true, k) for row in rows])  # (m, points, entries)
-        yield guess("wrong_axis", parts.reshape(len(rows), facts.points, -1).sum(2).T, what=f"the gradient of {path}")
+        wrong_way = parts.reshape(len(rows), facts.points, -1).sum(2).T.reshape(true.shape)
+        yield guess("wrong_axis", wrong_way, what=f"the gradient of {path}")
     off = np.abs(ours - true) > 1e-9 * np.abs(true).max()
+    if off.sum() > 1 and (size := (w[off] ** 2).sum()) > 0:
+        c = float(((ours - true) * w)[off].sum() / size)
+        yield guess("extra_penalty", true + c * w * off, c=number(c))
     entries = {tuple(index[1:]) for index in np.argwhere(off).tolist()}
     if len(entries) == 1 < true[0].size:
         (entry,) = entries

@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flint
 import jax
@@ -40,6 +40,7 @@ class Step(NamedTuple):
     inputs: list
     outputs: list
     place: str
+    eqn: Any = None
 
 
 class Evaluation:
@@ -120,7 +121,7 @@ class Evaluation:
         if key not in self.known:
             self.allow(name, params, eqn.outvars, inputs)
             outputs = self.compute(eqn, inputs, len(self.steps))
-            self.steps.append(Step(name, params, inputs, outputs, place))
+            self.steps.append(Step(name, params, inputs, outputs, place, eqn))
             self.known[key] = outputs
         return self.known[key]
 

@@ -5,11 +5,19 @@ RANK = {  # of causes that explain as much, the earlier is the likelier
     for n, kind in enumerate(
         [
             *("missing_penalty", "scaled_penalty", "extra_penalty", "bias_averaged", "missing_mean", "extra_mean"),
-            *("transpose", "constant_factor", "ignored_cotangent", "path_left_out", "missing_activation_derivative"),
+            *("transpose", "constant_factor", "path_left_out", "wrong_mask"),
+            *("missing_activation_derivative",),
             *("derivative_at_activation", "derivative_of_other_function", "derivative_of_other_layer"),
             *("bias_not_summed", "example_left_out", "example_counted_twice", "wrong_axis"),
-            *("extra_activation_derivative", "updated_weights", "other_leaf", "shifted_labels", "wrong_mask"),
-            *("stale_residual", "swapped_operands", "guard_ignored", "nonlinear_in_cotangent", "single_entry"),
+            *("extra_activation_derivative", "updated_weights", "other_leaf", "shifted_labels"),
+            *(
+                "stale_residual",
+                "swapped_operands",
+                "guard_ignored",
+                "ignored_cotangent",
+                "nonlinear_in_cotangent",
+                "single_entry",
+            ),
             "unknown",
         ]
     )
@@ -30,7 +38,7 @@ TEXTS = {  # kind: (what is wrong, what would make it right)
     "derivative_of_other_layer": ("the derivative of {what} is taken at {other}", "take it at its own input"),
     "derivative_of_other_function": ("{other} stands where the derivative of {what} belongs", "take its own"),
     "transpose": ("{what} is transposed", "transpose it once more"),
-    "swapped_operands": ("{what}: its operands are swapped", "swap them"),
+    "swapped_operands": ("{what} are swapped", "swap them back"),
     "other_leaf": ("{other} stands where {what} belongs", "use {what}"),
     "shifted_labels": ("{what} is shifted by one", "shift it back"),
     "missing_penalty": ("the derivative of the penalty of {who} is missing", "add it"),

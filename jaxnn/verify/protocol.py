@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from jaxnn.verify.floating import first_line, float_scales
+from jaxnn.verify.floating import first_line
 from jaxnn.verify.outcome import eps
 from jaxnn.verify.trace import own_derivative
 
@@ -56,11 +56,17 @@ def faults(g, diff, dout):
 
 
 def alike(ours, true):
-    """Whether two lists of arrays are equal up to roundings, of their size or, where that is nothing, of the
-    cotangents': a derivative may be 0 by cancellation."""
-    ours, true = ([np.asarray(v) for v in leaves] for leaves in (ours, true))
-    return all(
-        np.abs(np.asarray(a, np.float64) - np.asarray(t, np.float64)).max(initial=0)
-        <= ROUNDINGS * eps(t.dtype) * max(s, 0.1)
-        for a, t, s in zip(ours, true, float_scales(true), strict=True)
-    )
+    return not unlike(ours, true)
+
+
+def unlike(ours, true):
+    """Which of a list of arrays differ, by more than roundings of the largest or, where that is nothing, of the
+    cotangents': a derivative may be 0 by cancellation. What is undefined on both sides is alike."""
+    wide = [[np.asarray(v, np.float64) for v in leaves] for leaves in (ours, true)]
+    size = max((np.abs(v[np.isfinite(v)]).max(initial=0.1) for v in wide[1]), default=0.1)
+    tolerances = [ROUNDINGS * eps(v.dtype) * size for v in true]
+    return [
+        i
+        for i, (a, t, tolerance) in enumerate(zip(*wide, tolerances, strict=True))
+        if not np.allclose(a, t, rtol=0, atol=tolerance, equal_nan=True)
+    ]
