@@ -19,6 +19,20 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all-faults", action="store_true", help="diagnose every wrong gradient, not an eighth of them")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How well causes are found: of how many faults the true one is the first, and listed at all."""
+    reports = [its for found in terminalreporter.stats.values() for its in found if getattr(its, "when", "") == "call"]
+    rows = sorted(value for its in reports for name, value in its.user_properties if name == "diagnosis")
+    if rows:
+        rows.append(("all", *(sum(row[k] for row in rows) for k in (1, 2, 3))))
+    for name, faults, first, listed in rows:
+        terminalreporter.write_line(f"{name:<48} {faults:>4} faults, cause first {first:>4}, listed {listed:>4}")
+
+
 @pytest.fixture
 def x64():
     with jax.enable_x64(True):

@@ -16,6 +16,7 @@ import numpy as np
 from jaxnn.verify.facts import facts_of, flat, hand_of
 from jaxnn.verify.mistakes import RANK, TEXTS
 from jaxnn.verify.points import redraw
+from jaxnn.verify.repair import repairs
 from jaxnn.verify.report import Cause
 from jaxnn.verify.sides import Problem, sides
 from jaxnn.verify.sides import run as run_in_floats
@@ -30,6 +31,7 @@ class Guess(NamedTuple):
     kind: str
     words: dict
     predicted: np.ndarray
+    edit: tuple = ()  # (number, amount)
 
 
 def causes(problem: Problem, both, outcome, again, args, seed):
@@ -54,14 +56,17 @@ def causes(problem: Problem, both, outcome, again, args, seed):
         with jax.enable_x64(x64):  # as the user has it
             return in_jax(again(args), both)
 
-    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+    promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
+    with jax.enable_x64(True), promotion[0], promotion[1], np.errstate(all="ignore"):
         try:
             facts = facts_of(problem, both, points, others, args)
             hand = hand_of(problem, both, points)
             if not facts or (problem is not plain and not is_what_it_was(hand, plain, points)):
                 return ()
             scaled = [[7 * v if i in problem.always else v for i, v in enumerate(floats)] for floats in points]
-            return explained(facts, hand, hand_of(problem, both, scaled) / 7 if problem.always else hand)
+            sevenfold = hand_of(problem, both, scaled) / 7 if problem.always else hand
+            rule = both.hand, [[np.asarray(floats[i], np.float64) for i in both.free(problem)] for floats in points]
+            return explained(facts, hand, sevenfold, *rule)
         except Exception:  # a cost has many ways not to bear edits; the verdict stands without an explanation
             return ()
 
@@ -95,7 +100,8 @@ def guesses(facts, hand, wrong):
     for row, amount, leaves in close(facts, hand, wrong):
         edit, t = facts.edits[row]
         predicted = facts.true + amount * (facts.turned[row] - facts.true)
-        yield from of_edit(facts, edit, t * amount, np.where(np.isin(facts.leaf, leaves), predicted, facts.true))
+        for guess in of_edit(facts, edit, t * amount, np.where(np.isin(facts.leaf, leaves), predicted, facts.true)):
+            yield guess._replace(edit=(row, round(amount, 9)))
     yield from of_pairs(facts, hand, wrong)
     yield from of_terms(facts, hand, wrong)
     for kind, what, v in facts.shifted:
@@ -296,36 +302,61 @@ class Fit(NamedTuple):
         return len(set(self.factors.values())), -len(self.leaves), *self.order
 
 
-def explained(facts, hand, sevenfold):
-    """The `Cause`s, so that each wrong leaf has its own. sevenfold: what the rule makes of 7 cotangents, over 7."""
+def explained(facts, hand, sevenfold, rule, points):
+    """The `Cause`s, so that each wrong leaf has its own. sevenfold: what the rule makes of 7 cotangents, over 7; rule:
+    its jaxpr; points: the inputs of that."""
     error = np.abs(hand - facts.true) / facts.scale
     fault = [error[facts.leaf == k].max(initial=0) for k in range(len(facts.paths))]
     wrong = [k for k, error in enumerate(fault) if error > 1e-9]
-    fits = []
+    fits, whole = [], set()  # edits that fit all leaves that they change are not asked for one alone
     for order, guess in enumerate(guesses(facts, hand, wrong)):
-        fit = fitting(facts, hand, guess, fault, wrong)
+        fit = None if guess.edit in whole else fitting(facts, hand, guess, fault, wrong)
         if fit:
+            whole |= {guess.edit} if guess.edit else set()
             factors, leaves, digits = fit
             fits.append(Fit(factors, leaves, (RANK[guess.kind], order), guess, digits))
     out: list[Cause] = []
     chosen: list[Fit] = []
-    for fit in sorted(fits, key=lambda fit: fit.key):
-        alike = {its.guess.kind for its in chosen if its.leaves == fit.leaves}
-        taken = any(fit.leaves < its.leaves or (fit.factors and fit.leaves & its.leaves) for its in chosen)
-        if taken or len(alike) == ALIKE or fit.guess.kind in alike:
-            continue
-        chosen.append(fit)
-        out.append(cause(facts, fit.guess, fit.leaves, fit.digits))
-        for c in dict.fromkeys(fit.factors.values()):
-            kind, words = of_factor(facts, c, {})
-            leaves = [k for k, its in fit.factors.items() if its == c]
-            out.append(cause(facts, Guess(kind, words, hand), leaves, fit.digits, "besides, "))
-    left = [k for k in wrong if not any(k in fit.leaves for fit in chosen)]
+
+    def choose(fits):
+        for fit in sorted(fits, key=lambda fit: fit.key):
+            alike = {its.guess.kind for its in chosen if its.leaves == fit.leaves}
+            taken = any(fit.leaves < its.leaves or (fit.factors and fit.leaves & its.leaves) for its in chosen)
+            if taken or len(alike) == ALIKE or fit.guess.kind in alike:
+                continue
+            chosen.append(fit)
+            out.append(cause(facts, fit.guess, fit.leaves, fit.digits))
+            for c in dict.fromkeys(fit.factors.values()):
+                kind, words = of_factor(facts, c, {})
+                leaves = [k for k, its in fit.factors.items() if its == c]
+                out.append(cause(facts, Guess(kind, words, hand), leaves, fit.digits, "besides, "))
+        return [k for k in wrong if not any(k in fit.leaves for fit in chosen)]
+
+    left = choose([fit for fit in fits if len(fit.factors) < len(fit.leaves)])
     bent = [k for k in left if (np.abs(sevenfold - hand) > 1e-7 * facts.scale)[facts.leaf == k].any()]
     if bent:
         out.append(cause(facts, Guess("nonlinear_in_cotangent", {}, hand), bent, math.nan))
-        left = [k for k in left if k not in bent]
-    return (*out, *([unknown(facts, hand, left)] if left else []))
+    mended = repaired(facts, [k for k in left if k not in bent], rule, points)
+    if not mended:
+        left = choose([fit for fit in fits if len(fit.factors) == len(fit.leaves)])
+    left = [k for k in left if k not in bent]
+    if left:
+        out += mended or [unknown(facts, hand, left)]
+    return tuple(out)
+
+
+def repaired(facts, leaves, rule, points):
+    """The `Cause`s of these leaves that a change of the rule itself shows."""
+    if not leaves:
+        return []
+
+    def right(results, point):
+        its = [np.abs(results[k] - facts.part(facts.true, k)[point]) for k in leaves]
+        scales = [facts.part(facts.scale, k)[point] for k in leaves]
+        return all((off <= 1e-9 * scale).all() for off, scale in zip(its, scales, strict=True))
+
+    found = itertools.islice(repairs(rule, points, right), ALIKE)
+    return [cause(facts, Guess(kind, words, facts.true), leaves, 9.0) for kind, words in found]
 
 
 def fitting(facts, hand, guess, fault, wrong):

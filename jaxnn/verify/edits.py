@@ -74,7 +74,8 @@ def partners(tape, notes, n, i, edit):
         yield of("updated_weights", ["− part"], once, "", what=notes.label(leaf), values=())
     if entrywise and b not in tape.active:
         what = notes.names.get(b) or f"the factor at {notes.place(n)}"
-        yield of("wrong_mask", ["1"], lambda tape, D: np.ones_like(tape.values[b]), "", what=what)
+        kind = "ignored_cotangent" if b in notes.dout else "wrong_mask"
+        yield of(kind, ["1"], lambda tape, D: np.ones_like(tape.values[b]), "", what=what)
         yield of("wrong_mask", ["1 −"], lambda tape, D: 1 - tape.values[b], "", what=what)
     if entrywise and b in tape.active:
         yield of("stale_residual", ["1 −"], lambda tape, D: 1 - tape.values[b], f"1 − {what}")

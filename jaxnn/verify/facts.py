@@ -139,6 +139,7 @@ def turned(problem, both, points, m):
     formula = both.mode.every  # float data are inputs then: a constant array of floats is a part of the formula
     data += [v for v in first.consts if np.ndim(first.values[v]) and not (formula and is_float(first.values[v]))]
     notes = Notes(first, [its.paths[i] or its.names[its.positions[i]] for i in free], data)
+    notes.dout = {v for v, i in zip(first.inputs, free, strict=True) if i in problem.always}
     rows = list(all_edits(first, notes, m))
     for kind, what, swap in swaps(first, notes):
         for floats, its in zip(points, tapes, strict=True):
@@ -172,7 +173,8 @@ def all_edits(tape, notes, examples):
         changes = {key: change for edit in found for key, change in edit.changes.items()}
         if len(changes) > 1:
             linear = notes.independent(changes)
-            values = found[0].values or (() if linear else (-1.0, 1.0, -2.0, -0.5))
+            some = (-1.0, 1.0, -2.0, -0.5, examples - 1, 1 / examples - 1) if examples else (-1.0, 1.0, -2.0, -0.5)
+            values = found[0].values or (() if linear else some)
             yield found[-1]._replace(changes=changes, linear=linear, values=values)
     yield from formulas.exchanges(tape, notes)
 

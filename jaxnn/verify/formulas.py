@@ -119,6 +119,7 @@ def of_softmax(tape, notes, out, edit):
         ("derivative_of_other_function", "A(1 − A), the derivative of a sigmoid,"): lambda A, D: A * (1 - A) * D,
         ("path_left_out", "its sum"): lambda A, D: A * D,
         ("stale_residual", "the sum of the cotangents alone"): lambda A, D: A * (D - D.sum(axis, keepdims=True)),
+        ("stale_residual", "1"): lambda A, D: D - (A * D).sum(axis, keepdims=True),
     }
     for k in range(-np.ndim(a), 0):
         if k != axis:
@@ -171,6 +172,9 @@ def of_normalised(tape, notes, n, edit):
     yield of("stale_residual", "cc", lambda D, y, c, s, s0: back(D, y, s, left=c, right=c), *words)
     yield of("stale_residual", "cy", lambda D, y, c, s, s0: back(D, y, s, left=c), *words)
     yield of("stale_residual", "yc", lambda D, y, c, s, s0: back(D, y, s, right=c), *words)
+    words = f"{notes.label(out)}, in its derivative,", "1"
+    yield of("stale_residual", "1y", lambda D, y, c, s, s0: back(D, y, s, left=np.ones_like(y)), *words)
+    yield of("stale_residual", "y1", lambda D, y, c, s, s0: back(D, y, s, right=np.ones_like(y)), *words)
     words = f"the length of {notes.label(z)}, in the derivative of {notes.label(out)},", "its square"
     yield of("stale_residual", "s²", lambda D, y, c, s, s0: back(D, y, s**2), *words)
     yield of(

@@ -78,6 +78,7 @@ class Notes:
 
     def __init__(self, tape, names, data):
         self.tape = tape
+        self.dout: set = set()  # the numbers of cotangents that are arguments
         self.data = {*data}
         self.names = dict(zip(tape.inputs, names, strict=True))
         self.names |= {
@@ -175,7 +176,7 @@ class Notes:
         by_place = collections.defaultdict(list)
         for n, step in enumerate(self.tape.steps):
             by_place[step.place or n].append(n)
-        out = {}
+        out: dict = {}
         for place, its in by_place.items():
             names = [self.tape.steps[n].name for n in its]
             period = next(

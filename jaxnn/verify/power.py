@@ -95,12 +95,18 @@ def mutants(closed):
     """(what was changed, where, the changed jaxpr) for each equation that computes with floats, inner ones too."""
     for eqn, before in equations(closed.jaxpr, {}):
         place = short(source_info_util.summarize(eqn.source_info))
-        for what, new in mutations(eqn, before):
+        for what, mutant in changed(closed, eqn, before):
+            yield what, place, mutant
 
-            def change(e, eqn=eqn, new=new):
-                return new if e.outvars and e.outvars[0] is eqn.outvars[0] else e
 
-            yield what, place, ClosedJaxpr(rewritten(closed.jaxpr, change), closed.consts)
+def changed(closed, eqn, before):
+    """(what was changed, the jaxpr with this equation changed)."""
+    for what, new in mutations(eqn, before):
+
+        def change(e, new=new):
+            return new if e.outvars and e.outvars[0] is eqn.outvars[0] else e
+
+        yield what, ClosedJaxpr(rewritten(closed.jaxpr, change), closed.consts)
 
 
 def equations(jaxpr, seen):

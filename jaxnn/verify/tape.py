@@ -15,34 +15,28 @@ from jaxnn.verify.exact import Step, frozen
 ROWS = 64  # ways back at once
 
 
-class Tape(Approximation):
-    """values: all arrays by number; ins, outs: the numbers of those of each of `steps`; active: of those that depend on
-    `asked`, the inputs that are differentiated; true: their cotangents, ∂J/∂v.
+class Record(Approximation):
+    """values: all arrays by number, in the order in which they are met; ins, outs: the numbers of those of each of
+    `steps`; inputs, consts, results: of others.
 
-    pulls: what was traced on the way, shared by tapes of one cost. swap: (an array, what stands in its place)."""
+    swap: (an array, what stands in its place). unused: what is computed in vain is there too."""
 
-    def __init__(self, closed, inputs, asked, pulls, swap=None):
+    def __init__(self, closed, inputs, swap=None, unused=False):
         super().__init__()
-        self.pulls, self.swap = pulls, swap
-        self.others: dict = {}  # tapes of the same cost with something swapped
+        self.swap, self.unused, self.redone = swap, unused, 0
         inputs, consts = ([self.enter(v) for v in its] for its in (inputs, closed.consts))
         with jax.enable_x64(True):
-            (J,) = self.run(closed.jaxpr, consts, inputs)
+            results = self.run(closed.jaxpr, consts, inputs)
         self.values: list = []
         self.number: dict[int, int] = {}
         self.steps = [step for step in self.steps if not {*map(id, step.inputs)} & {*map(id, step.outputs)}]
         self.inputs, self.consts = ([self.numbered(v) for v in its] for its in (inputs, consts))
-        self.ins = [[self.numbered(v) for v in step.inputs] for step in self.steps]
-        self.outs = [[self.numbered(v) for v in step.outputs] for step in self.steps]
-        self.J = self.numbered(J)
-        self.asked = [self.inputs[i] for i in asked]
-        self.active = set(self.asked)
-        for step, ins, outs in zip(self.steps, self.ins, self.outs, strict=True):
-            if self.active.intersection(ins) and step.name != "stop_gradient":
-                self.active |= {v for v in outs if is_float(self.values[v])}
-        self.partials: dict = {}
-        self.slopes: dict = {}
-        self.true = {v: D[0] for v, D in self.back({}).items()}
+        arrays = [[[*map(self.numbered, its)] for its in (step.inputs, step.outputs)] for step in self.steps]
+        self.ins, self.outs = ([its[k] for its in arrays] for k in (0, 1))
+        self.results = [self.numbered(v) for v in results]
+
+    def equations(self, jaxpr):
+        return jaxpr.eqns if self.unused else super().equations(jaxpr)
 
     def numbered(self, v):
         if id(v) not in self.number:
@@ -61,6 +55,58 @@ class Tape(Approximation):
             return super().apply(eqn, inputs)
         self.steps.append(Step("stop_gradient", {}, inputs, [np.array(inputs[0])], self.place))
         return self.steps[-1].outputs
+
+    def again(self, n, inputs):
+        """What step n makes of other inputs."""
+        step = self.steps[n]
+        if step.name == "loop entry":
+            return inputs[0][step.params["t"]]
+        if step.name == "loop stack":
+            return np.stack(inputs)
+        if step.name == "stop_gradient":
+            return inputs[0]
+        return self.compute(step.eqn, inputs, n)[0]
+
+    def changed(self, changes):
+        """The results where some steps are others: {step: (a function of a list of arrays, their numbers)}."""
+        new: dict = {}
+        for n, ins in enumerate(self.ins):
+            f, ins = changes.get(n, (None, ins))
+            if f or (self.outs[n] and not new.keys().isdisjoint(ins)):
+                inputs = [new[v] if v in new else self.values[v] for v in ins]
+                outputs = [f(inputs)] if f else self.remade(n, inputs)
+                new |= zip(self.outs[n], outputs, strict=True)
+                self.redone += 1
+        return [new[v] if v in new else self.values[v] for v in self.results]
+
+    def remade(self, n, inputs):
+        several = len(self.outs[n]) > 1
+        return self.compute(self.steps[n].eqn, inputs, n) if several else [self.again(n, inputs)]
+
+    def label(self, v):
+        """What a value is called, or where it is made."""
+        names = {self.number[id(x)]: name for name, met in self.named.items() for _, x in met if id(x) in self.number}
+        made = {v: n for n, outs in enumerate(self.outs) for v in outs}
+        return names.get(v) or (f"the value at {self.steps[made[v]].place}" if v in made else "an argument")
+
+
+class Tape(Record):
+    """active: the numbers of the values that depend on `asked`, the inputs that are differentiated; true: their
+    cotangents, ∂J/∂v. pulls: what was traced on the way, shared by tapes of one cost."""
+
+    def __init__(self, closed, inputs, asked, pulls, swap=None):
+        super().__init__(closed, inputs, swap)
+        self.pulls = pulls
+        self.others: dict = {}  # tapes of the same cost with something swapped
+        (self.J,) = self.results
+        self.asked = [self.inputs[i] for i in asked]
+        self.active = set(self.asked)
+        for step, ins, outs in zip(self.steps, self.ins, self.outs, strict=True):
+            if self.active.intersection(ins) and step.name != "stop_gradient":
+                self.active |= {v for v in outs if is_float(self.values[v])}
+        self.partials: dict = {}
+        self.slopes: dict = {}
+        self.true = {v: D[0] for v, D in self.back({}).items()}
 
     def back(self, changes):
         """{number: its cotangents, one above the other}: ROWS ways back through all equations.
@@ -120,10 +166,6 @@ class Tape(Approximation):
             self.pulls[key] = jax.make_jaxpr(lambda *args: f(eqn, i, args))(*args), eqn
         (out,) = Approximation()(self.pulls[key][0], list(args))
         return out
-
-    def again(self, n, inputs):
-        """What step n makes of other inputs."""
-        return self.compute(self.steps[n].eqn, inputs, n)[0]
 
 
 def summed(v, shape):
