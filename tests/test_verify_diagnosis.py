@@ -129,6 +129,20 @@ def test_one_fault_is_reported_once(convention):
     assert "dz1" in report.to_html()
 
 
+def test_a_name_that_is_no_link_is_said():
+    def grad(params, x, y):
+        a1 = jnp.tanh(x @ params["W1"].T + params["b1"])
+        dz2 = checkpoint_name((a1 @ params["W2"].T + params["b2"] - y) / len(x), "dz3")
+        dz1 = dz2 @ params["W2"]
+        checkpoint_name(dz1, "dz1")
+        return {"W1": dz1.T @ x, "b1": dz1.sum(0), "W2": dz2.T @ a1, "b2": dz2.sum(0)}
+
+    notes = verify.gradient(cost, grad, PARAMS, X, Y).notes
+    assert "dz3 is no link: the forward pass names no z3" in notes
+    assert "dz1 is named but not used: go on with what checkpoint_name returns" in notes
+    assert not any("named" in note for note in verify.gradient(cost, backward(top=2.0), PARAMS, X, Y).notes)
+
+
 def test_a_leaf_and_two_faults():
     doubled = verify.gradient(cost, backward(bias=2.0), PARAMS, X, Y)
     assert doubled.first_wrong == "['b2']"

@@ -18,7 +18,7 @@ from jaxnn.verify.exact import TooLarge
 from jaxnn.verify.floating import black_box, in_floats
 from jaxnn.verify.grade import grades
 from jaxnn.verify.judge import UNDEFINED
-from jaxnn.verify.links import links
+from jaxnn.verify.links import links, unlinked
 from jaxnn.verify.outcome import ROUNDINGS, Check, Outcome, exactly
 from jaxnn.verify.points import KINDS, WIDE, redraw, seed_of
 from jaxnn.verify.power import power
@@ -160,7 +160,13 @@ def report(problem, both, outcomes, options, replay, start, again, args):
         tuple(Point(o.kind, o.verdict, o.reason, o.digits) for o in outcomes),
         table,
         witnesses,
-        (*notes, *(said if verdict == PASS else ()), *hints(problem, outcomes, wrong), *equal_sizes(problem)),
+        (
+            *notes,
+            *(said if verdict == PASS else ()),
+            *hints(problem, outcomes, wrong),
+            *equal_sizes(problem),
+            *(unlinked(both) if wrong else ()),
+        ),
         replay,
         time.monotonic() - start,
         functools.partial(grades, problem, both, outcomes),

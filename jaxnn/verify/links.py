@@ -8,7 +8,7 @@ import time
 
 import flint
 from flint import arb
-from jax.extend.core import Primitive
+from jax.extend.core import Literal, Primitive, jaxprs_in_params
 from jax.interpreters import ad
 
 from jaxnn.verify.balls import enter, wrap
@@ -127,3 +127,26 @@ def factor(mine, true):
     if t.contains(0) or (a / t).contains(1):
         return None
     return a / t if same(mine, [wrap(v * (a / t)) for v in true]) else None
+
+
+def unlinked(both):
+    """Of each named cotangent that is no link: why."""
+    if both.hand is None or both.scalar is None:
+        return
+    forward = {name for name, _ in names(both.scalar.jaxpr)}
+    for name, used in dict(names(both.hand.jaxpr)).items():
+        if name.startswith("d") and name[1:] in forward and not used:
+            yield f"{name} is named but not used: go on with what checkpoint_name returns"
+        elif name.startswith("d") and name[1:] and forward and name[1:] not in forward:
+            yield f"{name} is no link: the forward pass names no {name[1:]}"
+
+
+def names(jaxpr):
+    """(name, whether what has it is used) of every named value."""
+    used = {v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal)}
+    used |= {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "name":
+            yield eqn.params["name"], eqn.outvars[0] in used
+        for inner in jaxprs_in_params(eqn.params):
+            yield from names(inner)
