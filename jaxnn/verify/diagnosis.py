@@ -205,8 +205,10 @@ def of_sum(facts, hand, kind, rows, leaves):
     called = [f"{kind} {rows.index(row)}" for row in its]
     vector = len(leaves) == 1 and facts.is_vector(leaves[0])
 
+    dd, dr, rr = d @ d.T, d @ r, r @ r
+
     def guess(kind, w, words):
-        if np.abs(w @ d - r).max() <= 1e-6 * np.abs(r).max():
+        if w @ dd @ w - 2 * w @ dr + rr <= 1e-9 * rr:
             yield Guess(kind, words, facts.true + np.where(where, w @ parts, 0))
 
     for k, what in enumerate(called):
@@ -215,8 +217,8 @@ def of_sum(facts, hand, kind, rows, leaves):
         yield from guess("example_counted_twice", 1.0 * only, {"what": what})
         words = {"what": what, "other": "all but it", "place": "its sum"}
         yield from guess("bias_not_summed" if vector else "path_left_out", only - 1.0, words)
-    if np.linalg.matrix_rank(d) == len(its):
-        w, *_ = np.linalg.lstsq(d.T, r, rcond=1e-9)
+    if np.linalg.matrix_rank(dd) == len(its):
+        w = np.linalg.solve(dd, dr)
         off, twice = (np.abs(w - c) < 1e-6 for c in (-1, 1))
         if 1 < off.sum() < len(its) - 1:
             what = f"{kind}s {', '.join(f'{rows.index(row)}' for row, its in zip(its, off, strict=True) if its)}"
@@ -322,7 +324,8 @@ def explained(facts, hand, sevenfold, rule, points):
         for fit in sorted(fits, key=lambda fit: fit.key):
             alike = {its.guess.kind for its in chosen if its.leaves == fit.leaves}
             taken = any(fit.leaves < its.leaves or (fit.factors and fit.leaves & its.leaves) for its in chosen)
-            if taken or len(alike) == ALIKE or fit.guess.kind in alike:
+            said = fit.guess.kind in alike or (fit.guess.kind == "extra_mean" and "bias_averaged" in alike)
+            if taken or said or len(alike) == ALIKE:
                 continue
             chosen.append(fit)
             out.append(cause(facts, fit.guess, fit.leaves, fit.digits))

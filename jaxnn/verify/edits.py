@@ -290,20 +290,20 @@ def extra(tape, notes, n, active, edit):
     (out,) = tape.outs[n]
     its = {f"a {name}": KNOWN[name].slope for name in notes.functions}
     its |= {f"a {name} with that as its output": KNOWN[name].formula for name in notes.functions}
-    if np.ndim(tape.values[out]) > 1:
-        its["a softmax"] = lambda z: softmax(z) * (1 - softmax(z))
+    axes = {-1: "a softmax", 0: "a softmax over the first axis"} if np.ndim(tape.values[out]) > 1 else {}
+    its |= {name: lambda z, axis=axis: softmax(z, axis) * (1 - softmax(z, axis)) for axis, name in axes.items()}
     for name, slope in its.items():
         changes = after(tape, n, active, lambda tape, D, f=slope: D * f(tape.values[out]))
         what = f"{name}, of {notes.label(out)},"
         yield [name], edit("extra_activation_derivative", what, changes=changes)
-    if np.ndim(tape.values[out]) > 1:
+    for axis, name in axes.items():
 
-        def jacobian(tape, D):
-            P = softmax(tape.values[out])
-            return P * (D - (P * D).sum(-1, keepdims=True))
+        def jacobian(tape, D, axis=axis):
+            P = softmax(tape.values[out], axis)
+            return P * (D - (P * D).sum(axis, keepdims=True))
 
-        what = f"a softmax, of {notes.label(out)},"
-        yield ["J"], edit("extra_activation_derivative", what, changes=after(tape, n, active, jacobian))
+        what = f"{name}, of {notes.label(out)},"
+        yield [f"J {axis}"], edit("extra_activation_derivative", what, changes=after(tape, n, active, jacobian))
     for w in [w for w in notes.like(np.shape(tape.values[out]), out, n) if notes.root.get(w) == out]:
         changes = after(tape, n, active, lambda tape, D, w=w: D * tape.values[w])
         what = f"{notes.label(w)}, as a factor of d({notes.label(out)}),"

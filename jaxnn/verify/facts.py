@@ -15,12 +15,13 @@ from jaxnn.verify import edits, formulas
 from jaxnn.verify.approximate import Approximation
 from jaxnn.verify.balls import is_float
 from jaxnn.verify.edits import Edit
+from jaxnn.verify.mistakes import RANK
 from jaxnn.verify.notes import MOVES, Notes, is_guard, is_mask
 from jaxnn.verify.tape import ROWS, Tape
 from jaxnn.verify.trace import trace
 
 EDITS = 4000
-ENTRIES = 3e7  # of all gradients together
+ENTRIES = 2e7  # of all gradients together
 VISITS = 12  # of an equation that is met more often all are changed, none alone
 GUARDS = MASKS = 4
 AXES = 2  # along which labels may be shifted
@@ -146,8 +147,10 @@ def turned(problem, both, points, m):
             its.others[what] = tape(floats, swap)
         if all(its.others[what].ins == first.ins for its in tapes):
             rows += formulas.recomputed(first, notes, first.others[what], kind, what)
-    rows = [(edit, t) for edit in rows for t in edit.values or (1.0,)][:EDITS]
-    if len(rows) * sum(problem.arguments.floats[i].size for i in asked) * len(points) > ENTRIES:
+    entries = sum(problem.arguments.floats[i].size for i in asked) * len(points)
+    rows.sort(key=lambda edit: RANK.get(edit.kind, 0))  # of a large net the likeliest
+    rows = [(edit, t) for edit in rows for t in edit.values or (1.0,)][: min(EDITS, int(ENTRIES / entries))]
+    if not rows:
         return None
     found = [(leaves_of(its), changed(its, rows)) for its in tapes]
     shapes = [np.shape(v) for v in (*first.values, *problem.arguments.leaves)]

@@ -19,20 +19,27 @@ def losses(tape, notes, n, active, edit):
     """The gradient of another loss: another prediction P of z, or another target Y, in dz = c (P − Y)."""
     (out,) = tape.outs[n]
     z, label = tape.values[out], notes.label(out)
-    P: dict = {"the sigmoid": logistic, "the value itself": lambda z: z, "the tanh": np.tanh}
-    if np.ndim(z) > 1:
-        P |= {"the softmax": softmax, "the softmax over the other axis": lambda z: softmax(z, 0)}
-        P["the largest alone"] = lambda z: (z == z.max(-1, keepdims=True)).astype(float)
     given = [v for v in notes.candidates if v not in tape.active and np.shape(tape.values[v]) == np.shape(z)]
-    targets: dict = {v: lambda tape, v=v: tape.values[v] for v in given}
-    if np.ndim(z) > 1 and classes(tape.true[out], softmax(z)) is not None:
-        targets["the target"] = lambda tape: classes(tape.true[out], softmax(tape.values[out]))
-    targets["nothing"] = lambda tape: np.zeros(np.shape(z))  # as of a log Σ exp
-    pairs = itertools.product(list(P)[:4], targets)
-    right = next((its for its in pairs if factor(tape.true[out], P[its[0]](z) - targets[its[1]](tape))), None)
-    if right is None:
+    for axis in range(-1, -1 - max(1, min(2, np.ndim(z))), -1):  # of the classes: the last, or the first of columns
+        P: dict = {"the sigmoid": logistic, "the value itself": lambda z: z, "the tanh": np.tanh}
+        targets: dict = {v: lambda tape, v=v: tape.values[v] for v in given}
+        targets["nothing"] = lambda tape: np.zeros(np.shape(z))  # as of a log Σ exp
+        if np.ndim(z) > 1:
+            other = 0 if axis != -np.ndim(z) else -1
+            P["the softmax"] = lambda z, axis=axis: softmax(z, axis)
+            P["the softmax over the other axis"] = lambda z, other=other: softmax(z, other)
+            P["the largest alone"] = lambda z, axis=axis: (z == z.max(axis, keepdims=True)).astype(float)
+            if classes(tape.true[out], softmax(z, axis), axis) is not None:
+                targets["the target"] = lambda tape, axis=axis: classes(
+                    tape.true[out], softmax(tape.values[out], axis), axis
+                )
+        pairs = itertools.product(list(P)[:4], targets)
+        right = (its for its in pairs if factor(tape.true[out], P[its[0]](z) - targets[its[1]](tape), axis))
+        name, y = next(right, (None, None))
+        if name:
+            break
+    if name is None:
         return
-    name, y = right
     Y, target = targets[y], notes.label(y) if y in given else y
 
     def of(kind, tags, what, instead, other=""):
@@ -68,24 +75,23 @@ def losses(tape, notes, n, active, edit):
             yield of(kind, notes.tags(w, n), target, its, notes.label(w))
 
 
-def classes(D, P):
-    """Y, one 1 in each row, of D = c (P − Y) with a number c for each row; None if that is not what D is."""
+def classes(D, P, axis):
+    """Y, one 1 among the classes, of D = c (P − Y) with a number c for each example; None if that is not what D is."""
     with np.errstate(all="ignore"):
-        c = np.median(D / P, -1, keepdims=True)
+        c = np.median(D / P, axis, keepdims=True)
         Y = P - D / c
-    whole = np.isfinite(Y).all() and np.allclose(Y, np.round(Y), 0, 1e-9) and (np.round(Y).sum(-1) == 1).all()
+    whole = np.isfinite(Y).all() and np.allclose(Y, np.round(Y), 0, 1e-9) and (np.round(Y).sum(axis) == 1).all()
     return np.round(Y) if whole else None
 
 
-def factor(D, residual):
-    """Whether D is the residual, times a number for each row, or for each entry of a mask."""
+def factor(D, residual, axis):
+    """Whether D is the residual, times a number for each example, or for each entry of a mask."""
     with np.errstate(all="ignore"):
         c = D / residual
-    met = np.isfinite(c)
-    if not met.all():
+    if not np.isfinite(c).all():
         return False
-    rows = np.ptp(c, axis=-1) if np.ndim(c) else 0.0
-    return np.max(rows) <= 1e-9 * np.abs(c).max() or len(np.unique(np.round(c / np.abs(c).max(), 9))) <= 2
+    spread = np.ptp(c, axis=axis) if np.ndim(c) else 0.0
+    return np.max(spread) <= 1e-9 * np.abs(c).max() or len(np.unique(np.round(c / np.abs(c).max(), 9))) <= 2
 
 
 def moved(x, shift, axis):
