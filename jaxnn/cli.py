@@ -7,7 +7,7 @@ from io import TextIOWrapper
 
 import tyro
 
-from jaxnn.config import Command, Train, Verify
+from jaxnn.config import Command, Explain, Train, Verify
 
 
 def main(args=None):
@@ -20,11 +20,13 @@ def main(args=None):
         config = tyro.cli(
             Command, args=args, prog="jaxnn", description="Neural networks with gradients derived by hand."
         )
-        if isinstance(config, (Train, Verify)):
+        if isinstance(config, (Train, Verify, Explain)):
             config.check()
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted import of JAX is a long traceback
         if isinstance(config, Verify):
             from jaxnn.verify_command import verify as command
+        elif isinstance(config, Explain):
+            from jaxnn.explain_command import explain as command
         elif isinstance(config, Train):
             from jaxnn.commands import train as command
         else:

@@ -133,8 +133,46 @@ class Verify:
             raise ValueError(f"--html and --json are both {self.html}: give them different names.")
 
 
+@dataclass(frozen=True)
+class Explain:
+    """Show the forward pass, the chain rule and the update of a network, link by link, with shapes and values."""
+
+    what: Annotated[Positional[str], arg(metavar="RUN or SET")] = "iris"
+    """A run folder of `jaxnn train`; or data as `jaxnn train` takes, for a new network of the flags below."""
+    hidden: tuple[int, ...] = (5,)
+    """Units of each hidden layer; --hidden alone for none."""
+    activation: Activation = "sigmoid"
+    """g of the hidden layers."""
+    initializer: Initializer = "xavier"
+    """Where the weights start."""
+    loss: Loss = "auto"
+    """As in `jaxnn train`."""
+    examples: int = 6
+    """How many of the training rows."""
+    notation: Literal["rows", "columns", "wtx"] = "rows"
+    """rows: x Wᵀ + b; columns: W x + b; wtx: Wᵀ x + b with W (n_in, n_out)."""
+    learning_rate: float = 0.1
+    """α of the update."""
+    seed: int = 0
+    """Of the split and the first weights."""
+    latex: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write the derivation for a paper: an align* environment."""
+
+    def check(self):
+        """ValueError for a number out of range."""
+        if not 1 <= self.examples < 2**31:
+            raise ValueError(f"--examples is {self.examples}: it must be 1 or more.")
+        if not 0 < self.learning_rate < inf:
+            raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"--seed is {self.seed}: it must be 0 or more, and below 2³¹.")
+        if min(self.hidden, default=1) < 1:
+            raise ValueError(f"--hidden is {' '.join(map(str, self.hidden))}: a layer needs one unit at least.")
+
+
 Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Verify, subcommand("verify")]
+    | Annotated[Explain, subcommand("explain")]
 )

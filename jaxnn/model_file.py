@@ -79,6 +79,13 @@ def load(path):
         raise ValueError(f"{path} is damaged, or of another version of jaxnn: {error}.") from None
 
 
+def settings(path):
+    """The settings of the run that made the file, a dict."""
+    load(path)
+    with safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["settings"])
+
+
 def leaf_name(path):
     return f"params/{keystr(path, simple=True, separator='/')}"
 

@@ -2,8 +2,8 @@
 
 import csv
 import dataclasses
+import io
 import itertools
-import os
 import shutil
 import sys
 import tempfile
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnn import model_file
+from jaxnn import model_file, text_file
 
 
 @contextmanager
@@ -70,18 +70,12 @@ def write(folder, trained, config, history, held_out):
 def write_csv(path, columns):
     """Columns by name, into a file that appears whole, or on the standard output when `path` is None; NaN is empty."""
     rows = [list(columns), *(["" if v != v else v for v in row] for row in zip(*columns.values(), strict=True))]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     if path is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
-        return
-    partial = Path(f"{path}.partial")
-    try:
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise ValueError(f"Cannot write {path}: {error.strerror}.") from None
+        sys.stdout.write(text.getvalue())
+    else:
+        text_file.write(path, text.getvalue())
 
 
 def draw(folder, history, held_out, metric, title):

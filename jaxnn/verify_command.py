@@ -4,7 +4,6 @@ import difflib
 import importlib.metadata
 import inspect
 import json
-import os
 import platform
 import shlex
 import sys
@@ -24,6 +23,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import jaxnn
+from jaxnn import text_file
 from jaxnn import verify as verifier
 from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
 from jaxnn.layer import Layer
@@ -60,12 +60,12 @@ def verify(config):
     reports = [of_file(config.file, *settings)] if config.file else of_all(*settings)
     verdict = next((v for v in (FAIL, INCONCLUSIVE) if any(r.verdict == v for r in reports)), PASS)
     if config.html:
-        write(config.html, page(reports))
+        text_file.write(config.html, page(reports))
     if config.json:
         versions = {"jaxnn": importlib.metadata.version("jaxnn-verified"), "jax": jax.__version__}
         versions["python"] = platform.python_version()
         found = {"verdict": verdict, "versions": versions, "reports": [r.to_dict() for r in reports]}
-        write(config.json, json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+        text_file.write(config.json, json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     return {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}[verdict]
 
 
@@ -321,18 +321,4 @@ def check_writable(path, source):
         raise ValueError(f"Cannot write {path}: it is a folder.")
     if source and path.resolve() == source.resolve():
         raise ValueError(f"Cannot write {path}: it is the file to verify.")
-    write(path, None)
-
-
-def write(path, text):
-    """Into a file that appears whole; None: into no file, to see whether it could be."""
-    part = path.with_name(f".{path.name}.partial")
-    try:
-        part.write_text(text or "", encoding="utf-8")
-        if text is not None:
-            os.replace(part, path)
-    except OSError as error:
-        raise ValueError(f"Cannot write {path}: {error.strerror}.") from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    text_file.write(path, None)

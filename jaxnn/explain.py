@@ -1,0 +1,257 @@
+"""The chain rule of a network, link by link: what is computed, of which shape, and what comes back through it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnn import verify
+from jaxnn.layers.activations import Activation
+from jaxnn.layers.chain import Chain
+from jaxnn.layers.dense import Dense
+
+
+class Notation(NamedTuple):
+    """How a layer is written: its output z, ∂J/∂W, ∂J/∂b and ∂J/∂x; and which arrays are transposed for it."""
+
+    z: str
+    dW: str
+    db: str
+    dx: str
+    columns: bool  # one example a column
+    transposed: bool  # W is (n_in, n_out)
+
+
+NOTATIONS = {
+    "rows": Notation("{x} {W}ᵀ + {b}", "({dz})ᵀ {x}", "Σᵢ {dz}", "{dz} {W}", False, False),
+    "columns": Notation("{W} {x} + {b}", "{dz} {x}ᵀ", "Σᵢ {dz}", "{W}ᵀ {dz}", True, False),
+    "wtx": Notation("{W}ᵀ {x} + {b}", "{x} ({dz})ᵀ", "Σᵢ {dz}", "{W} {dz}", True, True),
+}
+G = {  # name: (g(z), its derivative)
+    "identity": ("{z}", "1"),
+    "sigmoid": ("σ({z})", "{a} ⊙ (1 − {a})"),
+    "tanh": ("tanh({z})", "1 − {a}²"),
+    "relu": ("max({z}, 0)", "[{z} > 0]"),
+    "leaky_relu": ("{z} if {z} > 0 else {slope} {z}", "1 if {z} > 0 else {slope}"),
+    "softplus": ("log(1 + exp({z}))", "σ({z})"),
+    "elu": ("{z} if {z} > 0 else exp({z}) − 1", "exp(min({z}, 0))"),
+    "silu": ("{z} ⊙ σ({z})", "σ({z}) ⊙ (1 + {z} ⊙ σ(−{z}))"),
+    "gelu": ("{z} ⊙ Φ({z})", "Φ({z}) + {z} ⊙ φ({z})"),
+}
+LOSSES = {  # name: (ŷ, L of one output of one example, ∂J/∂z)
+    "HalfSquaredError": ("{z}", "½ (ŷ − y)²", "(ŷ − y) / m"),
+    "MeanSquaredError": ("{z}", "(ŷ − y)² / K", "2 (ŷ − y) / (K m)"),
+    "BinaryCrossEntropy": ("{z}", "−(y log ŷ + (1 − y) log(1 − ŷ))", "((1 − y) / (1 − ŷ) − y / ŷ) / m"),
+    "SigmoidCrossEntropy": ("σ({z})", "−(y log ŷ + (1 − y) log(1 − ŷ))", "(ŷ − y) / m"),
+    "SoftmaxCrossEntropy": ("softmax({z})", "−y log ŷ", "(ŷ − y) / m"),
+}
+WHOLE = 10  # entries of an array that is shown as it is
+
+
+@dataclass(frozen=True)
+class Link:
+    """One value of the forward pass, one derivative of the backward pass, or one update.
+
+    symbol and formula as people write them; value: the array, as the notation has it; local: the formula of the local
+    derivative that a ∂J/∂z is the product with, slope: its value; verdict: PASS, FAIL, INCONCLUSIVE or "", of a ∂J/∂v.
+    """
+
+    symbol: str
+    formula: str
+    value: np.ndarray
+    local: str = ""
+    slope: np.ndarray | None = None
+    verdict: str = ""
+
+    @property
+    def shape(self):
+        return self.value.shape
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The forward pass, the backward pass and the update of one iteration; `report` is the verifier's."""
+
+    forward: tuple[Link, ...]
+    backward: tuple[Link, ...]
+    update: tuple[Link, ...]
+    report: Any
+
+    def __str__(self):
+        lines = [
+            *table("forward", self.forward),
+            "",
+            *table("backward", self.backward),
+            "",
+            *table("update", self.update),
+        ]
+        wrong = f"; first wrong: {self.report.first_wrong}" if self.report.first_wrong else ""
+        return "\n".join([*lines, "", f"verdict  {self.report.verdict}{wrong}"])
+
+    def to_latex(self):
+        """The derivation as one `align*` of the package amsmath."""
+        links = [*self.forward, *self.backward, *self.update]
+        rows = [f"  {latex(link.symbol)} &= {latex(link.formula)} && {latex_shape(link.shape)}" for link in links]
+        return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}\n"
+
+
+def explain(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
+    """The `Explanation` of a `Chain` of `Dense` and `Activation` layers, nested or not, and a loss that ships.
+
+    x (m, n_in), y as the loss wants it. notation: rows (z = x Wᵀ + b), columns (W x + b) or wtx (Wᵀ x + b, with W
+    (n_in, n_out)); values are given with the shapes that it has. The update is that of gradient descent with this
+    learning rate. Every ∂J/∂v has the verdict of `verify.model` on it, at these params and data.
+    ValueError: another notation; TypeError: another layer or loss, with the names of those that can be explained.
+    """
+    if notation not in NOTATIONS:
+        raise ValueError(f"There is no notation {notation!r}: use one of {', '.join(NOTATIONS)}.")
+    layers = list(flat(model, params))
+    for layer, _ in layers:
+        if not isinstance(layer, Dense | Activation):
+            raise TypeError(f"{type(layer).__name__} cannot be explained: a Chain of Dense and Activation layers can.")
+    if type(loss).__name__ not in LOSSES:
+        raise TypeError(f"{type(loss).__name__} cannot be explained: use one of {', '.join(LOSSES)}.")
+    layout, x = NOTATIONS[notation], jax.numpy.asarray(x, jax.tree.leaves(params)[0].dtype)
+    report = verify.model(model, loss, x, y, params, points="given")
+    forward, met, out = passed_on(layers, loss, x, y, layout)
+    backward, grads = passed_back(layers, loss, met, out, layout, report)
+    update = tuple(
+        Link(symbol, f"{symbol} − {learning_rate:g} ∂J/∂{symbol}", v - learning_rate * dv) for symbol, v, dv in grads
+    )
+    return Explanation(forward, backward, update, report)
+
+
+def flat(model, params) -> Iterator:
+    """The layers of a chain, and of chains in it, with their params."""
+    if not isinstance(model, Chain):
+        yield model, params
+    else:
+        for layer, p in zip(model.layers, params, strict=True):
+            yield from flat(layer, p)
+
+
+def passed_on(layers, loss, x, y, layout):
+    """(the links of the forward pass; the (layer, params, residuals, names) that were met; the loss's residuals)."""
+    links, met, name, k = [Link("x", "the examples", laid(x, layout))], [], "x", 0
+    for layer, p in layers:
+        before = name
+        if isinstance(layer, Dense):
+            k += 1
+            words = {"x": before, "W": f"W{k}", "b": f"b{k}"}
+            links += [
+                Link(f"W{k}", "the weights", weights(p.W, layout)),
+                Link(f"b{k}", "the biases", biases(p.b, layout)),
+            ]
+            name, formula = f"z{k}", layout.z.format(**words)
+        else:
+            name, words = f"a{k}" if before == f"z{k}" else f"{before}′", {"z": before}
+            formula = G[layer.name][0].format(z=before, slope=layer.slope)
+        x, residuals = layer.forward(p, x)
+        links.append(Link(name, formula, laid(x, layout)))
+        met.append((layer, p, residuals, words | {"out": name}))
+    y_hat, L, _ = LOSSES[type(loss).__name__]
+    J, residuals = loss.forward(x, y)
+    links.append(Link("ŷ", y_hat.format(z=name), laid(loss.predict(x), layout)))
+    links.append(Link("J", f"1/m Σᵢ Σₖ [{L}]", np.asarray(J)))
+    return tuple(links), met, (name, residuals)
+
+
+def passed_back(layers, loss, met, out, layout, report):
+    """(the links of the backward pass; (symbol, value, derivative) of every parameter)."""
+    name, residuals = out
+    found = {link.name: link.verdict for link in report.links}  # where a layer is wrong
+    right = report.verdict if report.ok else ""
+    dv = loss.backward(residuals)
+    dz = LOSSES[type(loss).__name__][2].format(z=name)
+    links = [Link(f"∂J/∂{name}", dz, laid(dv, layout), verdict=right or found.get("dz", ""))]
+    grads: list = []
+    leaves = [leaf.verdict for leaf in report.leaves]
+    for n in reversed(range(len(met))):
+        layer, p, residuals, words = met[n]
+        grad, dv = layer.backward(residuals, dv)
+        words |= {"dz": f"∂J/∂{words['out']}"}
+        its = right or found.get(f"dx of layer {n} ({type(layer).__name__})", "")
+        number = sum(len(its) for _, its in layers[:n])  # of its first leaf
+        if isinstance(layer, Dense):
+            dW, db = weights(grad.W, layout), biases(grad.b, layout)
+            links.append(Link(f"∂J/∂{words['W']}", layout.dW.format(**words), dW, words["x"], verdict=leaves[number]))
+            links.append(Link(f"∂J/∂{words['b']}", layout.db.format(**words), db, "1", verdict=leaves[number + 1]))
+            grads = [(words["W"], weights(p.W, layout), dW), (words["b"], biases(p.b, layout), db), *grads]
+            if words["x"] != "x":
+                formula = layout.dx.format(**words)
+                links.append(
+                    Link(f"∂J/∂{words['x']}", formula, laid(dv, layout), words["W"], weights(p.W, layout), its)
+                )
+        else:
+            local = G[layer.name][1].format(z=words["z"], a=words["out"], slope=layer.slope)
+            slope = laid(layer.rule.dg(residuals), layout)
+            formula = f"{words['dz']} ⊙ ({local})"
+            links.append(Link(f"∂J/∂{words['z']}", formula, laid(dv, layout), local, slope, its))
+    return tuple(links), grads
+
+
+def laid(v, layout):
+    """(m, …) as the notation has it."""
+    v = np.asarray(v)
+    return v.reshape(-1, v.shape[-1]).T if layout.columns and v.ndim else v
+
+
+def weights(W, layout):
+    return np.asarray(W).T if layout.transposed else np.asarray(W)
+
+
+def biases(b, layout):
+    return np.asarray(b)[:, None] if layout.columns else np.asarray(b)
+
+
+def table(title, links):
+    """Lines: symbol, verdict, formula, shape, values, and the local derivative with its values."""
+    rows = [(title, "", "formula", "shape", "values", "local derivative")]
+    rows += [
+        (
+            link.symbol,
+            link.verdict,
+            link.formula,
+            " × ".join(map(str, link.shape)) or "1",
+            shown(link.value),
+            f"{link.local} = {shown(link.slope)}" if link.slope is not None else link.local,
+        )
+        for link in links
+    ]
+    columns = [k for k in range(len(rows[0])) if any(row[k] for row in rows[1:])]
+    widths = {k: max(len(row[k]) for row in rows) for k in columns}
+    return ["  ".join(row[k].ljust(widths[k]) for k in columns).rstrip() for row in rows]
+
+
+def shown(v):
+    """A small array whole, of a large one its mean, standard deviation and range."""
+    if v.size <= WHOLE:
+        return np.array2string(v, precision=4, suppress_small=True, separator=" ").replace("\n", "")
+    return f"mean {v.mean():.3g}, σ {v.std():.3g}, {v.min():.3g} … {v.max():.3g}"
+
+
+LATEX = {
+    **{"ᵀ": r"^{\top}", "σ(": r"\sigma(", "Σᵢ": r"\sum_i", "Σₖ": r"\sum_k", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
+    **{"²": "^2", "ŷ": r"\hat y", "Φ": r"\Phi", "φ": r"\varphi", "′": "'", "1/m": r"\tfrac1m"},
+    **{f"{name}(": rf"\{name}(" for name in ("tanh", "max", "min", "exp")},
+    **{f"{name} ": rf"\{name} " for name in ("log", "exp")},
+    **{
+        name: rf"\text{{{name}}}" for name in ("softmax", "the weights", "the biases", "the examples", " if ", " else ")
+    },
+}
+
+
+def latex(text):
+    """A symbol or formula of ours in LaTeX."""
+    text = re.sub(r"∂J/∂(\w+)", r"\\frac{\\partial J}{\\partial \1}", text)
+    for name, its in LATEX.items():
+        text = text.replace(name, its)
+    return re.sub(r"(?<![a-z])([Wabz])(\d+)", r"\1_{\2}", text)
+
+
+def latex_shape(shape):
+    sizes = r" \times ".join(map(str, shape))
+    return f"({sizes})" if shape else ""

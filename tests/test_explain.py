@@ -1,0 +1,172 @@
+"""`jaxnn explain`: what each link says is what jax.grad says, in every notation."""
+
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from jaxnn import Activation, Chain, Dense, backprop, verify
+from jaxnn.examples import LOSSES, draw_output, draw_target
+from jaxnn.explain import NOTATIONS, G, explain
+from jaxnn.layers.activations import RULES
+from jaxnn.losses.half_squared_error import HalfSquaredError
+
+rng = np.random.default_rng(0)
+
+
+def explained(model, loss=None, m=4, notation="rows", y=None, **options):
+    """(the explanation by symbol, params, x, y), in float64."""
+    with jax.enable_x64(True):
+        params = model.init(jax.random.key(1), "float64")
+        x = rng.normal(size=(m, jax.tree.leaves(params)[0].shape[1]))
+        z = model.apply(params, x)
+        y = rng.normal(size=z.shape) if y is None else y
+        found = explain(model, loss or HalfSquaredError(), params, x, y, notation=notation, **options)
+    return found, {link.symbol: link for link in (*found.forward, *found.backward)}, params, x, y
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+def test_every_derivative_is_that_of_jax(notation):
+    """Values, and shapes as each notation has them; what is asked is ∂J/∂v of every v, not of parameters alone."""
+    model = Chain((Dense(3, 5), Activation("sigmoid"), Chain((Dense(5, 4), Activation("tanh"))), Dense(4, 2)))
+    found, links, params, x, y = explained(model, notation=notation)
+    columns, transposed = notation != "rows", notation == "wtx"
+
+    def J(moved, params):
+        a0, p = x, (params[0], params[2][0], params[3])
+        z1 = a0 @ p[0].W.T + p[0].b[None] + moved["z1"]
+        a1 = jax.nn.sigmoid(z1) + moved["a1"]
+        z2 = a1 @ p[1].W.T + p[1].b[None] + moved["z2"]
+        a2 = jnp.tanh(z2) + moved["a2"]
+        z3 = a2 @ p[2].W.T + p[2].b[None] + moved["z3"]
+        return ((z3 - y) ** 2).sum() / 2 / len(x)
+
+    with jax.enable_x64(True):
+        moved = {name: np.zeros((4, n)) for name, n in {"z1": 5, "a1": 5, "z2": 4, "a2": 4, "z3": 2}.items()}
+        true, grads = jax.grad(J, (0, 1))(moved, params)
+        true = {name: v.T if columns else v for name, v in true.items()}
+        for k, grad in enumerate((grads[0], grads[2][0], grads[3]), 1):
+            true[f"W{k}"] = grad.W.T if transposed else grad.W
+            true[f"b{k}"] = grad.b[:, None] if columns else grad.b
+        assert links.keys() >= {f"∂J/∂{name}" for name in true}
+        for name, v in true.items():
+            np.testing.assert_allclose(links[f"∂J/∂{name}"].value, v, rtol=1e-12, atol=1e-14)
+            assert links[f"∂J/∂{name}"].verdict == "PASS"
+        np.testing.assert_allclose(links["J"].value, J(moved, params), rtol=1e-14)
+        update = {link.symbol: link.value for link in found.update}
+        np.testing.assert_allclose(update["W2"], links["W2"].value - 0.1 * true["W2"], rtol=1e-12)
+    assert list(update) == ["W1", "b1", "W2", "b2", "W3", "b3"]
+
+
+FORMULAS = {  # what is written, read as NumPy
+    **{
+        "ᵀ": ".T",
+        "⊙": "*",
+        "−": "-",
+        "½": "0.5*",
+        "²": "**2",
+        "[": "(",
+        "]": ")*1.0",
+        "σ": "sigmoid",
+        "Φ": "Phi",
+        "φ": "phi",
+    },
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_local_derivative_is_the_formula_that_is_written(name):
+    """The formula, evaluated as it reads, is the value beside it; so is that of the activation."""
+    from scipy.special import expit, ndtr
+
+    model = Chain((Dense(3, 4), Activation(name)))
+    _, links, *_ = explained(model)
+    names = {
+        **{"sigmoid": expit, "Phi": ndtr, "phi": lambda z: np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), "tanh": np.tanh},
+        **{"exp": np.exp, "log": np.log, "max": np.maximum, "min": np.minimum},
+        **{"z1": links["z1"].value, "a1": links["a1"].value},
+    }
+
+    def value(formula):
+        for written, read in FORMULAS.items():
+            formula = formula.replace(written, read)
+        choice = re.fullmatch(r"(.*) if (.*) else (.*)", formula)
+        if not choice:
+            return eval(formula, {}, names)
+        yes, test, no = (re.sub(r"(\d) (z)", r"\1*\2", part) for part in choice.groups())
+        return np.where(eval(test, {}, names), eval(yes, {}, names), eval(no, {}, names))
+
+    link = links["∂J/∂z1"]
+    np.testing.assert_allclose(np.broadcast_to(value(link.local), link.shape), link.slope, rtol=1e-12)
+    np.testing.assert_allclose(value(links["a1"].formula), links["a1"].value, rtol=1e-12)
+    assert name in G
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss(name):
+    loss, shape, kind = LOSSES[name]
+    layers = (Dense(3, shape[-1]), *([Activation("sigmoid")] if "binary" in name else []))
+    y = draw_target(kind, rng, shape)
+    assert draw_output(loss, rng, shape).shape == shape
+    model = Chain(layers)
+    _, links, params, x, y = explained(model, loss, m=shape[0], y=y)
+    with jax.enable_x64(True):
+        J, grads = jax.value_and_grad(backprop.cost(model, loss))(params, x, y)
+    np.testing.assert_allclose(links["J"].value, J, rtol=1e-14)
+    np.testing.assert_allclose(links["∂J/∂W1"].value, grads[0].W, rtol=1e-9, atol=1e-15)
+
+
+def test_a_wrong_layer_is_seen_where_it_is():
+    class Forgets(Activation):
+        def backward(self, residuals, dout):
+            return (), dout
+
+    model = Chain((Dense(3, 5), Forgets("tanh"), Dense(5, 2)))
+    found, links, *_ = explained(model)
+    assert (found.report.verdict, links["∂J/∂W2"].verdict) == (verify.FAIL, "PASS")
+    assert {links[f"∂J/∂{name}"].verdict for name in ("z1", "W1", "b1")} == {"FAIL"}
+    assert str(found).endswith("verdict  FAIL; first wrong: dx of layer 1 (Forgets)")
+
+
+def test_what_cannot_be_explained():
+    model = Chain((Dense(3, 5),))
+    with pytest.raises(ValueError, match="no notation 'cols': use one of rows, columns, wtx"):
+        explained(model, notation="cols")
+    with pytest.raises(TypeError, match="object cannot be explained: use one of HalfSquaredError"):
+        explained(model, object())
+
+
+def test_latex_is_balanced_and_has_no_unknown_sign():
+    found, *_ = explained(Chain((Dense(3, 5), Activation("leaky_relu"), Dense(5, 2), Activation("gelu"))))
+    text = found.to_latex()
+    assert text.isascii()
+    assert text.count("{") == text.count("}")
+    assert r"\frac{\partial J}{\partial z_{1}} &= \frac{\partial J}{\partial a_{1}} \odot" in text
+
+
+def run(*args, cwd):
+    return subprocess.run([sys.executable, "-m", "jaxnn", *args], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command(tmp_path):
+    """New networks, a run folder, LaTeX, and what is asked wrongly."""
+    new = run("explain", "linnerud", "--hidden", "5", "--notation", "columns", "--latex", "d.tex", cwd=tmp_path)
+    assert (new.returncode, new.stderr) == (0, "")
+    assert re.search(r"∂J/∂z1 +PASS +∂J/∂a1 ⊙ \(a1 ⊙ \(1 − a1\)\) +5 × 6", new.stdout)
+    assert (tmp_path / "d.tex").read_text().startswith("\\begin{align*}\n")
+    assert run("train", "iris", "--hidden", "4", "--epochs", "1", cwd=tmp_path).returncode == 0
+    of_run = run("explain", "runs/iris", "--examples", "3", cwd=tmp_path)
+    assert (of_run.returncode, of_run.stderr) == (0, "")
+    assert "3 examples of iris; Chain(layers=(Dense(n_in=4, n_out=4" in of_run.stdout
+    for wrong, says in {
+        ("explain", "nothing_like_it"): "nothing_like_it",
+        ("explain", "--examples", "0"): "--examples is 0: it must be 1 or more.",
+        ("explain", "--latex", "no/such/folder.tex"): "Cannot write",
+        ("explain", "runs"): "give a folder that `jaxnn train` wrote",
+    }.items():
+        refused = run(*wrong, cwd=tmp_path)
+        assert (refused.returncode, says in refused.stderr, "Traceback" in refused.stderr) == (2, True, False)
