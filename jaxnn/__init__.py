@@ -34,6 +34,7 @@ _HOME = {
     "cost": "backprop",
     "value_and_grad": "backprop",
     "fit": "train",
+    "explain": "chain_rule",
 }
 __all__ = list(_HOME)
 

@@ -157,11 +157,19 @@ class Explain:
     """Of the split and the first weights."""
     latex: Annotated[Path | None, arg(metavar="FILE")] = None
     """Write the derivation for a paper: an align* environment."""
+    html: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write a page: the network drawn, to step through its links and through iterations of gradient descent."""
+    iterations: int = 20
+    """How many of these the page has."""
 
     def check(self):
         """ValueError for a number out of range."""
         if not 1 <= self.examples < 2**31:
             raise ValueError(f"--examples is {self.examples}: it must be 1 or more.")
+        if not 1 <= self.iterations <= 1000:
+            raise ValueError(f"--iterations is {self.iterations}: it must be 1 to 1000.")
+        if self.html and self.html == self.latex:
+            raise ValueError(f"--html and --latex are both {self.html}: give them different names.")
         if not 0 < self.learning_rate < inf:
             raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
         if not 0 <= self.seed < 2**31:

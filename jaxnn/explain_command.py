@@ -1,6 +1,7 @@
 """What `jaxnn explain` does."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,14 @@ import jax
 from jax import numpy as jnp
 
 from jaxnn import commands, data, model_file, text_file
+from jaxnn.chain_rule import descend
 from jaxnn.config import Train
-from jaxnn.explain import explain as explained
+from jaxnn.explain_page import page
 
 
 def explain(config):
-    if config.latex:
-        text_file.write(config.latex, None)
+    for wanted in filter(None, (config.latex, config.html)):
+        text_file.write(wanted, None)  # better now than after the work
     file = Path(config.what) / "model.safetensors"
     trained = model_file.load(file) if Path(config.what).is_dir() else None
     its = settings(config, file if trained else None)
@@ -33,11 +35,16 @@ def explain(config):
     dtype = jax.tree.leaves(params)[0].dtype
     y = y if jnp.issubdtype(y.dtype, jnp.integer) else jnp.asarray(y, dtype)
     print(f"{len(some)} examples of {table.name}; {model}; {loss}\n")
-    explanation = explained(model, loss, params, x, y, notation=config.notation, learning_rate=config.learning_rate)
+    its = descend(model, loss, params, x, y, notation=config.notation, learning_rate=config.learning_rate)
+    explanation = next(its)
     print(explanation)
     if config.latex:
         text_file.write(config.latex, explanation.to_latex())
-        print(f"Written to {config.latex}.")
+    if config.html:
+        later = itertools.islice(its, config.iterations - 1)
+        text_file.write(config.html, page([explanation, *later], f"{table.name}: {len(some)} examples"))
+    for file in filter(None, (config.latex, config.html)):
+        print(f"Written to {file}.")
     return 0 if explanation.report.ok else 1
 
 

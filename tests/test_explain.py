@@ -10,8 +10,8 @@ import pytest
 from jax import numpy as jnp
 
 from jaxnn import Activation, Chain, Dense, backprop, verify
+from jaxnn.chain_rule import NOTATIONS, G, explain
 from jaxnn.examples import LOSSES, draw_output, draw_target
-from jaxnn.explain import NOTATIONS, G, explain
 from jaxnn.layers.activations import RULES
 from jaxnn.losses.half_squared_error import HalfSquaredError
 

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 
 from jaxnn import verify
+from jaxnn.backprop import value_and_grad
+from jaxnn.explain_page import page
 from jaxnn.layers.activations import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
@@ -79,6 +81,7 @@ class Explanation:
     backward: tuple[Link, ...]
     update: tuple[Link, ...]
     report: Any
+    notation: Notation
 
     def __str__(self):
         lines = [
@@ -90,6 +93,10 @@ class Explanation:
         ]
         wrong = f"; first wrong: {self.report.first_wrong}" if self.report.first_wrong else ""
         return "\n".join([*lines, "", f"verdict  {self.report.verdict}{wrong}"])
+
+    def to_html(self):
+        """The page of this iteration alone, see explain_page.py."""
+        return page([self])
 
     def to_latex(self):
         """The derivation as one `align*` of the package amsmath."""
@@ -106,22 +113,30 @@ def explain(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
     learning rate. Every ∂J/∂v has the verdict of `verify.model` on it, at these params and data.
     ValueError: another notation; TypeError: another layer or loss, with the names of those that can be explained.
     """
+    return next(descend(model, loss, params, x, y, notation=notation, learning_rate=learning_rate))
+
+
+def descend(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
+    """The `Explanation`s of one iteration of gradient descent after the other, without end; see `explain`. The verdicts
+    are those of the first."""
     if notation not in NOTATIONS:
         raise ValueError(f"There is no notation {notation!r}: use one of {', '.join(NOTATIONS)}.")
-    layers = list(flat(model, params))
-    for layer, _ in layers:
+    for layer, _ in flat(model, params):
         if not isinstance(layer, Dense | Activation):
             raise TypeError(f"{type(layer).__name__} cannot be explained: a Chain of Dense and Activation layers can.")
     if type(loss).__name__ not in LOSSES:
         raise TypeError(f"{type(loss).__name__} cannot be explained: use one of {', '.join(LOSSES)}.")
     layout, x = NOTATIONS[notation], jax.numpy.asarray(x, jax.tree.leaves(params)[0].dtype)
     report = verify.model(model, loss, x, y, params, points="given")
-    forward, met, out = passed_on(layers, loss, x, y, layout)
-    backward, grads = passed_back(layers, loss, met, out, layout, report)
-    update = tuple(
-        Link(symbol, f"{symbol} − {learning_rate:g} ∂J/∂{symbol}", v - learning_rate * dv) for symbol, v, dv in grads
-    )
-    return Explanation(forward, backward, update, report)
+    while True:
+        layers = list(flat(model, params))
+        forward, met, out = passed_on(layers, loss, x, y, layout)
+        backward, grads = passed_back(layers, loss, met, out, layout, report)
+        step = f"− {learning_rate:g} ∂J/∂"
+        update = tuple(Link(name, f"{name} {step}{name}", v - learning_rate * dv) for name, v, dv in grads)
+        yield Explanation(forward, backward, update, report, layout)
+        _, dparams = value_and_grad(model, loss)(params, x, y)
+        params = jax.tree.map(lambda v, dv: v - learning_rate * dv, params, dparams)
 
 
 def flat(model, params) -> Iterator:

@@ -1,0 +1,46 @@
+"""Explanations as one self-contained page: the network drawn, and a step forward and back through its links.
+
+Arrow keys or buttons: left and right for the links, up and down for the iterations. A click on a link shows it, a click
+on a weight lights the paths through it. Works offline: nothing is loaded.
+"""
+
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+
+ENTRIES = 4096  # of an array that is drawn entry by entry
+UNITS = 10  # of a layer that are drawn
+PAGE = Path(__file__).with_suffix(".html")
+
+
+def page(explanations, title="jaxnn explain"):
+    """HTML of a list of `Explanation`s, one an iteration."""
+    phases = ("forward", "backward", "update")
+    data = [
+        [linked(phase, link) for phase in phases for link in getattr(explanation, phase)]
+        for explanation in explanations
+    ]
+    layout = explanations[0].notation
+    given = {"units": UNITS, "columns": layout.columns, "transposed": layout.transposed, "iterations": data}
+    text = json.dumps(given, ensure_ascii=False, allow_nan=False)
+    text = text.replace("</", "<\\/")  # a script ends where its text says so
+    return PAGE.read_text(encoding="utf-8").replace("TITLE", html.escape(title)).replace("DATA", text)
+
+
+def linked(phase, link):
+    """A link as JSON has it; of a large array its statistics."""
+    out = {name: getattr(link, name) for name in ("symbol", "formula", "local", "verdict")}
+    return {"phase": phase, **out, "value": array(link.value), "slope": array(link.slope)}
+
+
+def array(v):
+    if v is None:
+        return None
+    v = np.asarray(v, float)
+    whole = np.where(np.isfinite(v), v, 0)  # JSON has no others
+    its = {"shape": v.shape, "mean": whole.mean(), "min": whole.min(), "max": whole.max()}
+    if v.size <= ENTRIES:
+        its["rows"] = [[float(f"{x:.4g}") for x in row] for row in whole.reshape(-1, v.shape[-1] if v.ndim else 1)]
+    return {k: float(f"{x:.4g}") if isinstance(x, np.floating) else x for k, x in its.items()}
