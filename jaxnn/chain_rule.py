@@ -117,26 +117,40 @@ def explain(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
 
 
 def descend(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
-    """The `Explanation`s of one iteration of gradient descent after the other, without end; see `explain`. The verdicts
-    are those of the first."""
+    """The `Explanation`s of one iteration of gradient descent after the other, while J is finite; see `explain`. The
+    verdicts are of the first, and given there alone."""
     if notation not in NOTATIONS:
         raise ValueError(f"There is no notation {notation!r}: use one of {', '.join(NOTATIONS)}.")
-    for layer, _ in flat(model, params):
+    layers = list(flat(model, params))
+    for layer, _ in layers:
         if not isinstance(layer, Dense | Activation):
             raise TypeError(f"{type(layer).__name__} cannot be explained: a Chain of Dense and Activation layers can.")
+    if not jax.tree.leaves(params):
+        raise TypeError(f"{model} cannot be explained: it has no Dense layer, so nothing to learn.")
     if type(loss).__name__ not in LOSSES:
         raise TypeError(f"{type(loss).__name__} cannot be explained: use one of {', '.join(LOSSES)}.")
     layout, x = NOTATIONS[notation], jax.numpy.asarray(x, jax.tree.leaves(params)[0].dtype)
+    if x.ndim != 2:
+        raise ValueError(f"x has shape {x.shape}: give one example a row, (m, n_in).")
+    model, params = Chain(tuple(layer for layer, _ in layers)), tuple(p for _, p in layers)
     report = verify.model(model, loss, x, y, params, points="given")
+    first = report
     while True:
         layers = list(flat(model, params))
         forward, met, out = passed_on(layers, loss, x, y, layout)
-        backward, grads = passed_back(layers, loss, met, out, layout, report)
-        step = f"− {learning_rate:g} ∂J/∂"
-        update = tuple(Link(name, f"{name} {step}{name}", v - learning_rate * dv) for name, v, dv in grads)
+        backward, grads = passed_back(layers, loss, met, out, layout, first)
+        step = f"− {decimal(learning_rate)} ∂J/∂"
+        with np.errstate(all="ignore"):  # it may diverge
+            update = tuple(Link(name, f"{name} {step}{name}", v - learning_rate * dv) for name, v, dv in grads)
         yield Explanation(forward, backward, update, report, layout)
-        _, dparams = value_and_grad(model, loss)(params, x, y)
-        params = jax.tree.map(lambda v, dv: v - learning_rate * dv, params, dparams)
+        J, dparams = value_and_grad(model, loss)(params, x, y)
+        if not np.isfinite(J):
+            return
+        params, first = jax.tree.map(lambda v, dv: v - learning_rate * dv, params, dparams), None
+
+
+def decimal(number):
+    return np.format_float_positional(number, trim="-")
 
 
 def flat(model, params) -> Iterator:
@@ -177,13 +191,13 @@ def passed_on(layers, loss, x, y, layout):
 def passed_back(layers, loss, met, out, layout, report):
     """(the links of the backward pass; (symbol, value, derivative) of every parameter)."""
     name, residuals = out
-    found = {link.name: link.verdict for link in report.links}  # where a layer is wrong
-    right = report.verdict if report.ok else ""
+    found = {link.name: link.verdict for link in report.links} if report else {}  # where a layer is wrong
+    right = report.verdict if report and report.ok else ""
     dv = loss.backward(residuals)
     dz = LOSSES[type(loss).__name__][2].format(z=name)
     links = [Link(f"∂J/∂{name}", dz, laid(dv, layout), verdict=right or found.get("dz", ""))]
     grads: list = []
-    leaves = [leaf.verdict for leaf in report.leaves]
+    leaves = [leaf.verdict for leaf in report.leaves] if report else [""] * 2 * len(met)
     for n in reversed(range(len(met))):
         layer, p, residuals, words = met[n]
         grad, dv = layer.backward(residuals, dv)
@@ -249,22 +263,20 @@ def shown(v):
 
 
 LATEX = {
-    **{"ᵀ": r"^{\top}", "σ(": r"\sigma(", "Σᵢ": r"\sum_i", "Σₖ": r"\sum_k", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
-    **{"²": "^2", "ŷ": r"\hat y", "Φ": r"\Phi", "φ": r"\varphi", "′": "'", "1/m": r"\tfrac1m"},
-    **{f"{name}(": rf"\{name}(" for name in ("tanh", "max", "min", "exp")},
-    **{f"{name} ": rf"\{name} " for name in ("log", "exp")},
-    **{
-        name: rf"\text{{{name}}}" for name in ("softmax", "the weights", "the biases", "the examples", " if ", " else ")
-    },
+    **{"ᵀ": r"^{\top}", "Σᵢ": r"\sum_i ", "Σₖ": r"\sum_k ", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
+    **{"²": "^2", "ŷ": r"\hat y", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "′": "'", "1/m": r"\tfrac1m"},
+    **{name: rf"\{name} " for name in ("tanh", "max", "min", "exp", "log")},
+    **{name: rf"\text{{{name}}}" for name in ("softmax", "the weights", "the biases", "the examples")},
+    **{f" {name} ": rf"\text{{ {name} }}" for name in ("if", "else")},
 }
+SIGNS = re.compile("|".join(sorted(LATEX, key=len, reverse=True)))
 
 
 def latex(text):
     """A symbol or formula of ours in LaTeX."""
-    text = re.sub(r"∂J/∂(\w+)", r"\\frac{\\partial J}{\\partial \1}", text)
-    for name, its in LATEX.items():
-        text = text.replace(name, its)
-    return re.sub(r"(?<![a-z])([Wabz])(\d+)", r"\1_{\2}", text)
+    text = re.sub(r"∂J/∂(\w+′*)", r"\\frac{\\partial J}{\\partial \1}", text)
+    text = re.sub(r"(?<![a-z])([Wabz])(\d+)", r"\1_{\2}", text)
+    return SIGNS.sub(lambda met: LATEX[met[0]], text)
 
 
 def latex_shape(shape):

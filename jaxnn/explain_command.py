@@ -12,22 +12,33 @@ from jaxnn import commands, data, model_file, text_file
 from jaxnn.chain_rule import descend
 from jaxnn.config import Train
 from jaxnn.explain_page import page
+from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 
 
 def explain(config):
     for wanted in filter(None, (config.latex, config.html)):
         text_file.write(wanted, None)  # better now than after the work
-    file = Path(config.what) / "model.safetensors"
-    trained = model_file.load(file) if Path(config.what).is_dir() else None
-    its = settings(config, file if trained else None)
+    is_run = Path(config.what).is_dir() and config.what not in data.SETS
+    file = Path(config.what) / "model.safetensors" if is_run else None
+    its = settings(config, file)
+    with jax.enable_x64(its.dtype == "float64"):
+        return shown(config, its, model_file.load(file) if file else None)
+
+
+def shown(config, its, trained):
     table = data.load(its.data)
     model, loss, y = commands.network(its, table)
     rows = commands.parts_of(table, its)[0]["train"]
     flat = table.x.reshape(len(table.x), -1)
+    width = flat.shape[1]
+    if trained and len(trained.x_scale.shift) != width:
+        raise ValueError(f"{its.data} has {width} inputs now, the run was trained on {len(trained.x_scale.shift)}.")
+    if its.l2:
+        print(f"The run's penalty, λ/2 Σ W² with λ = {its.l2:g}, is no part of what follows.")
     if trained:
         model, loss, params, x_scale, y_scale = trained[:5]
     else:
-        params = model.init(jax.random.key(its.seed))
+        params = model.init(jax.random.split(jax.random.key(its.seed))[0])  # as `jaxnn train` starts
         x_scale = (data.standardise if table.features else data.brighten)(flat[rows])
         y_scale = None if table.classes else data.standardise(y[rows])
     some = rows[: config.examples]
@@ -45,7 +56,7 @@ def explain(config):
         text_file.write(config.html, page([explanation, *later], f"{table.name}: {len(some)} examples"))
     for file in filter(None, (config.latex, config.html)):
         print(f"Written to {file}.")
-    return 0 if explanation.report.ok else 1
+    return {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}[explanation.report.verdict]
 
 
 def settings(config, file):

@@ -6,6 +6,7 @@ on a weight lights the paths through it. Works offline: nothing is loaded.
 
 import html
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ def page(explanations, title="jaxnn explain"):
     given = {"units": UNITS, "columns": layout.columns, "transposed": layout.transposed, "iterations": data}
     text = json.dumps(given, ensure_ascii=False, allow_nan=False)
     text = text.replace("</", "<\\/")  # a script ends where its text says so
-    return PAGE.read_text(encoding="utf-8").replace("TITLE", html.escape(title)).replace("DATA", text)
+    marks = {"TITLE": html.escape(title), "DATA": text}
+    return re.sub("TITLE|DATA", lambda mark: marks[mark[0]], PAGE.read_text(encoding="utf-8"))
 
 
 def linked(phase, link):
@@ -36,11 +38,21 @@ def linked(phase, link):
 
 
 def array(v):
+    """Of an array that is too large to be shown, the corner that is drawn."""
     if v is None:
         return None
     v = np.asarray(v, float)
-    whole = np.where(np.isfinite(v), v, 0)  # JSON has no others
-    its = {"shape": v.shape, "mean": whole.mean(), "min": whole.min(), "max": whole.max()}
-    if v.size <= ENTRIES:
-        its["rows"] = [[float(f"{x:.4g}") for x in row] for row in whole.reshape(-1, v.shape[-1] if v.ndim else 1)]
-    return {k: float(f"{x:.4g}") if isinstance(x, np.floating) else x for k, x in its.items()}
+    table = v.reshape(-1, v.shape[-1] if v.ndim else 1)
+    whole = v.size <= ENTRIES
+    rows = [[number(x) for x in row] for row in (table if whole else table[:UNITS, :UNITS])]
+    return {
+        "shape": v.shape,
+        "whole": whole,
+        "rows": rows,
+        **{f: number(getattr(v, f)()) for f in ("mean", "min", "max")},
+    }
+
+
+def number(x):
+    """To four digits; JSON has no infinity and no NaN."""
+    return float(f"{x:.4g}") if np.isfinite(x) else None

@@ -6,6 +6,8 @@ from contextlib import suppress
 
 def write(path, text):
     """ValueError where it cannot be written. text None: into no file, to see whether it could be."""
+    if path.is_dir():
+        raise ValueError(f"Cannot write {path}: it is a folder.")
     part = path.with_name(f".{path.name}.partial")
     try:
         part.write_text(text or "", encoding="utf-8")

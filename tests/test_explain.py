@@ -1,5 +1,6 @@
 """`jaxnn explain`: what each link says is what jax.grad says, in every notation."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import pytest
 from jax import numpy as jnp
 
 from jaxnn import Activation, Chain, Dense, backprop, verify
-from jaxnn.chain_rule import NOTATIONS, G, explain
+from jaxnn.chain_rule import NOTATIONS, G, descend, explain, latex
 from jaxnn.examples import LOSSES, draw_output, draw_target
 from jaxnn.layers.activations import RULES
 from jaxnn.losses.half_squared_error import HalfSquaredError
+from jaxnn.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 
 rng = np.random.default_rng(0)
 
@@ -132,10 +134,37 @@ def test_a_wrong_layer_is_seen_where_it_is():
     assert str(found).endswith("verdict  FAIL; first wrong: dx of layer 1 (Forgets)")
 
 
+def test_a_wrong_layer_in_a_chain_in_a_chain():
+    class Forgets(Activation):
+        def backward(self, residuals, dout):
+            return (), dout
+
+    model = Chain((Dense(3, 4), Chain((Activation("sigmoid"), Dense(4, 4), Forgets("tanh"))), Dense(4, 2)))
+    _, links, *_ = explained(model)
+    verdicts = {name: links[f"∂J/∂{name}"].verdict for name in ("W3", "a2", "z2", "a1", "z1", "W1")}
+    assert verdicts == {"W3": "PASS", "a2": "PASS", **dict.fromkeys(("z2", "a1", "z1", "W1"), "FAIL")}
+
+
+def test_descent_goes_on_while_the_cost_is_finite():
+    model = Chain((Dense(3, 5), Activation("identity"), Dense(5, 2)))
+    params, x, y = (
+        model.init(jax.random.key(0)),
+        np.float32(rng.normal(size=(4, 3))),
+        np.float32(rng.normal(size=(4, 2))),
+    )
+    found = list(itertools.islice(descend(model, HalfSquaredError(), params, x, y, learning_rate=1e3), 99))
+    assert 2 < len(found) < 99
+    assert [its.backward[0].verdict for its in found[:2]] == ["PASS", ""]  # that of the first
+
+
 def test_what_cannot_be_explained():
     model = Chain((Dense(3, 5),))
     with pytest.raises(ValueError, match="no notation 'cols': use one of rows, columns, wtx"):
         explained(model, notation="cols")
+    with pytest.raises(TypeError, match="has no Dense layer"):
+        explain(Chain(()), HalfSquaredError(), (), np.ones((2, 3)), np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"x has shape \(3,\): give one example a row"):
+        explain(model, HalfSquaredError(), model.init(jax.random.key(0)), np.ones(3), np.ones(5))
     with pytest.raises(TypeError, match="object cannot be explained: use one of HalfSquaredError"):
         explained(model, object())
 
@@ -145,6 +174,9 @@ def test_latex_is_balanced_and_has_no_unknown_sign():
     text = found.to_latex()
     assert text.isascii()
     assert text.count("{") == text.count("}")
+    _, links, *_ = explained(Chain((Dense(3, 5),)), SoftmaxCrossEntropy(), y=np.array([0, 1, 4, 2]))
+    assert latex(links["ŷ"].formula) == r"\text{softmax}(z_{1})"
+    assert latex("∂J/∂a1′ ⊙ (1 − log(y))") == r"\frac{\partial J}{\partial a_{1}'} \odot (1 - \log (y))"
     assert r"\frac{\partial J}{\partial z_{1}} &= \frac{\partial J}{\partial a_{1}} \odot" in text
 
 

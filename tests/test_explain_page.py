@@ -59,6 +59,8 @@ def test_the_mouse_steps_and_chooses_a_link(page):
     page.click("#later")
     assert (page.inner_text("#link"), page.inner_text("#iteration")) == ("2 of 31", "2 of 4")
     page.click("li:has-text('∂J/∂W2')")
+    assert page.inner_text("#card h2").split() == ["∂J/∂W2"]  # what was verified is the first iteration
+    page.click("#earlier")
     assert page.inner_text("#card h2").split() == ["∂J/∂W2", "PASS"]
     assert page.inner_text("#card code") == "∂J/∂W2 = a1 (∂J/∂z2)ᵀ"
     page.click("li:has-text('∂J/∂z1')")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxnn.verify.approximate import Approximation
 from jaxnn.verify.facts import facts_of, flat, hand_of
 from jaxnn.verify.mistakes import RANK, TEXTS
 from jaxnn.verify.points import redraw
@@ -38,44 +39,56 @@ def causes(problem: Problem, both, outcome, again, args, seed):
     """`Cause`s of a wrong gradient, likeliest first; () of a rule, or of a cost, that is not traced."""
     if problem.scalar is None or both.claim is None:
         return ()
-    plain = problem
-    if not (both.hand and both.scalar):
-        problem, both = in_jax(problem, both), sides(in_jax(problem, both))
-    if not (both.hand and both.scalar and both.mode.x64):
-        return ()
-    its = problem.arguments
-    rng = np.random.default_rng(seed)
-    few = sum(its.floats[i].size for i in its.differentiated) < FEW
-    again_drawn = range(5 if few else 2)
-    new = [redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in again_drawn]
-    start = outcome.floats if [v.shape for v in outcome.floats] == [v.shape for v in its.floats] else its.floats
-    points = [list(start), *new]
-    x64 = jax.config.read("jax_enable_x64")
-
-    def others(args):
-        with jax.enable_x64(x64):  # as the user has it
-            return in_jax(again(args), both)
-
     promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
-    with jax.enable_x64(True), promotion[0], promotion[1], np.errstate(all="ignore"):
-        try:
-            facts = facts_of(problem, both, points, others, args)
-            hand = hand_of(problem, both, points)
-            if not facts or (problem is not plain and not is_what_it_was(hand, plain, points)):
-                return ()
-            scaled = [[7 * v if i in problem.always else v for i, v in enumerate(floats)] for floats in points]
-            sevenfold = hand_of(problem, both, scaled) / 7 if problem.always else hand
-            rule = both.hand, [[np.asarray(floats[i], np.float64) for i in both.free(problem)] for floats in points]
-            return explained(facts, hand, sevenfold, *rule)
-        except Exception:  # a cost has many ways not to bear edits; the verdict stands without an explanation
+    x64 = jax.config.read("jax_enable_x64")
+    plain = problem
+    try:
+        if not (both.hand and both.scalar):
+            problem, both = in_jax(problem, both), sides(in_jax(problem, both))
+        if not (both.hand and both.scalar and both.mode.x64):
             return ()
 
+        def others(args):
+            with jax.enable_x64(x64):  # as the user has it
+                return in_jax(again(args), both)
 
-def is_what_it_was(hand, problem, points):
-    """Whether the traced rule gives what the user's own code gives."""
+        points = drawn(problem, outcome, seed)
+        with jax.enable_x64(True), promotion[0], promotion[1], np.errstate(all="ignore"):
+            if problem is not plain and not is_what_it_was(both, plain, points):
+                return ()
+            facts = facts_of(problem, both, points, others, args)
+            if not facts:
+                return ()
+            hand = hand_of(problem, both, points)
+            scaled = [[7 * v if i in problem.always else v for i, v in enumerate(floats)] for floats in points]
+            sevenfold = hand_of(problem, both, scaled) / 7 if problem.always else hand
+            inputs = [[np.asarray(floats[i], np.float64) for i in both.free(problem)] for floats in points]
+            return explained(facts, hand, sevenfold, both.hand, inputs)
+    except Exception:  # a cost has many ways not to bear edits; the verdict stands without an explanation
+        return ()
+
+
+def drawn(problem, outcome, seed):
+    """The floats at which gradients are compared: those of the outcome, and new ones."""
+    its, rng = problem.arguments, np.random.default_rng(seed)
+    few = sum(its.floats[i].size for i in its.differentiated) < FEW
+    new = [
+        redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in range(5 if few else 2)
+    ]
+    start = outcome.floats if [v.shape for v in outcome.floats] == [v.shape for v in its.floats] else its.floats
+    return [list(start), *new]
+
+
+def is_what_it_was(both, problem, points):
+    """Whether the traced rule and the traced cost give what the user's own code gives."""
     n = len(problem.arguments.differentiated)
-    ours = np.concatenate([flat(run_in_floats(problem.claim, floats, np.float64)[:n]) for floats in points])
-    return np.allclose(hand, ours, 1e-7, 1e-9 * np.abs(ours).max(initial=0))
+    for floats in points:
+        inputs = [np.asarray(floats[i], np.float64) for i in both.free(problem)]
+        for traced, own in ((both.hand, problem.claim), (both.scalar, lambda floats: [problem.scalar(floats)])):
+            ours, theirs = flat(Approximation()(traced, inputs)[:n]), flat(run_in_floats(own, floats, np.float64)[:n])
+            if not np.allclose(ours, theirs, 1e-7, 1e-9 * np.abs(theirs).max(initial=0)):
+                return False
+    return True
 
 
 def in_jax(problem, both):
@@ -244,9 +257,9 @@ def of_leaf(facts, hand, k, wrong):
             yield guess("bias_averaged", c * true, **words)
         w = facts.part(facts.params, k)
         c = float(((w - ours) * true).sum() / size)
-        yield guess(
-            "updated_weights", w - c * true, what=f"{path} is returned as it is after the update: it", c=number(c)
-        )
+        what = f"{path} is returned as it is after the update: it"
+        if c > 1e-6:
+            yield guess("updated_weights", w - c * true, what=what, c=number(c))
     w = facts.part(facts.params, k)
     if (size := (w**2).sum()) > 0:
         c = float(((ours - true) * w).sum() / size)
@@ -276,7 +289,8 @@ def of_leaf(facts, hand, k, wrong):
     if rows and true[0].size == len(rows):
         parts = np.array([facts.part(facts.turned[row] - facts.true, k) for row in rows])  # (m, points, entries)
         wrong_way = parts.reshape(len(rows), facts.points, -1).sum(2).T.reshape(true.shape)
-        yield guess("wrong_axis", wrong_way, what=f"the gradient of {path}")
+        if any(np.count_nonzero(part[0]) > 1 for part in parts):  # else there is no other axis
+            yield guess("wrong_axis", wrong_way, what=f"the gradient of {path}")
     off = np.abs(ours - true) > 1e-9 * np.abs(true).max()
     if off.sum() > 1 and (size := (w[off] ** 2).sum()) > 0:
         c = float(((ours - true) * w)[off].sum() / size)
@@ -358,7 +372,7 @@ def repaired(facts, leaves, rule, points):
         scales = [facts.part(facts.scale, k)[point] for k in leaves]
         return all((off <= 1e-9 * scale).all() for off, scale in zip(its, scales, strict=True))
 
-    found = itertools.islice(repairs(rule, points, right), ALIKE)
+    found = itertools.islice(repairs(rule, points, right, facts.names), ALIKE)
     return [cause(facts, Guess(kind, words, facts.true), leaves, 9.0) for kind, words in found]
 
 
@@ -373,7 +387,7 @@ def fitting(facts, hand, guess, fault, wrong):
         c, enough = 1.0, max(1e-6 * fault[k], 1e-11)
         if np.abs(G - H).max() > enough and G.size > facts.points:
             c = float(G @ H / max(H @ H, 1e-300))
-        if k not in wrong or np.abs(G - c * H).max() > enough:
+        if k not in wrong or not np.abs(G - c * H).max() <= enough:
             return None
         if abs(c - 1) > 1e-6:
             factors[k] = float(f"{c:.9g}")
@@ -387,7 +401,9 @@ def cause(facts, guess, leaves, digits, also=""):
     who = "the gradient" if len(names) == len(facts.paths) > 1 else f"the gradient of {', '.join(names)}"
     sentence, fix = (text.format(**{"who": who, **guess.words}) for text in TEXTS[guess.kind])
     sentence = also + sentence
-    return Cause(guess.kind, f"{sentence[0].upper()}{sentence[1:]}.", ", ".join(names), digits, fix)
+    if also or not TEXTS[guess.kind][0].startswith(("{what}", "{other}")):  # these may be somebody's names
+        sentence = sentence[0].upper() + sentence[1:]
+    return Cause(guess.kind, f"{sentence}.", ", ".join(names), digits, fix)
 
 
 def unknown(facts, hand, leaves):

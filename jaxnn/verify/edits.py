@@ -74,8 +74,11 @@ def partners(tape, notes, n, i, edit):
         yield of("updated_weights", ["− part"], once, "", what=notes.label(leaf), values=())
     if entrywise and b not in tape.active:
         what = notes.names.get(b) or f"the factor at {notes.place(n)}"
-        kind = "ignored_cotangent" if b in notes.dout else "wrong_mask"
-        yield of(kind, ["1"], lambda tape, D: np.ones_like(tape.values[b]), "", what=what)
+        ones = lambda tape, D: np.ones_like(tape.values[b])  # noqa: E731
+        if b in notes.dout:
+            yield of("ignored_cotangent", ["1"], ones, "", what="the result")
+        else:
+            yield of("wrong_mask", ["1"], ones, "", what=what)
         yield of("wrong_mask", ["1 −"], lambda tape, D: 1 - tape.values[b], "", what=what)
     if entrywise and b in tape.active:
         yield of("stale_residual", ["1 −"], lambda tape, D: 1 - tape.values[b], f"1 − {what}")
@@ -260,19 +263,21 @@ def largest(tape, notes, n, edit):
     (v,), (out,) = tape.ins[n], tape.outs[n]
     axes = tape.steps[n].params["axes"]
 
-    def of(kind, how, weights, cotangent=lambda D: D, other=""):
+    its = f"1 where {notes.label(v)} is the largest"
+
+    def of(kind, how, weights, cotangent=lambda D: D, other="", what=its):
         def change(tape, D, part):
             x = tape.values[v]
             right = x == x.max(axes, keepdims=True)
             return np.expand_dims(cotangent(D(out)), axes) * weights(right) - part
 
-        return [how], edit(kind, f"1 where {notes.label(v)} is the largest", changes={(n, 0): change}, other=other)
+        return [how], edit(kind, what, changes={(n, 0): change}, other=other)
 
     yield of("wrong_mask", "all", np.ones_like)
     yield of("wrong_mask", "others", np.logical_not)
     mean = lambda right: np.full(right.shape, 1 / np.prod([right.shape[k] for k in axes]))  # noqa: E731
     yield of("derivative_of_other_function", "mean", mean, other="the derivative of a mean")
-    yield of("ignored_cotangent", "1", lambda right: right, np.ones_like)
+    yield of("ignored_cotangent", "1", lambda right: right, np.ones_like, what=f"the largest of {notes.label(v)}")
 
 
 def after(tape, n, active, D_of):
@@ -308,5 +313,6 @@ def extra(tape, notes, n, active, edit):
         changes = after(tape, n, active, lambda tape, D, w=w: D * tape.values[w])
         what = f"{notes.label(w)}, as a factor of d({notes.label(out)}),"
         yield notes.tags(w, n), edit("extra_activation_derivative", what, changes=changes)
-    yield ["1"], edit("ignored_cotangent", "", changes=after(tape, n, active, lambda tape, D: np.ones_like(D)))
+    label = notes.label(out)
+    yield ["1"], edit("ignored_cotangent", label, changes=after(tape, n, active, lambda tape, D: np.ones_like(D)))
     yield ["D²"], edit("nonlinear_in_cotangent", "", changes=after(tape, n, active, lambda tape, D: D**2))

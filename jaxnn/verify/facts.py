@@ -32,6 +32,7 @@ class Facts(NamedTuple):
     at one point after the other, in float64."""
 
     paths: tuple[str, ...]
+    names: tuple[str, ...]  # of the inputs of the jaxprs
     shapes: list
     points: int
     leaf: np.ndarray  # of each entry of v
@@ -80,12 +81,13 @@ def facts_of(problem, both, points, again, args):
     )
     return Facts(
         problem.paths[: len(asked)],
+        tuple(its.paths[i] or its.names[its.positions[i]] for i in both.free(problem)),
         [its.floats[i].shape for i in asked],
         len(points),
         leaf,
         point,
         true,
-        np.maximum(scale[leaf, point], 1e-6 * largest[point] + 1e-300),
+        np.maximum(scale[leaf, point], np.where(largest > 0, 1e-6 * largest, largest.max() or 1.0)[point]),
         np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
         rows,
         np.concatenate([its for _, its in found], axis=1),
@@ -261,7 +263,7 @@ def shifts(problem, both, points, again, args, m):
 
     if problem.always:
         ones = lambda floats: [np.ones_like(v) if i in problem.always else v for i, v in enumerate(floats)]  # noqa: E731
-        yield "ignored_cotangent", "", at(ones)
+        yield "ignored_cotangent", "the result", at(ones)
     asked = {its.positions[i] for i in its.differentiated}
     for n, arg in enumerate(args):
         if n in asked or not isinstance(arg, np.ndarray | jax.Array):

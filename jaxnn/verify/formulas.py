@@ -172,7 +172,7 @@ def of_normalised(tape, notes, n, edit):
         if k != axis % y.ndim:
             yield of("wrong_axis", ("axis", k), lambda D, y, c, s, s0, k=k: back(D, y, s, k))
             share = y.shape[k] / y.shape[axis]  # of a sum, still divided by the right size
-            yield of("wrong_axis", ("sum", k), lambda D, y, c, s, s0, k=k, c_=share: back(D, y, s, k, times=c_))
+            yield of("wrong_axis", ("sum", k), lambda D, y, c, s, s0, k=k, times=share: back(D, y, s, k, times=times))
     what = f"in the length of {notes.label(z)}"
     yield of("guard_ignored", "s0", lambda D, y, c, s, s0: back(D, y, s0), what)
     yield of("guard_ignored", "s0 y0", lambda D, y, c, s, s0: back(D, c / s0, s0), what)

@@ -54,7 +54,7 @@ TEXTS = {  # kind: (what is wrong, what would make it right)
     "bias_not_summed": ("{who} takes {what} alone", "sum over all examples"),
     "bias_averaged": ("{who} is averaged over {m}, where the rest is summed", "sum instead"),
     "wrong_axis": ("{what} is summed over the wrong axis", "sum over the other one"),
-    "ignored_cotangent": ("the cotangent is ignored: the result is that for a cotangent of ones", "multiply by it"),
+    "ignored_cotangent": ("the cotangent of {what} is ignored, as if it were 1", "multiply by it"),
     "nonlinear_in_cotangent": ("the result is not linear in the cotangent", "use it once, as a factor"),
     "single_entry": ("entry {what} alone is wrong", "look at that index"),
     "guard_ignored": ("the guard {what} at {place} is left out", "differentiate it too, or ask for fewer digits="),

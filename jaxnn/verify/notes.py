@@ -44,7 +44,7 @@ KNOWN = {
     "exp": Known(np.exp, np.exp, lambda a: a),
     "softplus": Known(lambda z: np.logaddexp(z, 0), logistic, lambda a: -np.expm1(-a)),
 }
-USUAL = ("tanh", "sigmoid", "relu")  # what others are mistaken for  # what others are mistaken for
+USUAL = ("tanh", "sigmoid", "relu")  # what others are mistaken for
 
 
 def which(z, a):

@@ -84,10 +84,10 @@ class Record(Approximation):
         return self.compute(self.steps[n].eqn, inputs, n) if several else [self.again(n, inputs)]
 
     def label(self, v):
-        """What a value is called, or where it is made."""
+        """What a value is called, or where it is made; "" for a constant."""
         names = {self.number[id(x)]: name for name, met in self.named.items() for _, x in met if id(x) in self.number}
         made = {v: n for n, outs in enumerate(self.outs) for v in outs}
-        return names.get(v) or (f"the value at {self.steps[made[v]].place}" if v in made else "an argument")
+        return names.get(v) or (f"the value at {self.steps[made[v]].place}" if v in made else "")
 
 
 class Tape(Record):
