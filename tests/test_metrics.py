@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
@@ -19,9 +20,10 @@ def test_accuracy_is_the_share_of_right_classes(y_hat, y, share):
     assert accuracy(jnp.array(y_hat), jnp.array(y)) == share
 
 
-@pytest.mark.parametrize("m", [3, 7, 49])
+@pytest.mark.parametrize("m", [3, 7, 49, 209])
 def test_all_right_is_exactly_one(m):
-    assert accuracy(jnp.ones((m, 1)), jnp.ones((m, 1))) == 1
+    for share in (accuracy, jax.jit(accuracy), binary_accuracy, jax.jit(binary_accuracy)):
+        assert share(jnp.ones((m, 1)), jnp.ones((m, 1))) == 1
 
 
 def test_rmse_and_r2_are_those_of_scikit_learn():
