@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnn import cli, config, verify, verify_command
+from jaxnn import cli, config, text_file, verify, verify_command
 from jaxnn.examples import LAYERS, LOSSES
 from jaxnn.layers.activations import RULES
 from jaxnn.verify.decide import Options
@@ -376,7 +376,7 @@ def test_an_interrupted_write_leaves_what_was_there(here, monkeypatch, error):
     Path("page.html").write_text("of yesterday")
     before = {*Path().iterdir()}
     with pytest.raises((KeyboardInterrupt, ValueError), match=r"^$|Cannot write page.html: No space left on device\."):
-        verify_command.write(Path("page.html"), "new")
+        text_file.write(Path("page.html"), "new")
     assert Path("page.html").read_text() == "of yesterday"
     assert {*Path().iterdir()} == before
 
