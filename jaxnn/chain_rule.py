@@ -111,7 +111,8 @@ def explain(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
     x (m, n_in), y as the loss wants it. notation: rows (z = x Wᵀ + b), columns (W x + b) or wtx (Wᵀ x + b, with W
     (n_in, n_out)); values are given with the shapes that it has. The update is that of gradient descent with this
     learning rate. Every ∂J/∂v has the verdict of `verify.model` on it, at these params and data.
-    ValueError: another notation; TypeError: another layer or loss, with the names of those that can be explained.
+    ValueError: another notation, or an x that is not (m, n_in). TypeError: another layer or loss, with the names of
+    those that can be explained, or no layer that learns.
     """
     return next(descend(model, loss, params, x, y, notation=notation, learning_rate=learning_rate))
 
@@ -132,11 +133,11 @@ def descend(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
     layout, x = NOTATIONS[notation], jax.numpy.asarray(x, jax.tree.leaves(params)[0].dtype)
     if x.ndim != 2:
         raise ValueError(f"x has shape {x.shape}: give one example a row, (m, n_in).")
-    model, params = Chain(tuple(layer for layer, _ in layers)), tuple(p for _, p in layers)
+    model, params = Chain(tuple(layer for layer, _ in layers)), tuple(p for _, p in layers)  # one chain: one numbering
     report = verify.model(model, loss, x, y, params, points="given")
     first = report
     while True:
-        layers = list(flat(model, params))
+        layers = list(zip(model.layers, params, strict=True))
         forward, met, out = passed_on(layers, loss, x, y, layout)
         backward, grads = passed_back(layers, loss, met, out, layout, first)
         step = f"− {decimal(learning_rate)} ∂J/∂"
@@ -203,7 +204,7 @@ def passed_back(layers, loss, met, out, layout, report):
         grad, dv = layer.backward(residuals, dv)
         words |= {"dz": f"∂J/∂{words['out']}"}
         its = right or found.get(f"dx of layer {n} ({type(layer).__name__})", "")
-        number = sum(len(its) for _, its in layers[:n])  # of its first leaf
+        number = sum(len(leaves_of) for _, leaves_of in layers[:n])  # of its first leaf
         if isinstance(layer, Dense):
             dW, db = weights(grad.W, layout), biases(grad.b, layout)
             links.append(Link(f"∂J/∂{words['W']}", layout.dW.format(**words), dW, words["x"], verdict=leaves[number]))
@@ -223,9 +224,8 @@ def passed_back(layers, loss, met, out, layout, report):
 
 
 def laid(v, layout):
-    """(m, …) as the notation has it."""
-    v = np.asarray(v)
-    return v.reshape(-1, v.shape[-1]).T if layout.columns and v.ndim else v
+    """(m, n) as the notation has it."""
+    return np.asarray(v).T if layout.columns else np.asarray(v)
 
 
 def weights(W, layout):

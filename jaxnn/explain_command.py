@@ -46,13 +46,13 @@ def shown(config, its, trained):
     dtype = jax.tree.leaves(params)[0].dtype
     y = y if jnp.issubdtype(y.dtype, jnp.integer) else jnp.asarray(y, dtype)
     print(f"{len(some)} examples of {table.name}; {model}; {loss}\n")
-    its = descend(model, loss, params, x, y, notation=config.notation, learning_rate=config.learning_rate)
-    explanation = next(its)
+    iterations = descend(model, loss, params, x, y, notation=config.notation, learning_rate=config.learning_rate)
+    explanation = next(iterations)
     print(explanation)
     if config.latex:
         text_file.write(config.latex, explanation.to_latex())
     if config.html:
-        later = itertools.islice(its, config.iterations - 1)
+        later = itertools.islice(iterations, config.iterations - 1)
         text_file.write(config.html, page([explanation, *later], f"{table.name}: {len(some)} examples"))
     for file in filter(None, (config.latex, config.html)):
         print(f"Written to {file}.")

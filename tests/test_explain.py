@@ -13,6 +13,7 @@ from jax import numpy as jnp
 from jaxnn import Activation, Chain, Dense, backprop, verify
 from jaxnn.chain_rule import NOTATIONS, G, descend, explain, latex
 from jaxnn.examples import LOSSES, draw_output, draw_target
+from jaxnn.explain_page import UNITS, array, page
 from jaxnn.layers.activations import RULES
 from jaxnn.losses.half_squared_error import HalfSquaredError
 from jaxnn.losses.softmax_cross_entropy import SoftmaxCrossEntropy
@@ -178,6 +179,16 @@ def test_latex_is_balanced_and_has_no_unknown_sign():
     assert latex(links["ŷ"].formula) == r"\text{softmax}(z_{1})"
     assert latex("∂J/∂a1′ ⊙ (1 − log(y))") == r"\frac{\partial J}{\partial a_{1}'} \odot (1 - \log (y))"
     assert r"\frac{\partial J}{\partial z_{1}} &= \frac{\partial J}{\partial a_{1}} \odot" in text
+
+
+def test_a_page_of_a_large_layer_has_the_corner_that_it_draws():
+    v = np.arange(6400.0).reshape(100, 64)
+    assert array(v)["rows"][9][9] == v[9, 9]
+    assert (array(v)["whole"], len(array(v)["rows"]), array(v[:10])["whole"]) == (False, UNITS, True)
+    assert array(np.array([1.0, np.nan]))["rows"] == [[1.0, None]]
+    found, *_ = explained(Chain((Dense(3, 5),)))
+    named = page([found], "DATA </title><script>")
+    assert named.count("DATA &lt;/title&gt;&lt;script&gt;") == 2  # nothing stands in the place of a name
 
 
 def run(*args, cwd):

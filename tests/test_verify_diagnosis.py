@@ -247,6 +247,43 @@ def test_a_guess_is_no_fact():
     assert "15 of 15 entries are wrong" in cause.sentence
 
 
+def dropped(w, x):
+    """A right rule whose shape depends on values: a tracer sees another."""
+    g = x.T @ (x @ w)
+    return 2 * g[g.nonzero()]
+
+
+FALSE = {  # mistakes of no known kind: (cost, grad, the causes that may be given)
+    "the gradient is 0 at some points": (
+        lambda w, x: jnp.where(w.sum() > 0, (x @ w).sum(), 0.0),
+        lambda w, x: jnp.where(w.sum() > 0, x.sum(0), 0.0) + 0.3 * jnp.cos(w),
+        {"unknown"},
+    ),
+    "a permutation is not undone": (
+        lambda w, x: (w[::-1] * x[0]).sum(),
+        lambda w, x: x[0],
+        {"unknown"},
+    ),
+    "a shape that depends on values": (lambda w, x: ((x @ w) ** 2).sum() * 2, dropped, set()),
+    "a cost that is traced as another": (
+        lambda w, x: np.tanh(x @ w).sum() + sum(v**2 for v in w.flat),
+        lambda w, x: x.T @ (1 - np.tanh(x @ w) ** 2) + w,
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FALSE)
+def test_no_cause_is_false(name):
+    cost, grad, allowed = FALSE[name]
+    numpy = allowed == set()
+    w, x = (DRAW(size=s) if numpy else np.float32(DRAW(size=s)) for s in (4, (5, 4)))
+    report = verify.gradient(cost, grad, w, x)
+    assert report.verdict == verify.FAIL
+    assert {cause.kind for cause in report.causes} == allowed
+    assert "FAIL" in str(report)
+
+
 # Power
 
 

@@ -35,8 +35,7 @@ class Facts(NamedTuple):
     names: tuple[str, ...]  # of the inputs of the jaxprs
     shapes: list
     points: int
-    leaf: np.ndarray  # of each entry of v
-    point: np.ndarray
+    leaf: np.ndarray  # of each entry of v: the number of its leaf
     true: np.ndarray
     scale: np.ndarray  # of the leaf, at the point
     params: np.ndarray  # what is differentiated, entry by entry
@@ -85,7 +84,6 @@ def facts_of(problem, both, points, again, args):
         [its.floats[i].shape for i in asked],
         len(points),
         leaf,
-        point,
         true,
         np.maximum(scale[leaf, point], np.where(largest > 0, 1e-6 * largest, largest.max() or 1.0)[point]),
         np.concatenate([flat([floats[i] for i in asked]) for floats in points]),

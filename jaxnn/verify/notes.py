@@ -21,7 +21,7 @@ GUARD = 1e-2
 
 
 class Known(NamedTuple):
-    """An activation: f(z), f′(z), and f′ as people write it, in terms of a = f(z)."""
+    """An activation in NumPy, where nothing is compiled: f(z), f′(z), and f′ as people write it, of a = f(z)."""
 
     f: Callable
     slope: Callable
