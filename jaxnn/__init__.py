@@ -35,6 +35,7 @@ _HOME = {
     "value_and_grad": "backprop",
     "fit": "train",
     "explain": "chain_rule",
+    "explain_gradient": "explain_function",
 }
 __all__ = list(_HOME)
 

@@ -14,6 +14,7 @@ from jaxnn.explain_page import page
 from jaxnn.layers.activations import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
+from jaxnn.penalty import L2
 
 
 class Notation(NamedTuple):
@@ -75,13 +76,14 @@ class Link:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The forward pass, the backward pass and the update of one iteration; `report` is the verifier's."""
+    """The forward pass, the backward pass and the update of one iteration; `report` is the verifier's. notation: None
+    of functions that a user wrote, which have their own."""
 
     forward: tuple[Link, ...]
     backward: tuple[Link, ...]
     update: tuple[Link, ...]
     report: Any
-    notation: Notation
+    notation: Notation | None
 
     def __str__(self):
         lines = [
@@ -91,7 +93,8 @@ class Explanation:
             "",
             *table("update", self.update),
         ]
-        wrong = f"; first wrong: {self.report.first_wrong}" if self.report.first_wrong else ""
+        failed = next((link.symbol for link in self.backward if link.verdict == verify.FAIL), None)
+        wrong = f"; first wrong: {self.report.first_wrong or failed}" if failed else ""
         return "\n".join([*lines, "", f"verdict  {self.report.verdict}{wrong}"])
 
     def to_html(self):
@@ -105,19 +108,20 @@ class Explanation:
         return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}\n"
 
 
-def explain(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
+def explain(model, loss, params, x, y, *, penalty=None, notation="rows", learning_rate=0.1):
     """The `Explanation` of a `Chain` of `Dense` and `Activation` layers, nested or not, and a loss that ships.
 
-    x (m, n_in), y as the loss wants it. notation: rows (z = x Wᵀ + b), columns (W x + b) or wtx (Wᵀ x + b, with W
-    (n_in, n_out)); values are given with the shapes that it has. The update is that of gradient descent with this
-    learning rate. Every ∂J/∂v has the verdict of `verify.model` on it, at these params and data.
-    ValueError: another notation, or an x that is not (m, n_in). TypeError: another layer or loss, with the names of
-    those that can be explained, or no layer that learns.
+    x (m, n_in), y as the loss wants it; penalty: an `L2`, or None. notation: rows (z = x Wᵀ + b), columns (W x + b) or
+    wtx (Wᵀ x + b, with W (n_in, n_out)); values are given with the shapes that it has. The update is that of gradient
+    descent with this learning rate. Every ∂J/∂v has the verdict of `verify.model` on it, at these params and data.
+    ValueError: another notation, or an x that is not (m, n_in). TypeError: another layer, loss or penalty, with the
+    names of those that can be explained, or no layer that learns.
     """
-    return next(descend(model, loss, params, x, y, notation=notation, learning_rate=learning_rate))
+    settings = {"penalty": penalty, "notation": notation, "learning_rate": learning_rate}
+    return next(descend(model, loss, params, x, y, **settings))
 
 
-def descend(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
+def descend(model, loss, params, x, y, *, penalty=None, notation="rows", learning_rate=0.1):
     """The `Explanation`s of one iteration of gradient descent after the other, while J is finite; see `explain`. The
     verdicts are of the first, and given there alone."""
     if notation not in NOTATIONS:
@@ -130,21 +134,23 @@ def descend(model, loss, params, x, y, *, notation="rows", learning_rate=0.1):
         raise TypeError(f"{model} cannot be explained: it has no Dense layer, so nothing to learn.")
     if type(loss).__name__ not in LOSSES:
         raise TypeError(f"{type(loss).__name__} cannot be explained: use one of {', '.join(LOSSES)}.")
+    if not isinstance(penalty, L2 | None):
+        raise TypeError(f"{type(penalty).__name__} cannot be explained: an L2 can, or None.")
     layout, x = NOTATIONS[notation], jax.numpy.asarray(x, jax.tree.leaves(params)[0].dtype)
     if x.ndim != 2:
         raise ValueError(f"x has shape {x.shape}: give one example a row, (m, n_in).")
     model, params = Chain(tuple(layer for layer, _ in layers)), tuple(p for _, p in layers)  # one chain: one numbering
-    report = verify.model(model, loss, x, y, params, points="given")
+    report = verify.model(model, loss, x, y, params, penalty, points="given")
     first = report
     while True:
         layers = list(zip(model.layers, params, strict=True))
-        forward, met, out = passed_on(layers, loss, x, y, layout)
-        backward, grads = passed_back(layers, loss, met, out, layout, first)
+        forward, met, out = passed_on(layers, loss, penalty, x, y, layout)
+        backward, grads = passed_back(layers, loss, penalty, met, out, layout, first)
         step = f"− {decimal(learning_rate)} ∂J/∂"
         with np.errstate(all="ignore"):  # it may diverge
             update = tuple(Link(name, f"{name} {step}{name}", v - learning_rate * dv) for name, v, dv in grads)
         yield Explanation(forward, backward, update, report, layout)
-        J, dparams = value_and_grad(model, loss)(params, x, y)
+        J, dparams = value_and_grad(model, loss, penalty)(params, x, y)
         if not np.isfinite(J):
             return
         params, first = jax.tree.map(lambda v, dv: v - learning_rate * dv, params, dparams), None
@@ -163,7 +169,7 @@ def flat(model, params) -> Iterator:
             yield from flat(layer, p)
 
 
-def passed_on(layers, loss, x, y, layout):
+def passed_on(layers, loss, penalty, x, y, layout):
     """(the links of the forward pass; the (layer, params, residuals, names) that were met; the loss's residuals)."""
     links, met, name, k = [Link("x", "the examples", laid(x, layout))], [], "x", 0
     for layer, p in layers:
@@ -185,11 +191,16 @@ def passed_on(layers, loss, x, y, layout):
     y_hat, L, _ = LOSSES[type(loss).__name__]
     J, residuals = loss.forward(x, y)
     links.append(Link("ŷ", y_hat.format(z=name), laid(loss.predict(x), layout)))
-    links.append(Link("J", f"1/m Σᵢ Σₖ [{L}]", np.asarray(J)))
+    formula = f"1/m Σᵢ Σₖ [{L}]"
+    if penalty:
+        R, _ = penalty.forward([p for _, p in layers])
+        links.append(Link("R", f"½ {decimal(penalty.lam)} Σ W²", np.asarray(R)))
+        J, formula = J + R, f"{formula} + R"
+    links.append(Link("J", formula, np.asarray(J)))
     return tuple(links), met, (name, residuals)
 
 
-def passed_back(layers, loss, met, out, layout, report):
+def passed_back(layers, loss, penalty, met, out, layout, report):
     """(the links of the backward pass; (symbol, value, derivative) of every parameter)."""
     name, residuals = out
     found = {link.name: link.verdict for link in report.links} if report else {}  # where a layer is wrong
@@ -206,8 +217,11 @@ def passed_back(layers, loss, met, out, layout, report):
         its = right or found.get(f"dx of layer {n} ({type(layer).__name__})", "")
         number = sum(len(leaves_of) for _, leaves_of in layers[:n])  # of its first leaf
         if isinstance(layer, Dense):
-            dW, db = weights(grad.W, layout), biases(grad.b, layout)
-            links.append(Link(f"∂J/∂{words['W']}", layout.dW.format(**words), dW, words["x"], verdict=leaves[number]))
+            dW, db, formula = np.array(weights(grad.W, layout)), biases(grad.b, layout), layout.dW.format(**words)
+            if penalty:
+                dW += penalty.lam * weights(p.W, layout)
+                formula += f" + {decimal(penalty.lam)} {words['W']}"
+            links.append(Link(f"∂J/∂{words['W']}", formula, dW, words["x"], verdict=leaves[number]))
             links.append(Link(f"∂J/∂{words['b']}", layout.db.format(**words), db, "1", verdict=leaves[number + 1]))
             grads = [(words["W"], weights(p.W, layout), dW), (words["b"], biases(p.b, layout), db), *grads]
             if words["x"] != "x":
@@ -262,21 +276,37 @@ def shown(v):
     return f"mean {v.mean():.3g}, σ {v.std():.3g}, {v.min():.3g} … {v.max():.3g}"
 
 
+NAME = "[A-Za-z][A-Za-z0-9_]*′*"
 LATEX = {
-    **{"ᵀ": r"^{\top}", "Σᵢ": r"\sum_i ", "Σₖ": r"\sum_k ", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
-    **{"²": "^2", "ŷ": r"\hat y", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "′": "'", "1/m": r"\tfrac1m"},
+    **{"ᵀ": r"^{\top}", "Σᵢ": r"\sum_i ", "Σₖ": r"\sum_k ", "Σ": r"\sum ", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
+    **{"²": "^2", "ŷ": r"\hat y", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "1/m": r"\tfrac1m"},
     **{name: rf"\{name} " for name in ("tanh", "max", "min", "exp", "log")},
-    **{name: rf"\text{{{name}}}" for name in ("softmax", "the weights", "the biases", "the examples")},
+    **{name: rf"\text{{{name}}}" for name in ("softmax", "given", "the weights", "the biases", "the examples")},
     **{f" {name} ": rf"\text{{ {name} }}" for name in ("if", "else")},
+    **{"·": r"\,", "≥": r"\ge ", "≤": r"\le ", "≠": r"\ne ", "×": r"\times ", "…": r"\dots "},
 }
-SIGNS = re.compile("|".join(sorted(LATEX, key=len, reverse=True)))
+PHRASES = [re.escape(sign) for sign in LATEX if " " in sign]
+SIGNS = re.compile("|".join([rf"∂J/∂(?P<of>{NAME})", *PHRASES, NAME, *map(re.escape, sorted(LATEX, key=len)[::-1])]))
 
 
 def latex(text):
     """A symbol or formula of ours in LaTeX."""
-    text = re.sub(r"∂J/∂(\w+′*)", r"\\frac{\\partial J}{\\partial \1}", text)
-    text = re.sub(r"(?<![a-z])([Wabz])(\d+)", r"\1_{\2}", text)
-    return SIGNS.sub(lambda met: LATEX[met[0]], text)
+
+    def sign(met):
+        if met["of"]:
+            return rf"\frac{{\partial J}}{{\partial {name(met['of'])}}}"
+        return LATEX.get(met[0]) or name(met[0])
+
+    return SIGNS.sub(sign, text)
+
+
+def name(text):
+    """z1 with its index, other names of several letters as one."""
+    bare = text.rstrip("′")
+    letters = bare.rstrip("0123456789")
+    index = bare[len(letters) :]
+    letters = letters if len(letters) == 1 else r"\mathit{" + letters.replace("_", r"\_") + "}"
+    return letters + (f"_{{{index}}}" if index else "") + "'" * (len(text) - len(bare))
 
 
 def latex_shape(shape):

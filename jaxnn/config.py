@@ -137,8 +137,9 @@ class Verify:
 class Explain:
     """Show the forward pass, the chain rule and the update of a network, link by link, with shapes and values."""
 
-    what: Annotated[Positional[str], arg(metavar="RUN or SET")] = "iris"
-    """A run folder of `jaxnn train`; or data as `jaxnn train` takes, for a new network of the flags below."""
+    what: Annotated[Positional[str], arg(metavar="SET, RUN or FILE.py")] = "iris"
+    """Data as `jaxnn train` takes, for a new network of the flags below; a run folder of `jaxnn train`; or your own
+    cost, grad and example, a file as `jaxnn verify` takes."""
     hidden: tuple[int, ...] = (5,)
     """Units of each hidden layer; --hidden alone for none."""
     activation: Activation = "sigmoid"
@@ -147,6 +148,8 @@ class Explain:
     """Where the weights start."""
     loss: Loss = "auto"
     """As in `jaxnn train`."""
+    l2: float = 0.0
+    """λ of the penalty λ/2 Σ W²."""
     examples: int = 6
     """How many of the training rows."""
     notation: Literal["rows", "columns", "wtx"] = "rows"
@@ -170,6 +173,8 @@ class Explain:
             raise ValueError(f"--iterations is {self.iterations}: it must be 1 to 1000.")
         if self.html and self.html == self.latex:
             raise ValueError(f"--html and --latex are both {self.html}: give them different names.")
+        if not 0 <= self.l2 < inf:
+            raise ValueError(f"--l2 is {self.l2}: it must be 0 or more.")
         if not 0 < self.learning_rate < inf:
             raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
         if not 0 <= self.seed < 2**31:

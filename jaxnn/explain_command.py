@@ -10,15 +10,25 @@ from jax import numpy as jnp
 
 from jaxnn import commands, data, model_file, text_file
 from jaxnn.chain_rule import descend
-from jaxnn.config import Train
+from jaxnn.config import Explain, Train
+from jaxnn.explain_function import descend_gradient
 from jaxnn.explain_page import page
+from jaxnn.penalty import L2
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
+from jaxnn.verify_command import imported, in_users_words, own_functions
+
+OF_A_NEW_NETWORK = ("hidden", "activation", "initializer", "loss", "l2")
 
 
 def explain(config):
     for wanted in filter(None, (config.latex, config.html)):
         text_file.write(wanted, None)  # better now than after the work
-    is_run = Path(config.what).is_dir() and config.what not in data.SETS
+    is_file, is_run = Path(config.what).suffix == ".py", Path(config.what).is_dir() and config.what not in data.SETS
+    for name in (*OF_A_NEW_NETWORK, *("seed",) * is_run, *("examples", "notation") * is_file):
+        if (is_run or is_file) and getattr(config, name) != getattr(Explain, name):
+            raise ValueError(f"--{name} is of a new network, and {config.what} has its own: leave it out.")
+    if is_file:
+        return functions(config, Path(config.what))
     file = Path(config.what) / "model.safetensors" if is_run else None
     its = settings(config, file)
     with jax.enable_x64(its.dtype == "float64"):
@@ -33,8 +43,6 @@ def shown(config, its, trained):
     width = flat.shape[1]
     if trained and len(trained.x_scale.shift) != width:
         raise ValueError(f"{its.data} has {width} inputs now, the run was trained on {len(trained.x_scale.shift)}.")
-    if its.l2:
-        print(f"The run's penalty, λ/2 Σ W² with λ = {its.l2:g}, is no part of what follows.")
     if trained:
         model, loss, params, x_scale, y_scale = trained[:5]
     else:
@@ -46,14 +54,28 @@ def shown(config, its, trained):
     dtype = jax.tree.leaves(params)[0].dtype
     y = y if jnp.issubdtype(y.dtype, jnp.integer) else jnp.asarray(y, dtype)
     print(f"{len(some)} examples of {table.name}; {model}; {loss}\n")
-    iterations = descend(model, loss, params, x, y, notation=config.notation, learning_rate=config.learning_rate)
+    penalty = L2(its.l2) if its.l2 else None
+    flags = {"penalty": penalty, "notation": config.notation, "learning_rate": config.learning_rate}
+    iterations = descend(model, loss, params, x, y, **flags)
+    return written(config, iterations, f"{table.name}: {len(some)} examples")
+
+
+def functions(config, path):
+    """Those of a file of `jaxnn verify`."""
+    with in_users_words(path), imported(path) as module:
+        *its, args = own_functions(path, module, config.seed)
+        iterations = descend_gradient(*its, *args, learning_rate=config.learning_rate)
+        return written(config, iterations, path.name)
+
+
+def written(config, iterations, title):
     explanation = next(iterations)
     print(explanation)
     if config.latex:
         text_file.write(config.latex, explanation.to_latex())
     if config.html:
         later = itertools.islice(iterations, config.iterations - 1)
-        text_file.write(config.html, page([explanation, *later], f"{table.name}: {len(some)} examples"))
+        text_file.write(config.html, page([explanation, *later], title))
     for file in filter(None, (config.latex, config.html)):
         print(f"Written to {file}.")
     return {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}[explanation.report.verdict]

@@ -1,5 +1,7 @@
 """Explanations as one self-contained page: the network drawn, and a step forward and back through its links.
 
+Of a user's functions no network is known: their page has the links alone.
+
 Arrow keys or buttons: left and right for the links, up and down for the iterations. A click on a link shows it, a click
 on a weight lights the paths through it. Works offline: nothing is loaded.
 """
@@ -24,7 +26,8 @@ def page(explanations, title="jaxnn explain"):
         for explanation in explanations
     ]
     layout = explanations[0].notation
-    given = {"units": UNITS, "columns": layout.columns, "transposed": layout.transposed, "iterations": data}
+    drawn = {"units": UNITS, "columns": layout.columns, "transposed": layout.transposed} if layout else {"units": 0}
+    given = {**drawn, "iterations": data}
     text = json.dumps(given, ensure_ascii=False, allow_nan=False)
     text = text.replace("</", "<\\/")  # a script ends where its text says so
     marks = {"TITLE": html.escape(title), "DATA": text}

@@ -201,11 +201,8 @@ def of_file(path, options, console, power):
         if v not in (None, False, "auto")
     )
     with console.status(f"verifying {path.name}"), in_users_words(path), imported(path) as module:
-        cost, grad, example = functions(path, module)
-        args = arguments(path, example, options["key"])
-        for name, f in (("cost", cost), ("grad", grad)):
-            check_takes(f, args, f"{path}: {name}", "what example returns, params and data")
-        report = verifier.gradient(cost, grad, *args, draw=example, **options)
+        cost, grad, args = own_functions(path, module, options["key"])
+        report = verifier.gradient(cost, grad, *args, draw=module.example, **options)
         report = replace(
             report, title=f"gradient in {path.name}", replay=f"jaxnn verify {shlex.quote(str(path))}{flags}"
         )
@@ -261,6 +258,15 @@ def in_users_words(path):
             lines.append("  In NumPy: rng = np.random.default_rng(int(jax.random.bits(key)))")
         what = ": ".join([type(error).__name__, *message])
         raise ValueError("\n".join([f"{path.name} does not run. {what}", *lines])) from None
+
+
+def own_functions(path, module, seed):
+    """(cost, grad, args): the module's, and what they take."""
+    cost, grad, example = functions(path, module)
+    args = arguments(path, example, seed)
+    for name, f in (("cost", cost), ("grad", grad)):
+        check_takes(f, args, f"{path}: {name}", "what example returns, params and data")
+    return cost, grad, args
 
 
 def functions(path, module):

@@ -17,6 +17,7 @@ from jaxnn.explain_page import UNITS, array, page
 from jaxnn.layers.activations import RULES
 from jaxnn.losses.half_squared_error import HalfSquaredError
 from jaxnn.losses.softmax_cross_entropy import SoftmaxCrossEntropy
+from jaxnn.penalty import L2
 
 rng = np.random.default_rng(0)
 
@@ -121,6 +122,20 @@ def test_every_loss(name):
         J, grads = jax.value_and_grad(backprop.cost(model, loss))(params, x, y)
     np.testing.assert_allclose(links["J"].value, J, rtol=1e-14)
     np.testing.assert_allclose(links["∂J/∂W1"].value, grads[0].W, rtol=1e-9, atol=1e-15)
+
+
+def test_a_penalty_is_a_part_of_the_cost_and_of_every_weight():
+    model, penalty = Chain((Dense(3, 5), Activation("tanh"), Dense(5, 2))), L2(0.3)
+    found, links, params, x, y = explained(model, penalty=penalty)
+    assert found.report.ok
+    assert (links["R"].formula, links["∂J/∂W2"].formula) == ("½ 0.3 Σ W²", "(∂J/∂z2)ᵀ a1 + 0.3 W2")
+    with jax.enable_x64(True):
+        J, true = jax.value_and_grad(backprop.cost(model, HalfSquaredError(), penalty))(params, x, y)
+    np.testing.assert_allclose(links["J"].value, J, rtol=1e-13)
+    for name, v in {"W1": true[0].W, "b1": true[0].b, "W2": true[2].W, "b2": true[2].b}.items():
+        np.testing.assert_allclose(links[f"∂J/∂{name}"].value, v, rtol=1e-12)
+    with pytest.raises(TypeError, match="float cannot be explained: an L2 can, or None"):
+        explained(model, penalty=0.3)
 
 
 def test_a_wrong_layer_is_seen_where_it_is():

@@ -17,7 +17,10 @@ ALLOWED = {  # module or package: the modules of ours that it may import
     "jaxnn.config": set(),
     "jaxnn.checks": set(),
     "jaxnn.text_file": set(),
-    "jaxnn.chain_rule": {"jaxnn.verify", "jaxnn.layers", "jaxnn.backprop", "jaxnn.explain_page"},
+    "jaxnn.chain_rule": {
+        *("jaxnn.verify", "jaxnn.layers", "jaxnn.backprop", "jaxnn.explain_page", "jaxnn.penalty"),
+    },
+    "jaxnn.explain_function": {"jaxnn.chain_rule", "jaxnn.verify"},
     "jaxnn.explain_page": set(),
     "jaxnn.data": {"jaxnn.checks"},
     "jaxnn.health": {"jaxnn.layers"},
