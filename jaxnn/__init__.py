@@ -25,6 +25,7 @@ _HOME = {
     "Dense": "layers.dense",
     "Activation": "layers.activations",
     "Chain": "layers.chain",
+    "Repeat": "layers.repeat",
     "HalfSquaredError": "losses.half_squared_error",
     "MeanSquaredError": "losses.mean_squared_error",
     "BinaryCrossEntropy": "losses.binary_cross_entropy",

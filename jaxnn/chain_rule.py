@@ -14,6 +14,7 @@ from jaxnn.explain_page import page
 from jaxnn.layers.activations import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
+from jaxnn.layers.repeat import Repeat
 from jaxnn.penalty import L2
 
 
@@ -109,7 +110,7 @@ class Explanation:
 
 
 def explain(model, loss, params, x, y, *, penalty=None, notation="rows", learning_rate=0.1):
-    """The `Explanation` of a `Chain` of `Dense` and `Activation` layers, nested or not, and a loss that ships.
+    """The `Explanation` of a `Chain` or `Repeat` of `Dense` and `Activation` layers, nested or not, and a loss of ours.
 
     x (m, n_in), y as the loss wants it; penalty: an `L2`, or None. notation: rows (z = x Wᵀ + b), columns (W x + b) or
     wtx (Wᵀ x + b, with W (n_in, n_out)); values are given with the shapes that it has. The update is that of gradient
@@ -129,7 +130,9 @@ def descend(model, loss, params, x, y, *, penalty=None, notation="rows", learnin
     layers = list(flat(model, params))
     for layer, _ in layers:
         if not isinstance(layer, Dense | Activation):
-            raise TypeError(f"{type(layer).__name__} cannot be explained: a Chain of Dense and Activation layers can.")
+            raise TypeError(
+                f"{type(layer).__name__} cannot be explained: Dense and Activation layers can, in a Chain or Repeat."
+            )
     if not jax.tree.leaves(params):
         raise TypeError(f"{model} cannot be explained: it has no Dense layer, so nothing to learn.")
     if type(loss).__name__ not in LOSSES:
@@ -161,12 +164,15 @@ def decimal(number):
 
 
 def flat(model, params) -> Iterator:
-    """The layers of a chain, and of chains in it, with their params."""
-    if not isinstance(model, Chain):
-        yield model, params
-    else:
+    """The layers of a chain, and of chains and repeated layers in it, with their params."""
+    if isinstance(model, Chain):
         for layer, p in zip(model.layers, params, strict=True):
             yield from flat(layer, p)
+    elif isinstance(model, Repeat):
+        for i in range(model.n):
+            yield from flat(model.layer, jax.tree.map(lambda v: v[i], params))  # noqa: B023
+    else:
+        yield model, params
 
 
 def passed_on(layers, loss, penalty, x, y, layout):

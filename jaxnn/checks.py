@@ -20,8 +20,8 @@ def check_data(x, y, weights=None, features=(), targets=(), part=""):
     for name, v, names in ((f"{part}x", x, features), (f"{part}y", y, targets)):
         if v.dtype.kind in "OUSMmc" or v.dtype.names:  # all but numbers; bfloat16 is none of NumPy's own
             raise ValueError(f"{name} is of dtype {v.dtype}: it must be real numbers.")
-        wrong = ~np.isfinite(v).reshape(len(v), -1)
-        if wrong.any():
+        if not np.isfinite(v).all():
+            wrong = ~np.isfinite(v).reshape(len(v), -1)
             columns = np.flatnonzero(wrong.any(0))
             label = names[columns[0]] if names else f"column {columns[0]} of {name}"
             more = f"; columns like it: {len(columns) - 1} more" if len(columns) > 1 else ""

@@ -76,10 +76,12 @@ class Run:
     batch_size: int
     dtype: Any
     chunk: int  # epochs in one compiled call
+    one_by_one: bool  # how the rows of a batch are taken
 
 
 REASONS = ("epochs", "not_finite", "target_cost", "tolerance", "patience")
 CHUNK_ITERATIONS, CHUNK_WORK = 1000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
+LONG_ROW = 256  # numbers
 GRADIENT_DESCENT = optax.sgd(0.1)  # w ← w − 0.1 ∂J/∂w
 
 
@@ -107,31 +109,32 @@ def step(run, params, opt_state, batch, key):
     return params, opt_state, J, grads, health.slopes(run.model, residuals)
 
 
-def epoch_keys(key, epoch):
-    """What orders the examples of an epoch, and what its layers draw from."""
-    return jax.random.split(jax.random.fold_in(key, epoch))
+def shuffled(key, m):
+    """order(epoch): all rows in a new order. Drawn on the host: XLA on a CPU takes 50 times as long to sort them."""
+    seed = jax.random.key_data(key).ravel().tolist()
+    return lambda epoch: np.random.default_rng([*seed, epoch]).permutation(m)
 
 
-def order_of(run, m, key, order):
-    """The epoch's row numbers: as given, or drawn; None for a batch of all rows, which has no order."""
-    return jax.random.permutation(key, m) if order is None and run.batch_size < m else order
+def rows_of(run, data, index):
+    """The batch of these rows, all where index is None. A CPU gathers number by number, and copies long rows faster."""
 
+    def one_by_one(v):
+        return lax.map(lambda i: lax.dynamic_index_in_dim(v, i, keepdims=False), index)
 
-def rows_of(data, index):
-    return data if index is None else jax.tree.map(lambda v: v[index], data)
+    if index is None:
+        return data
+    return jax.tree.map(lambda v: one_by_one(v) if run.one_by_one and v[0].size >= LONG_ROW else v[index], data)
 
 
 def one_epoch(run, data, validation, stops, key, state, order):
     """(state, order) -> (state, the epoch's row of the history). Every example once, a last short batch included."""
-    m = len(data.x)
-    order_key, draw_key = epoch_keys(key, state.epoch)
-    order = order_of(run, m, order_key, order)
+    m, draw_key = len(data.x), jax.random.fold_in(key, state.epoch)
 
     def iteration(carry, index):
         i, params, opt_state, _, slopes = carry
-        batch = rows_of(data, index)
+        batch = rows_of(run, data, index)
         params, opt_state, J, grads, new = step(run, params, opt_state, batch, jax.random.fold_in(draw_key, i))
-        weight = J.dtype.type(len(batch.x)) if batch.w is None else batch.w.sum().astype(J.dtype)
+        weight = () if batch.w is None else batch.w.sum().astype(J.dtype)
         return (i + 1, params, opt_state, grads, jax.tree.map(jnp.maximum, slopes, new)), (J, weight)
 
     *_, slopes = jax.eval_shape(partial(step, run), state.params, state.opt_state, data, draw_key)
@@ -147,6 +150,8 @@ def one_epoch(run, data, validation, stops, key, state, order):
             J, weight = jax.tree.map(jnp.append, (J, weight), last)
     _, params, opt_state, grads, slopes = carry
 
+    if data.w is None:
+        weight = jnp.asarray(np.diff([*range(0, m, run.batch_size), m]), J.dtype)
     cost = (J * weight).sum() / weight.sum()
     validation_cost, metric = evaluate(run, params, validation)
     finite = health.is_finite((params, J, cost if validation is None else validation_cost))
@@ -289,7 +294,10 @@ def fit(
 
     n_params = sum(v.size for v in jax.tree.leaves(params))
     chunk = 1 if on_epoch else chunk_length(epochs // 20 if progress else epochs, m, batch_size, n_params)
-    run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk)
+    if order is None and batch_size < m:
+        order = shuffled(run_key, m)
+    one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
+    run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk, one_by_one)
     stops = Stops(tolerance, patience, target_cost)
     best = None if patience is None else (jnp.array(jnp.inf, J_dtype), jnp.array(0), params)
     state = State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
@@ -396,11 +404,11 @@ def last_finite(run, data, key, state, last, orders):
     one_step = jax.jit(step, static_argnums=0)
     m, start, params, opt_state = len(data.x), int(state.epoch), state.params, state.opt_state
     for epoch in range(start, last + 1):
-        order_key, draw_key = epoch_keys(key, epoch)
-        order = order_of(run, m, order_key, None if orders is None else orders[epoch - start])
-        indices = [None] if order is None else [order[i : i + run.batch_size] for i in range(0, m, run.batch_size)]
-        for i, index in enumerate(indices):
-            batch = rows_of(data, index)
+        draw_key = jax.random.fold_in(key, epoch)
+        cuts = range(run.batch_size, m, run.batch_size)
+        batches = [None] if orders is None else np.split(orders[epoch - start], cuts)
+        for i, index in enumerate(batches):
+            batch = rows_of(run, data, index)
             after, opt_state, J, *_ = one_step(run, params, opt_state, batch, jax.random.fold_in(draw_key, i))
             if not health.is_finite((J, after)):
                 culprit = params if not jnp.isfinite(J) else after

@@ -19,7 +19,7 @@ def from_columns(v, shape):
 def params_to_columns(params):
     """Params -> nested plain tuples."""
     if hasattr(params, "W"):
-        return np.asarray(params.W), np.asarray(params.b)[:, None]
+        return np.asarray(params.W), np.asarray(params.b)[..., None]
     return tuple(map(params_to_columns, params))
 
 

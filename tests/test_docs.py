@@ -1,5 +1,6 @@
 """The documents say what is so: their code runs, and the lines of code that they quote are in the files they name."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,13 +11,44 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def blocks(text):
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def libraries(text):
+    """Those that the blocks cannot do without: an import that is indented is made under a condition."""
+    for block in blocks(text):
+        for line in ast.parse(block).body:
+            if isinstance(line, ast.Import):
+                yield from (name.name.partition(".")[0] for name in line.names)
+            elif isinstance(line, ast.ImportFrom):
+                yield line.module.partition(".")[0]
+
+
+def run(text, name):
+    """The names that the blocks, one after the other, leave behind; skips where a library is absent."""
+    for library in libraries(text):
+        pytest.importorskip(library)
+    names = {}
+    with jax.numpy_rank_promotion("allow"):  # JAX as its users have it
+        for block in blocks(text):
+            exec(compile(block, name, "exec"), names)
+    return names
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_python_blocks_run(path, tmp_path, monkeypatch, standard_promotion):
     monkeypatch.chdir(tmp_path)
-    names = {}
-    with jax.numpy_rank_promotion("allow"):  # JAX as its users have it
-        for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
-            exec(compile(block, path.name, "exec"), names)
+    run(path.read_text(), path.name)
+
+
+def test_a_document_is_skipped_without_a_library_that_it_needs():
+    page = "```python\n{}\n```\n".format
+    with pytest.raises(pytest.skip.Exception, match="no_such_library"):
+        run(page("assert False") + page("from no_such_library.part import thing"), "page")
+    assert list(libraries(page("if False:\n    import no_such_library"))) == []
+    with pytest.raises(ModuleNotFoundError):  # a mistake in the document, not an absence
+        run(page("import jaxnn.no_such_module"), "page")
 
 
 def test_the_readme_quotes_lines_of_the_files_it_names():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from jaxnn import Activation, Chain, Dense, backprop, verify
+from jaxnn import Activation, Chain, Dense, Repeat, backprop, verify
 from jaxnn.chain_rule import NOTATIONS, G, descend, explain, latex
 from jaxnn.examples import LOSSES, draw_output, draw_target
 from jaxnn.explain_page import UNITS, array, page
@@ -136,6 +136,19 @@ def test_a_penalty_is_a_part_of_the_cost_and_of_every_weight():
         np.testing.assert_allclose(links[f"∂J/∂{name}"].value, v, rtol=1e-12)
     with pytest.raises(TypeError, match="float cannot be explained: an L2 can, or None"):
         explained(model, penalty=0.3)
+
+
+def test_repeated_layers_are_explained_one_by_one():
+    """Params of Repeat have a leading axis; the links are those of a Chain."""
+    block = Chain((Dense(3, 3), Activation("tanh")))
+    with jax.enable_x64(True):
+        params = Repeat(block, 2).init(jax.random.key(0), "float64")
+        x, y = rng.normal(size=(2, 4, 3))
+        found = explain(Repeat(block, 2), HalfSquaredError(), params, x, y)
+        _, true = jax.value_and_grad(backprop.cost(Repeat(block, 2), HalfSquaredError()))(params, x, y)
+    links = {link.symbol: link.value for link in found.backward}
+    np.testing.assert_allclose([links["∂J/∂W1"], links["∂J/∂W2"]], true[0].W, rtol=1e-12)
+    assert found.report.ok
 
 
 def test_a_wrong_layer_is_seen_where_it_is():

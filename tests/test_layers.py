@@ -1,6 +1,7 @@
 """Every layer by itself, with random parameters and a random cotangent: by hand = jax.grad = twin = differences."""
 
 import importlib
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -10,9 +11,10 @@ from columns import from_columns, params_to_columns, to_columns
 from jax import numpy as jnp
 
 import jaxnn.layers
-from jaxnn import Activation, Chain, Dense
+from jaxnn import Activation, Chain, Dense, Repeat
 from jaxnn.examples import LAYERS, draw_params, modules
 from jaxnn.layers.activations import RULES
+from jaxnn.layers.repeat import BLOCK
 
 layers = pytest.mark.parametrize("name", LAYERS)
 
@@ -104,9 +106,55 @@ def test_chain_draws_each_layer_from_its_own_key():
     np.testing.assert_array_equal(second.W, long.init(key)[1].W)
 
 
+@dataclass(frozen=True)
+class Drop:
+    """Halves each x with probability ½, by its key."""
+
+    def init(self, key, dtype=jnp.float32):
+        return ()
+
+    def forward(self, params, x, key=None):
+        kept = jnp.where(jax.random.bernoulli(key, 0.5, x.shape), x.dtype.type(1), 0.5)
+        return x * kept, kept
+
+    def backward(self, residuals, dout):
+        return (), dout * residuals
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(
+    ("block", "saved"),  # x; and where they are no layer's x: z; a and the mask
+    [(BLOCK, 1), (Chain((Dense(4, 4), Activation("gelu"))), 2), (Chain((BLOCK, Drop())), 3)],
+    ids=["tanh", "gelu", "dropout"],
+)
+def test_repeat_is_the_chain_of_its_layers(x64, block, saved, recompute):
+    """The same numbers as a Chain, and no array saved that is there already."""
+    repeat, chain = Repeat(block, 3, recompute), Chain((block,) * 3)
+    rng, key = np.random.default_rng(0), jax.random.key(1)
+    params = draw_params(repeat, rng)
+    one_by_one = tuple(jax.tree.map(lambda v, i=i: v[i], params) for i in range(3))
+    x, dout = rng.normal(size=(2, 5, 4))
+    out, residuals = repeat.forward(params, x, key)
+    by_chain, chain_residuals = chain.forward(one_by_one, x, key)
+    np.testing.assert_allclose(out, by_chain, rtol=1e-14)
+    grads, dx = repeat.backward(residuals, dout)
+    chain_grads, chain_dx = chain.backward(chain_residuals, dout)
+    stacked = jax.tree.map(lambda *v: np.stack(v), *chain_grads)
+    assert witnesses.difference((grads, dx), (stacked, chain_dx)) < 1e-14
+    stacks = [v.shape for v in jax.tree.leaves((residuals.x, residuals.others))]
+    assert stacks == [(3, 5, 4)] * (1 if recompute else saved)
+
+
+def test_repeat_starts_each_layer_from_its_own_key():
+    key = jax.random.key(0)
+    W = Repeat(Dense(4, 4), 3).init(key).W
+    np.testing.assert_array_equal(W[:2], Repeat(Dense(4, 4), 2).init(key).W)
+    np.testing.assert_array_equal(W, np.stack([p.W for p in Chain((Dense(4, 4),) * 3).init(key)]))
+
+
 @pytest.mark.parametrize("layer", [example for example, _ in LAYERS.values()], ids=LAYERS)
 def test_a_layer_is_a_value(layer):
-    names = {"Dense": Dense, "Activation": Activation, "Chain": Chain}
+    names = {"Dense": Dense, "Activation": Activation, "Chain": Chain, "Repeat": Repeat}
     assert eval(repr(layer), names) == layer
     assert hash(eval(repr(layer), names)) == hash(layer)
 
@@ -116,6 +164,7 @@ def test_a_layer_is_a_value(layer):
     [
         (lambda: Dense(0, 3), "at least one input"),
         (lambda: Dense(3, 3, "random"), "Unknown initializer 'random'; use one of small"),
+        (lambda: Repeat(Dense(3, 3), 0), "repeated once at least"),
         (lambda: Activation("swish"), "Unknown activation 'swish'; use one of identity"),
         (lambda: Activation("relu", slope=0.1), "only leaky_relu has one"),
         (lambda: Dense(3, 2).apply(Dense(3, 2).init(jax.random.key(0)), jnp.ones((4, 2))), r"shape \(4, 2\).*3 inputs"),

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -27,6 +29,7 @@ from jaxnn import (
     train,
 )
 from jaxnn.examples import draw_params
+from jaxnn.train import LONG_ROW, rows_of
 from reference.train import gradient_descent
 
 KEY = jax.random.key(0)
@@ -474,6 +477,16 @@ def test_ctrl_c_before_anything_was_learned_returns_the_start():
     assert (run.stopped.reason, run.stopped.epoch) == ("interrupted", 0)
     assert run.history.gradient_norm.shape == (0, 3)
     assert jax.tree.all(jax.tree.map(np.array_equal, run.params, params))
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 3), (7, LONG_ROW), (7, 20, 20)])
+def test_rows_are_the_same_however_they_are_taken(shape):
+    data, index = {"x": np.arange(np.prod(shape, dtype=int)).reshape(shape)}, np.array([6, 0, 3, 3])
+    for one_by_one in (True, False):
+        take = partial(rows_of, SimpleNamespace(one_by_one=one_by_one), jax.tree.map(jnp.asarray, data), index)
+        np.testing.assert_array_equal(jax.jit(take)()["x"], data["x"][index])
+        in_a_loop = "scan" in str(jax.make_jaxpr(take)())
+        assert in_a_loop == (one_by_one and np.prod(shape[1:]) >= LONG_ROW)
 
 
 def test_a_mesh_splits_the_rows_and_changes_nothing_but_rounding():
