@@ -35,6 +35,7 @@ _HOME = {
     "cost": "backprop",
     "value_and_grad": "backprop",
     "fit": "train",
+    "sweep": "networks",
     "explain": "chain_rule",
     "explain_gradient": "explain_function",
 }

@@ -7,7 +7,7 @@ from io import TextIOWrapper
 
 import tyro
 
-from jaxnn.config import Command, Explain, Train, Verify
+from jaxnn.config import Command, Explain, Predict, Sweep, Verify
 
 
 def main(args=None):
@@ -20,17 +20,19 @@ def main(args=None):
         config = tyro.cli(
             Command, args=args, prog="jaxnn", description="Neural networks with gradients derived by hand."
         )
-        if isinstance(config, (Train, Verify, Explain)):
+        if not isinstance(config, Predict):
             config.check()
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted import of JAX is a long traceback
         if isinstance(config, Verify):
             from jaxnn.verify_command import verify as command
         elif isinstance(config, Explain):
             from jaxnn.explain_command import explain as command
-        elif isinstance(config, Train):
-            from jaxnn.commands import train as command
-        else:
+        elif isinstance(config, Sweep):
+            from jaxnn.sweep_command import sweep as command
+        elif isinstance(config, Predict):
             from jaxnn.commands import predict as command
+        else:
+            from jaxnn.commands import train as command
 
         signal.signal(signal.SIGINT, before)
         code = command(config)

@@ -16,17 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 import jaxnn
-from jaxnn import backprop, data, model_file, run_folder
+from jaxnn import backprop, compilations, data, model_file, run_folder
 from jaxnn.layer import Layer
 from jaxnn.layers.activations import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
 from jaxnn.metrics import accuracy, r2, rmse
 from jaxnn.penalty import L2
-from jaxnn.train import fit
+from jaxnn.train import drawn, fit
 
 
 def train(config):
+    if config.cache:
+        compilations.keep()
     console = Console(highlight=False)
     say = partial(console.print, markup=False, soft_wrap=True)
     table = data.load(config.data)
@@ -34,16 +36,13 @@ def train(config):
     optimizer = optimizer_of(config)
     parts, held_out = parts_of(table, config)
     rows, m = parts["train"], len(parts["train"])
-    flat = table.x.reshape(len(table.x), -1)
-    x_scale = (data.standardise if table.features else data.brighten)(flat[rows])
-    y_scale = None if table.classes else data.standardise(y[rows])
-    x, y = x_scale(flat), y_scale(y) if y_scale else y
+    x, y, x_scale, y_scale = scaled(table, y, rows)
     penalty = L2(config.l2) if config.l2 else None
     init_key, key = jax.random.split(jax.random.key(config.seed))
 
     with jax.enable_x64(config.dtype == "float64"), run_folder.new(config.out, table.name) as (folder, publish):
         say(describe(table, parts))
-        params = model.init(init_key, "float64" if config.dtype == "float64" else "float32")
+        params = drawn(model, init_key, "float64" if config.dtype == "float64" else "float32")
         console.print(layer_table(model, loss, params, m))
         batch_size = config.batch_size
         if batch_size and batch_size > m:
@@ -104,6 +103,14 @@ def predict(config):
         columns = {name: y_hat[:, k] for k, name in enumerate(trained.targets)}
     run_folder.write_csv(config.out, columns)
     return 0
+
+
+def scaled(table, y, rows):
+    """(x, y, x_scale, y_scale): all data flattened and scaled, as these rows are to be."""
+    flat = table.x.reshape(len(table.x), -1)
+    x_scale = (data.standardise if table.features else data.brighten)(flat[rows])
+    y_scale = None if table.classes else data.standardise(y[rows])
+    return x_scale(flat), y_scale(y) if y_scale else y, x_scale, y_scale
 
 
 def parts_of(table, config):
@@ -214,21 +221,18 @@ def results(trained, table, x, y, parts):
     metrics = {"accuracy": accuracy} if table.classes else {"RMSE": rmse, "R²": r2}
     right = partial(Column, justify="right")
     grid = Table("rows", right(), right("cost"), *map(right, metrics))
+    cost = jax.jit(lambda params, x, y: trained.loss.forward(trained.model.apply(params, x), y)[0])
     for part, rows in parts.items():
-        z = trained.model.apply(trained.params, x[rows].astype(trained.params[0].W.dtype))
-        J, _ = trained.loss.forward(z, y[rows])
+        J = cost(trained.params, x[rows].astype(trained.params[0].W.dtype), y[rows])
         y_hat = trained.predict(table.x[rows])
-        with np.errstate(divide="ignore", invalid="ignore"):  # R² of one row
-            values = [of(y_hat, table.y[rows]) for of in metrics.values()]
+        values = [jax.jit(of)(y_hat, table.y[rows]) for of in metrics.values()]
         grid.add_row(part, f"{len(rows)}", *(f"{value:.4g}" for value in (J, *values)))
     return grid
 
 
-def bar(console):
+def bar(console, what="training"):
     cost = TextColumn("{task.fields[cost]}")
-    return Progress(
-        TextColumn("training"), BarColumn(), MofNCompleteColumn(), cost, TimeElapsedColumn(), console=console
-    )
+    return Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), cost, TimeElapsedColumn(), console=console)
 
 
 @contextmanager

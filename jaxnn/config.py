@@ -1,6 +1,6 @@
 """The commands' settings: frozen dataclasses whose fields are the flags. No JAX here, so that --help is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,6 +60,8 @@ class Train:
     """To compute in. With bfloat16 the parameters stay float32."""
     out: Path | None = None
     """The run folder to make (runs/SET, or runs/SET-2, … when not given)."""
+    cache: bool = True
+    """Keep compiled programs in the user's cache folder, so that the next run starts sooner."""
 
     def check(self):
         """ValueError for a number out of range."""
@@ -77,6 +79,68 @@ class Train:
             raise ValueError(f"--slope is {self.slope}: it must be a number.")
         if min(self.hidden, default=1) < 1:
             raise ValueError(f"--hidden is {' '.join(map(str, self.hidden))}: a layer needs one unit at least.")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train many networks at once, of every width, learning rate and seed, and keep the best of them.
+
+    A fifth of the training rows is held out; a network is as good as its lowest cost on these, and is kept as it was
+    then; a width and learning rate are as good as the mean over the seeds. The run folder has results.csv, sweep.png,
+    and what `jaxnn train` writes of the best network of the best setting.
+    """
+
+    data: Annotated[Positional[str], arg(metavar="SET")] = "breast_cancer"
+    """As in `jaxnn train`."""
+    widths: tuple[int, ...] = (8, 32, 100)
+    """Units of the hidden layers, for each a group of networks."""
+    layers: int = 1
+    """How many hidden layers."""
+    learning_rates: tuple[float, ...] = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
+    """α."""
+    seeds: int = 4
+    """How many starts and orders of each."""
+    activation: Activation = "relu"
+    """g of the hidden layers."""
+    initializer: Initializer = "xavier"
+    """Where the weights start."""
+    loss: Loss = "auto"
+    """As in `jaxnn train`."""
+    l2: float = 0.0
+    """λ of the penalty λ/2 Σ W²."""
+    optimizer: str = "adam"
+    """Any optimiser of optax by its name."""
+    epochs: int = 50
+    """Passes over the training rows."""
+    batch_size: int | None = 32
+    """Examples of one update; 1: stochastic, None: all rows."""
+    seed: int = 0
+    """Of the split, and the first of the seeds."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """To compute in. With bfloat16 the parameters stay float32."""
+    out: Path | None = None
+    """The run folder to make (runs/SET-sweep, … when not given)."""
+    cache: bool = True
+    """Keep compiled programs in the user's cache folder, so that the next run starts sooner."""
+
+    def check(self):
+        """ValueError for a number out of range."""
+        for name, least in (("layers", 1), ("seeds", 1)):
+            if not least <= getattr(self, name) <= 10_000:
+                raise ValueError(f"--{name} is {getattr(self, name)}: it must be {least} to 10000.")
+        for name in ("widths", "learning_rates"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name.replace('_', '-')} is empty: give one at least.")
+        for width in self.widths:
+            self.network(width).check()
+        for rate in self.learning_rates:
+            self.network(1, rate).check()
+
+    def network(self, width, learning_rate=None, seed=None):
+        """The settings of `jaxnn train` for one of the networks."""
+        names = {field.name for field in fields(Train)} & {field.name for field in fields(Sweep)}
+        its = {name: getattr(self, name) for name in names} | ({} if seed is None else {"seed": seed})
+        return Train(**its, hidden=(width,) * self.layers, learning_rate=learning_rate, patience=self.epochs)
 
 
 @dataclass(frozen=True)
@@ -185,6 +249,7 @@ class Explain:
 
 Command = (
     Annotated[Train, subcommand("train")]
+    | Annotated[Sweep, subcommand("sweep")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Explain, subcommand("explain")]

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,9 +36,14 @@ class Model(NamedTuple):
     def predict(self, x):
         """y_hat (m, K) for raw rows x (m, …): probabilities of classes, or values in their own units."""
         dtype = jax.tree.leaves(self.params)[0].dtype
-        z = self.model.apply(self.params, jnp.asarray(self.x_scale(np.reshape(x, (len(x), -1))), dtype))
-        y_hat = np.asarray(self.loss.predict(z))
+        x = self.x_scale(np.reshape(x, (len(x), -1)))
+        y_hat = np.asarray(predicted(self.model, self.loss, self.params, x.astype(dtype)))
         return y_hat if self.y_scale is None else self.y_scale.back(y_hat)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def predicted(model, loss, params, x):
+    return loss.predict(model.apply(params, x))
 
 
 def save(path, model, settings):

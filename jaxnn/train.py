@@ -199,9 +199,8 @@ def largest_change(before, after):
     return jnp.stack([jnp.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (after, before)), strict=True)]).max()
 
 
-@partial(jax.jit, static_argnames="run", donate_argnames="state")
 def epochs_of(run, data, validation, stops, key, state, epochs, orders):
-    """A chunk of epochs in one compiled call; those after a stop, or beyond `epochs`, are skipped."""
+    """A chunk of epochs; those after a stop, or beyond `epochs`, are skipped."""
     one = partial(one_epoch, run, data, validation, stops, key)
 
     def skip(state, order):
@@ -212,6 +211,9 @@ def epochs_of(run, data, validation, stops, key, state, epochs, orders):
         return lax.cond((state.reason == 0) & (state.epoch < epochs), one, skip, state, order)
 
     return lax.scan(next_epoch, state, orders, length=run.chunk)
+
+
+chunk_of = jax.jit(epochs_of, static_argnames="run", donate_argnames="state")
 
 
 def fit(
@@ -271,24 +273,15 @@ def fit(
     ValueError for data that do not fit together or are not finite, settings out of range, a model without parameters.
     """
     check_settings(epochs, batch_size, tolerance, patience, validation)
-    x = np.asarray(x)
+    init_key, run_key = jax.random.split(key)
     dtype = compute_dtype(dtype, params, x)
-    data = to_batch(x, y, weights, dtype)
+    J_dtype = sum_dtype(jnp.zeros((), dtype))  # float32 at least, for the parameters too
+    params = drawn(model, init_key, J_dtype) if params is None else cast(jax.tree.map(jnp.asarray, params), sum_dtype)
+    data, validation = checked(model, params, x, y, weights, validation, dtype)
     m = len(data.x)
     if batch_size is not None and batch_size > m:
         warnings.warn(f"batch_size {batch_size} is more than the {m} rows: each batch is all of them.", stacklevel=2)
     batch_size = min(batch_size or m, m)
-
-    init_key, run_key = jax.random.split(key)
-    J_dtype = sum_dtype(jnp.zeros((), dtype))  # float32 at least, for the parameters too
-    params = model.init(init_key, J_dtype) if params is None else cast(jax.tree.map(jnp.asarray, params), sum_dtype)
-    if not jax.tree.leaves(params):
-        raise ValueError(f"{model} has no parameters: there is nothing to learn.")
-    check_labels(y, jax.eval_shape(model.apply, cast(params, dtype), data.x).shape)
-    if validation is not None:
-        x_held, y_held = validation
-        validation = to_batch(x_held, y_held, None, dtype, "validation ")
-        check_labels(y_held, jax.eval_shape(model.apply, cast(params, dtype), validation.x).shape, "validation ")
     if mesh is not None:
         params, data = place(params, data, mesh)
 
@@ -299,18 +292,18 @@ def fit(
     one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
     run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk, one_by_one)
     stops = Stops(tolerance, patience, target_cost)
-    best = None if patience is None else (jnp.array(jnp.inf, J_dtype), jnp.array(0), params)
-    state = State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
-    state = jax.tree.map(jnp.copy, state)  # nothing shared, with the caller or within: chunks donate it
+    state = copy(
+        jax.jit(initial, static_argnums=(1, 2))(params, optimizer, stops)
+    )  # nothing shared with the caller: chunks donate it
 
     reason, where = "epochs", ""
     chunks: list[History] = []
     try:
         while reason == "epochs" and (start := int(state.epoch)) < epochs:
-            saved = jax.tree.map(jnp.copy, state)  # the chunk is given the buffers of `state`
+            saved = copy(state)  # the chunk is given the buffers of `state`
             kept = saved, len(chunks)
             orders = None if order is None else orders_of(order, start, epochs, chunk, m)
-            state, rows = epochs_of(run, data, validation, stops, run_key, state, epochs, orders)
+            state, rows = chunk_of(run, data, validation, stops, run_key, state, epochs, orders)
             reason, end = REASONS[int(state.reason)], int(state.epoch)
             if reason == "not_finite":
                 end -= 1
@@ -319,7 +312,7 @@ def fit(
             chunks.append(first(end - start, rows))
             kept = state, len(chunks)
             if on_epoch and end > start:
-                on_epoch(start, jax.tree.map(jnp.copy, state.params))  # theirs to keep
+                on_epoch(start, copy(state.params))  # theirs to keep
             if progress and end > start:
                 progress(end, float(chunks[-1].cost[-1]))
     except KeyboardInterrupt:
@@ -329,18 +322,42 @@ def fit(
     nothing = History(*[np.zeros(0)] * 4, *[np.zeros((0, len(health.layers(model))))] * 3)
     history = jax.tree.map(lambda *v: np.concatenate(v), *chunks or [nothing])
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
-    n = int(state.epoch)
-    returned = "the last finite ones" if patience is None else "those of the lowest validation cost"
+    stopped = why(reason, int(state.epoch), stops, where)
+    return Fit(state.params if patience is None else state.best[2], history, stopped)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def drawn(model, key, dtype):
+    """Where training starts."""
+    return model.init(key, dtype)
+
+
+@jax.jit
+def copy(tree):
+    return jax.tree.map(jnp.copy, tree)
+
+
+def initial(params, optimizer, stops):
+    """The `State` before the first epoch."""
+    J_dtype = jax.tree.leaves(params)[0].dtype
+    best = None if stops.patience is None else (jnp.array(jnp.inf, J_dtype), jnp.array(0), params)
+    return State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
+
+
+def why(reason, n, stops, where):
+    """`Stopped` after n whole epochs; where: something that was not finite."""
+    returned = "the last finite ones" if stops.patience is None else "those of the lowest validation cost"
     message = {
-        "epochs": f"Done: {epochs} epoch{'s' * (epochs > 1)}.",
-        "target_cost": f"The cost of epoch {n} is at most the target {target_cost}.",
-        "tolerance": f"No parameter changed by more than the tolerance {tolerance} in epoch {n}.",
-        "patience": f"No validation cost of the last {patience} epochs was below that of epoch {n - (patience or 0)}.",
+        "epochs": f"Done: {n} epoch{'s' * (n > 1)}.",
+        "target_cost": f"The cost of epoch {n} is at most the target {stops.target_cost}.",
+        "tolerance": f"No parameter changed by more than the tolerance {stops.tolerance} in epoch {n}.",
+        "patience": f"No validation cost of the last {stops.patience} epochs was below that of epoch "
+        f"{n - (stops.patience or 0)}.",
         "not_finite": f"In epoch {n + 1}, {where}. The parameters kept are {returned}. "
         "Try a smaller learning rate, or inputs brought to about −1 to 1.",
         "interrupted": f"Interrupted after epoch {n}; kept what was learned until then.",
     }[reason]
-    return Fit(state.params if patience is None else state.best[2], history, Stopped(reason, n, message))
+    return Stopped(reason, n, message)
 
 
 def check_settings(epochs, batch_size, tolerance, patience, validation):
@@ -372,11 +389,27 @@ def first(n, rows):
 def compute_dtype(dtype, params, x):
     """The dtype a run computes in: what was asked for, or that of the params, of a floating x, or float32."""
     if dtype is None:
-        leaves = [*jax.tree.leaves(params), x]
+        leaves = [*jax.tree.leaves(params), np.asarray(x)]
         dtype = jnp.result_type(leaves[0]) if jnp.issubdtype(leaves[0].dtype, jnp.floating) else jnp.float32
     if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError("dtype is float64, which JAX has only inside `with jax.enable_x64(True):`; call fit there.")
     return jnp.dtype(dtype)
+
+
+def checked(model, params, x, y, weights, validation, dtype):
+    """(data, validation) as `Batch`es, validation None without any."""
+    if not jax.tree.leaves(params):
+        raise ValueError(f"{model} has no parameters: there is nothing to learn.")
+
+    def part(x, y, w, name):
+        batch = to_batch(x, y, w, dtype, name)
+        check_labels(y, jax.eval_shape(model.apply, cast(params, dtype), batch.x).shape, name)
+        return batch
+
+    if validation is None:
+        return part(x, y, weights, ""), None
+    x_held, y_held = validation
+    return part(x, y, weights, ""), part(x_held, y_held, None, "validation ")
 
 
 def to_batch(x, y, w, dtype, part=""):

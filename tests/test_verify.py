@@ -354,6 +354,27 @@ def test_numpy_code_that_balls_cannot_run_is_differenced_in_float64():
     assert verify.gradient(numpy_only, lambda w, x: right(w, x, 2.00001), w, x).verdict == verify.FAIL
 
 
+def test_numpy_code_whose_parameters_meet_operators_alone():
+    """With the data as constants JAX would trace it, and NumPy had rounded what it made of them."""
+
+    def x_hat(x):
+        return (x - x.mean(0)) / np.sqrt(x.var(0))
+
+    def cost(p, x, up):
+        return np.sum(up * (p["g"] * x_hat(x) + p["b"]))
+
+    def grad(p, x, up, by=1.0):
+        return {"g": by * (up * x_hat(x)).sum(0), "b": up.sum(0)}
+
+    draw = np.random.default_rng(0).normal
+    args = {"g": draw(size=3), "b": draw(size=3)}, draw(size=(5, 3)), draw(size=(5, 3))
+    report = verify.gradient(cost, grad, *args)
+    assert (report.verdict, report.evidence) == (verify.PASS, "exact")
+    wrong = verify.gradient(cost, lambda *args: grad(*args, by=1.0000001), *args)
+    assert wrong.verdict == verify.FAIL
+    assert "['g'] is 1.0000001 times" in wrong.causes[0].sentence
+
+
 def test_a_large_numpy_cost_is_differenced_along_directions():
     f = lambda W, x: np.sum(np.tanh(x @ W.T)) / len(x)  # noqa: E731
     right = lambda W, x: (1 - np.tanh(x @ W.T) ** 2).T @ x / len(x)  # noqa: E731

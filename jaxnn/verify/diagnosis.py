@@ -44,7 +44,8 @@ def causes(problem: Problem, both, outcome, again, args, seed):
     plain = problem
     try:
         if not (both.hand and both.scalar):
-            problem, both = in_jax(problem, both), sides(in_jax(problem, both))
+            with promotion[0], promotion[1]:
+                problem, both = in_jax(problem, both), sides(in_jax(problem, both))
         if not (both.hand and both.scalar and both.mode.x64):
             return ()
 
@@ -429,8 +430,8 @@ def number(c):
     """A factor as people write it."""
     sign, size = "−" * (c < 0), abs(c)
     for d, n in itertools.product((*range(1, 11), *range(20, 1001)), range(1, 11)):
-        if d == 1 and abs(size - round(size)) < 1e-6 * size and size >= 1:
+        if d == 1 and abs(size - round(size)) < 1e-9 * size and size >= 1:
             return f"{sign}{round(size)}"
-        if abs(size * d / n - 1) < 1e-6:
+        if abs(size * d / n - 1) < 1e-9:
             return f"{sign}{n}/{d}" if d > 1 else f"{sign}{n}"
-    return f"{c:.6g}"
+    return f"{c:.9g}"

@@ -1,0 +1,145 @@
+"""Many networks of one form, each with its own start, order and learning rate, trained in one compiled program."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax import lax
+from jax import numpy as jnp
+
+from jaxnn.mean import sum_dtype
+from jaxnn.train import (
+    REASONS,
+    Fit,
+    History,
+    Run,
+    Stops,
+    check_settings,
+    checked,
+    chunk_length,
+    compute_dtype,
+    copy,
+    drawn,
+    epochs_of,
+    first,
+    initial,
+    orders_of,
+    shuffled,
+    why,
+)
+
+TOGETHER = 8  # networks whose arrays are one on a CPU: few enough for its cache
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is static: one compilation for each value."""
+
+    run: Run
+    optimizer: Any  # of a learning rate
+    together: int | None
+
+
+@partial(jax.jit, static_argnames="group", donate_argnames="states")
+def all_epochs_of(group, data, validation, stops, rates, keys, states, epochs, orders, whose):
+    """A chunk of epochs of every network: (states, histories), both with a leading axis."""
+
+    def one(given):
+        rate, key, state, n = given
+        run = replace(group.run, optimizer=group.optimizer(rate))
+        order = None if orders is None else orders[n]
+        return epochs_of(run, data, validation, stops, key, state, epochs, order)
+
+    return lax.map(one, (rates, keys, states, whose), batch_size=group.together)
+
+
+def sweep(
+    model,
+    loss,
+    x,
+    y,
+    *,
+    keys,
+    learning_rates,
+    epochs,
+    optimizer=optax.sgd,
+    batch_size=None,
+    weights=None,
+    validation=None,
+    penalty=None,
+    tolerance=None,
+    patience=None,
+    target_cost=None,
+    dtype=None,
+    progress=None,
+):
+    """Trains N networks at once: a list of N `Fit`s.
+
+    Network i is the one that `fit(model, loss, x, y, key=keys[i], optimizer=optimizer(learning_rates[i]), …)` trains,
+    up to rounding: the same start, the same order of the examples, the same stops. Everything is compiled once for all
+    learning rates, where `fit` compiles for each optimiser.
+
+    keys            (N,) typed keys, or one for all
+    learning_rates  (N,) numbers, or one for all
+    optimizer       optimizer(learning_rate) -> an optimiser of optax, such as optax.sgd or optax.adam
+    progress        progress(epochs done, lowest cost), some twenty times or more
+    others          as in `fit`; the parameters of a network that stopped as not finite are not finite
+
+    ValueError: keys and learning rates of different lengths, and whatever `fit` raises.
+    """
+    check_settings(epochs, batch_size, tolerance, patience, validation)
+    keys, rates = jnp.atleast_1d(keys), jnp.atleast_1d(jnp.asarray(learning_rates, float))
+    N = max(len(keys), len(rates))
+    if {len(keys), len(rates)} - {1, N}:
+        raise ValueError(f"{len(keys)} keys and {len(rates)} learning rates: give as many of both, or one for all.")
+    dtype = compute_dtype(dtype, None, x)
+    J_dtype = sum_dtype(jnp.zeros((), dtype))
+    _, at, whose = np.unique(jax.random.key_data(keys), axis=0, return_index=True, return_inverse=True)
+    keys, whose = keys[at], np.broadcast_to(whose.ravel(), N)  # of these the network's
+    init_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    params = jax.vmap(lambda key: drawn(model, key, J_dtype))(init_keys)
+    data, validation = checked(model, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
+    m = len(data.x)
+    batch_size = min(batch_size or m, m)
+    params, rates = jax.tree.map(lambda v: v[whose], params), jnp.broadcast_to(rates.astype(J_dtype), N)
+
+    n_params = sum(v.size for v in jax.tree.leaves(params))
+    chunk = chunk_length(epochs // 20 if progress else epochs, m, batch_size, n_params)
+    run = Run(model, loss, penalty, None, batch_size, dtype, chunk, one_by_one=False)
+    on_cpu = {device.platform for device in data.x.devices()} == {"cpu"}
+    group = Group(run, optimizer, TOGETHER if on_cpu else None)
+    stops = Stops(tolerance, patience, target_cost)
+    states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), stops))(params, rates)
+    states = copy(states)  # nothing shared within: chunks donate it
+    orders = [shuffled(key, m) for key in run_keys] if batch_size < m else None
+    chunks: list[History] = []
+    for begin in range(0, epochs, chunk):
+        order = None if orders is None else np.stack([orders_of(of, begin, epochs, chunk, m) for of in orders])
+        given = group, data, validation, stops, rates, run_keys[whose], states, epochs, order, whose
+        states, history = all_epochs_of(*given)
+        chunks.append(jax.device_get(history))
+        if progress:
+            progress(min(begin + chunk, epochs), float(np.fmin.reduce(chunks[-1].cost, axis=None)))
+        if (states.reason > 0).all():
+            break
+    states, history = jax.device_get(states), jax.tree.map(lambda *v: np.concatenate(v, 1), *chunks)
+    return [fit_of(part(states, n), part(history, n), stops) for n in range(N)]
+
+
+def part(tree, n):
+    return jax.tree.map(lambda v: v[n], tree)
+
+
+def fit_of(state, history, stops):
+    """What `fit` returns, of one network."""
+    reason = REASONS[state.reason]
+    n = int(state.epoch) - (reason == "not_finite")
+    history = first(n, history)
+    history = history._replace(iteration_cost=history.iteration_cost.ravel())
+    stopped = why(reason, n, stops, "")
+    if reason == "not_finite":
+        stopped = stopped._replace(message=f"In epoch {n + 1}, a cost or a parameter was not finite.")
+    return Fit(state.params if stops.patience is None else state.best[2], history, stopped)

@@ -1,0 +1,149 @@
+"""Many networks at once: each is the one that `fit` trains."""
+
+import csv
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jaxnn
+from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, cli, fit
+from jaxnn.networks import TOGETHER
+
+rng = np.random.default_rng(0)
+X, LABELS = rng.normal(size=(11, 3)), rng.integers(0, 3, 11)
+NET = Chain((Dense(3, 4), Activation("tanh"), Dense(4, 3)))
+KEYS = jax.random.split(jax.random.key(0), 3)
+
+
+@pytest.fixture(autouse=True)
+def as_users_have_it(standard_promotion):
+    """optax's Adam mixes int and float."""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        (optax.sgd, {"batch_size": 4}),
+        (optax.adam, {"validation": (X[:5], LABELS[:5]), "patience": 2, "batch_size": 4, "penalty": L2(0.1)}),
+        (optax.sgd, {"weights": np.arange(1.0, 12), "target_cost": 0.9}),
+        (optax.sgd, {"tolerance": 0.01, "batch_size": 1}),
+    ],
+    ids=["mini-batch", "patience", "weights", "tolerance"],
+)
+def test_each_network_is_what_fit_trains(x64, optimizer, settings):
+    """More networks than are computed together, and no multiple of these; a key used twice."""
+    N = TOGETHER + 3
+    keys, rates = KEYS[np.arange(N) % 3], np.geomspace(0.01, 0.5, N)
+    loss = SoftmaxCrossEntropy()
+    settings = {"epochs": 6, "dtype": "float64"} | settings
+    runs = jaxnn.sweep(NET, loss, X, LABELS, keys=keys, learning_rates=rates, optimizer=optimizer, **settings)
+    assert len(runs) == N
+    for n in (0, 1, TOGETHER, N - 1):
+        alone = fit(NET, loss, X, LABELS, key=keys[n], optimizer=optimizer(rates[n]), **settings)
+        assert runs[n].stopped == alone.stopped
+        pairs = zip(
+            *map(jax.tree.leaves, ((runs[n].params, runs[n].history), (alone.params, alone.history))), strict=True
+        )
+        for mine, its in pairs:
+            np.testing.assert_allclose(mine, its, rtol=1e-10, atol=1e-13)
+    reasons = {run.stopped.reason for run in runs}
+    assert reasons <= {"epochs", *settings}
+    assert ("epochs" in reasons) != (len(reasons) == 1 and "epochs" not in reasons)
+
+
+def test_one_key_or_one_rate_for_all():
+    y = X[:, :1]
+    net = Chain((Dense(3, 1),))
+    same = jaxnn.sweep(
+        net, HalfSquaredError(), X, y, keys=KEYS[0], learning_rates=[0.1, 0.1, 0.2], epochs=2, batch_size=2
+    )
+    W = [run.params[0].W for run in same]
+    np.testing.assert_array_equal(W[0], W[1])
+    assert (W[0] != W[2]).any()
+    others = jaxnn.sweep(net, HalfSquaredError(), X, y, keys=KEYS, learning_rates=0.1, epochs=2)
+    assert len({run.params[0].W.tobytes() for run in others}) == 3
+
+
+def test_a_network_that_is_not_finite_leaves_the_others_alone():
+    settings = {"keys": KEYS[0], "epochs": 5, "batch_size": 4}
+    found = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, learning_rates=[0.1, 1e38, 0.2], **settings)
+    alone = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, learning_rates=[0.1, 0.2], **settings)
+    assert [run.stopped.reason for run in found] == ["epochs", "not_finite", "epochs"]
+    assert found[1].stopped.message == f"In epoch {found[1].stopped.epoch + 1}, a cost or a parameter was not finite."
+    assert len(found[1].history.cost) == found[1].stopped.epoch < 5
+    np.testing.assert_allclose(found[2].params[0].W, alone[1].params[0].W, rtol=1e-6)
+
+
+def test_progress_is_told_and_a_sweep_that_is_done_stops():
+    seen: list = []
+    jaxnn.sweep(
+        NET, SoftmaxCrossEntropy(), X, LABELS, keys=KEYS, learning_rates=0.1, epochs=1000, target_cost=1e9,
+        progress=lambda epoch, cost: seen.append((epoch, cost)),
+    )  # fmt: skip
+    assert len(seen) == 1
+    assert 0 < seen[0][1] < 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"learning_rates": [0.1, 0.2]}, "3 keys and 2 learning rates: give as many of both, or one for all"),
+        ({"learning_rates": 0.1, "epochs": 0}, "epochs is 0"),
+        ({"learning_rates": 0.1, "patience": 1}, "patience watches the validation cost"),
+        ({"learning_rates": 0.1, "weights": np.zeros(11)}, "not all 0"),
+    ],
+)
+def test_bad_settings_are_one_sentence(settings, words):
+    settings = {"keys": KEYS, "epochs": 1} | settings
+    with pytest.raises(ValueError, match=words):
+        jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, **settings)
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    """All networks in results.csv, the best of the best setting kept as a run of `jaxnn train`."""
+    monkeypatch.chdir(tmp_path)
+    rows = [",".join(map(str, [*x, "hot" if x[0] > 0 else "cold"])) for x in rng.normal(size=(60, 2))]
+    Path("table.csv").write_text("\n".join(["a,b,kind", *rows]) + "\n")
+    flags = [
+        "sweep",
+        "table.csv",
+        "--widths",
+        "2",
+        "5",
+        "--learning-rates",
+        "0.01",
+        "0.1",
+        "--seeds",
+        "3",
+        "--no-cache",
+    ]
+    assert cli.main([*flags, "--epochs", "4"]) == 0
+    said = capsys.readouterr().out
+    with open("runs/table-sweep/results.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 12
+    assert {(row["width"], row["learning_rate"], row["seed"]) for row in found} == {
+        (w, rate, seed) for w in "25" for rate in ("0.01", "0.1") for seed in "012"
+    }
+    mean = {}
+    for row in found:
+        mean.setdefault((row["width"], row["learning_rate"]), []).append(float(row["validation_cost"]))
+    best = min(mean, key=lambda setting: np.mean(mean[setting]))
+    units, rate, seed, epoch = re.search(
+        r"Best of the lowest mean: (\d) units, learning rate (\S+), seed (\d), as it was after epoch (\d)", said
+    ).groups()
+    assert (units, rate) == best
+    costs = {row["seed"]: row for row in found if (row["width"], row["learning_rate"]) == best}
+    assert float(costs[seed]["validation_cost"]) == min(map(float, mean[best]))
+    with open("runs/table-sweep/history.csv", newline="") as file:
+        history = [float(row["validation_cost"]) for row in csv.DictReader(file)]
+    assert history[int(epoch) - 1] == pytest.approx(min(map(float, mean[best])))
+    assert cli.main(["explain", "runs/table-sweep"]) == 0
+    assert cli.main(["sweep", "table.csv", "--learning-rates", "-1"]) == 2
+    assert "--learning-rate is -1.0: it must be a positive number" in capsys.readouterr().err
+    assert cli.main([*flags, "--learning-rates", "1e38", "--epochs", "2"]) == 2
+    assert "No network has a finite validation cost" in capsys.readouterr().err
