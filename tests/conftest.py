@@ -13,8 +13,10 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 def pytest_configure(config):
-    """Compiled programs are kept between test runs; a fresh clone starts with none."""
-    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+    """Compiled programs are kept between test runs, for commands in processes of their own too; a fresh clone starts
+    with none."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -374,3 +375,17 @@ def test_the_learning_curve_is_drawn_without_warnings(tmp_path, epochs):
     history = History(nan, np.linspace(1, 0, epochs), nan, nan, nan[:, None], nan[:, None], nan[:, None])
     assert run_folder.draw(tmp_path, history, "test", "r2", "t")
     assert (tmp_path / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_compilations_are_kept_where_the_user_says(here):
+    """In $JAX_COMPILATION_CACHE_DIR, else in the user's cache folder; or nowhere."""
+    env = {name: v for name, v in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {
+        "XDG_CACHE_HOME": "mine"
+    }
+    command = [JAXNN, "train", "classes.csv", "--epochs", "1", "--hidden", "2"]
+    for flags, wanted in ((["--no-cache"], None), ([], "mine/jaxnn"), ([], "set")):
+        its = env | ({"JAX_COMPILATION_CACHE_DIR": "set"} if wanted == "set" else {})
+        assert subprocess.run([*command, *flags], capture_output=True, env=its).returncode == 0
+        assert {str(path) for path in (Path("mine/jaxnn"), Path("set")) if path.exists()} == ({wanted} - {None})
+        shutil.rmtree(wanted or "runs")
+    assert not Path("mine/jaxnn").exists()
