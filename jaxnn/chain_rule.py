@@ -95,7 +95,7 @@ class Explanation:
             *table("update", self.update),
         ]
         failed = next((link.symbol for link in self.backward if link.verdict == verify.FAIL), None)
-        wrong = f"; first wrong: {self.report.first_wrong or failed}" if failed else ""
+        wrong = f"; first wrong: {self.report.first_wrong or failed}" if failed and not self.report.ok else ""
         return "\n".join([*lines, "", f"verdict  {self.report.verdict}{wrong}"])
 
     def to_html(self):
@@ -282,17 +282,26 @@ def shown(v):
     return f"mean {v.mean():.3g}, σ {v.std():.3g}, {v.min():.3g} … {v.max():.3g}"
 
 
-NAME = "[A-Za-z][A-Za-z0-9_]*′*"
+NAME = r"[A-Za-z][A-Za-z0-9_]*(?:\[[0-9]+\])*(?:′+|⁽[⁰¹²³⁴⁵⁶⁷⁸⁹]+⁾)?"
+RAISED, LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾", "-0123456789()"), str.maketrans("ᵢₖ₀₁₂₃₄₅₆₇₈₉", "ik0123456789")
+GREEK = {"alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho"}
+GREEK |= {"sigma", "tau", "phi", "chi", "psi", "omega"}
 LATEX = {
     **{"ᵀ": r"^{\top}", "Σᵢ": r"\sum_i ", "Σₖ": r"\sum_k ", "Σ": r"\sum ", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
-    **{"²": "^2", "ŷ": r"\hat y", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "1/m": r"\tfrac1m"},
+    **{"√": r"\surd ", "ŷ": r"\hat y", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "1/m": r"\tfrac1m"},
     **{name: rf"\{name} " for name in ("tanh", "max", "min", "exp", "log")},
     **{name: rf"\text{{{name}}}" for name in ("softmax", "given", "the weights", "the biases", "the examples")},
     **{f" {name} ": rf"\text{{ {name} }}" for name in ("if", "else")},
-    **{"·": r"\,", "≥": r"\ge ", "≤": r"\le ", "≠": r"\ne ", "×": r"\times ", "…": r"\dots "},
+    **{"·": r" \cdot ", "≥": r"\ge ", "≤": r"\le ", "≠": r"\ne ", "×": r"\times ", "…": r"\dots "},
 }
 PHRASES = [re.escape(sign) for sign in LATEX if " " in sign]
-SIGNS = re.compile("|".join([rf"∂J/∂(?P<of>{NAME})", *PHRASES, NAME, *map(re.escape, sorted(LATEX, key=len)[::-1])]))
+MARKS = [
+    "(?P<up>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)",
+    "(?P<down>[₀₁₂₃₄₅₆₇₈₉]+|[ᵢₖ])",
+    r"(?P<function>[a-z][a-z_0-9]*)(?=[ᵢₖ₀₁₂₃₄₅₆₇₈₉]*\()",
+]
+OTHERS = map(re.escape, sorted(LATEX, key=len)[::-1])
+SIGNS = re.compile("|".join([rf"∂J/∂(?P<of>{NAME})", *PHRASES, *MARKS, NAME, *OTHERS]))
 
 
 def latex(text):
@@ -301,18 +310,26 @@ def latex(text):
     def sign(met):
         if met["of"]:
             return rf"\frac{{\partial J}}{{\partial {name(met['of'])}}}"
+        if met["up"]:
+            return f"^{{{met['up'].translate(RAISED)}}}"
+        if met["down"]:
+            return f"_{{{met['down'].translate(LOWERED)}}}"
+        if met["function"] and met[0] not in LATEX:
+            return r"\operatorname{" + met[0].replace("_", r"\_") + "}"
         return LATEX.get(met[0]) or name(met[0])
 
     return SIGNS.sub(sign, text)
 
 
 def name(text):
-    """z1 with its index, other names of several letters as one."""
-    bare = text.rstrip("′")
-    letters = bare.rstrip("0123456789")
-    index = bare[len(letters) :]
-    letters = letters if len(letters) == 1 else r"\mathit{" + letters.replace("_", r"\_") + "}"
-    return letters + (f"_{{{index}}}" if index else "") + "'" * (len(text) - len(bare))
+    """z1 with its index, Greek letters as such, other names of several letters as one."""
+    ((letters, index, entry, primes, raised),) = re.findall(r"^(.*?)(\d*)((?:\[\d+\])*)(′*)(⁽.*⁾)?$", text)
+    if letters in GREEK:
+        letters = rf"\{letters} "
+    elif len(letters) > 1:
+        letters = r"\mathit{" + letters.replace("_", r"\_") + "}"
+    out = letters + (f"_{{{index}}}" if index else "") + entry + "'" * len(primes)
+    return f"{{{out}^{{{raised.translate(RAISED)}}}}}" if raised else out
 
 
 def latex_shape(shape):

@@ -1,8 +1,12 @@
 """The chain rule of a cost that the user wrote, link by link, by the names of the user's own variables."""
 
+import functools
+import itertools
 import re
 import sys
+import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,19 +20,22 @@ from jaxnn.verify.ask import gradient_problem
 from jaxnn.verify.diagnosis import in_jax
 from jaxnn.verify.sides import sides
 from jaxnn.verify.tape import Record, Tape
-from jaxnn.verify.written import Written
+from jaxnn.verify.trace import MODES, trace
+from jaxnn.verify.written import DIGITS, Written, constant
 
 SAME = 1e-9  # two arrays are one where no entry differs by more, of the largest
+PRIMES = 3  # then h⁽⁴⁾
 
 
 def explain_gradient(cost, grad, *args, argnums=0, learning_rate=0.1):
     """The `Explanation` of cost(*args) and of grad, its gradient by hand; of that by autodiff where grad is None.
 
     cost(params, *data) -> scalar; grad(params, *data) -> a tree like params, or (value, tree); JAX or NumPy code. Its
-    links are the arrays that the code in the folder of `cost` has in variables, and those with a `checkpoint_name`, in
-    the order in which they are computed, each written in those before it. What is ∂J/∂v, v one of them, is called so
-    wherever it is met, and PASS; a variable dv that is not has FAIL. The leaves have the verdicts of `verify.gradient`.
-    The update is that of gradient descent with this learning rate.
+    links are the arrays that the code in the folder of `cost` has in variables, also in dicts, lists and attributes of
+    self, and those with a `checkpoint_name`, in the order in which they are computed, each written in those before it.
+    What is ∂J/∂v, v one of them, is called so wherever it is met, and PASS. Where the gradient is wrong, a variable dv
+    that is no ∂J/∂v has FAIL. The leaves have the verdicts of `verify.gradient`. The update is that of gradient descent
+    with this learning rate.
     TypeError: code that JAX cannot trace.
     """
     return next(descend_gradient(cost, grad, *args, argnums=argnums, learning_rate=learning_rate))
@@ -36,9 +43,14 @@ def explain_gradient(cost, grad, *args, argnums=0, learning_rate=0.1):
 
 def descend_gradient(cost, grad, *args, argnums=0, learning_rate=0.1):
     """The `Explanation`s of one iteration of gradient descent after the other, while J is finite and computed by the
-    same equations; see `explain_gradient`. The verdicts of leaves are of the first, and given there alone."""
+    same equations; see `explain_gradient`. Names and verdicts are those of the first."""
     rule = grad or jax.grad(cost, argnums)
-    report = verify.gradient(cost, rule, *args, argnums=argnums, points="given")
+    try:
+        report = verify.gradient(cost, rule, *args, argnums=argnums, points="given")
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        if grad:
+            raise
+        raise TypeError(f"{untraced(cost, error)} Give grad, or write {called(cost)} in jax.numpy.") from None
     problem = gradient_problem(cost, rule, *args, argnums=argnums, has_aux=False)
     both, its = sides(problem), problem.arguments
     is_jax = both.scalar is not None
@@ -46,23 +58,28 @@ def descend_gradient(cost, grad, *args, argnums=0, learning_rate=0.1):
         problem = in_jax(problem, both)
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as NumPy has it
             both = sides(problem)
-    if not (both.hand and both.scalar):
-        raise TypeError(f"JAX cannot trace {called(cost)} or {called(rule)}: there are no equations to explain.")
+            if not (both.hand and both.scalar):
+                f, one = (rule, problem.claim) if both.scalar else (cost, lambda floats: [problem.scalar(floats)])
+                raise TypeError(untraced(f, error_of(one, its), cost))
     free, floats = list(both.free(problem)), [np.asarray(v, np.float64) for v in its.floats]
-    asked = [free.index(i) for i in its.differentiated]
-    found = variables([cost, *[grad] * bool(grad)], cost, its, jnp.asarray if is_jax else np.asarray)
-    equations = None
-    while True:
+
+    def passes(floats):
         with jax.enable_x64(True), np.errstate(all="ignore"):
             inputs = [floats[i] for i in free]
-            tape, back = Tape(both.scalar, inputs, asked, {}), Record(both.hand, inputs)
-        if equations is None:
+            asked = [free.index(i) for i in its.differentiated]
+            return Tape(both.scalar, inputs, asked, {}), Record(both.hand, inputs)
+
+    names = None
+    while True:
+        tape, back = passes(floats)
+        if names is None:
             equations = tape.outs, back.outs
-            symbols = forward_symbols(tape, [bare(its, i) for i in free], found[0])
+            array = jnp.asarray if is_jax else np.asarray
+            names = named(passes, [cost, *[grad] * bool(grad)], its, free, floats, equations, array)
         elif equations != (tape.outs, back.outs):
             return
-        J, ways = tape.values[tape.J], list(forward_links(tape, symbols))
-        backward = list(backward_links(tape, back, symbols, found[-1] if grad else [], report))
+        J, symbols = tape.values[tape.J], names.forward
+        ways, backward = list(forward_links(tape, symbols)), list(backward_links(tape, back, names, report))
         pairs = zip(tape.asked, back.results, strict=False)  # a rule may return J too
         leaves = [(symbols[v], tape.values[v], back.values[dv]) for v, dv in pairs]
         step = f"− {decimal(learning_rate)} ∂J/∂"
@@ -74,18 +91,65 @@ def descend_gradient(cost, grad, *args, argnums=0, learning_rate=0.1):
             floats[i] = link.value
 
 
-def bare(arguments, i):
-    """What a float leaf is called, without brackets and quotes: its path, or its argument where that is no name."""
-    path, name = (re.sub(r"\W", "", s) for s in (arguments.paths[i], arguments.name(i)))
-    return path if path.isidentifier() else name
+def error_of(f, its):
+    """What JAX says of a function that it cannot trace."""
+    try:
+        trace(f, its, MODES[0])
+    except Exception as error:
+        return error
 
 
-def forward_symbols(tape, names, found):
-    """{number: what it is called} of the inputs, the named values, and J."""
-    symbols = dict(zip(tape.inputs, names, strict=True))
-    call(tape, symbols, marked(tape) + found)
-    symbols[tape.J] = "J"
-    return symbols
+def untraced(f, error, cost=None):
+    """The line of the user's code at which tracing stops, in a sentence."""
+    where, sentence = home(code_of(cost or f).co_filename), f"JAX cannot trace {called(f)}"
+    lines = [at for at in traceback.extract_tb(error and error.__traceback__) if home(at.filename) == where]
+    if not lines:
+        return f"{sentence}: there are no equations to explain."
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    return f"{sentence}, line {lines[-1].lineno}: {lines[-1].line} ({reason}): there are no equations to explain."
+
+
+# Names
+
+
+class Names(NamedTuple):
+    """What the values of a tape and of the record of a rule are called, by their numbers, for all iterations."""
+
+    forward: dict
+    backward: dict
+    again: set  # of backward: the forward pass, computed again
+    right: set  # of backward: what is ∂J/∂v
+    wrong: list  # (number, name) of variables dv that are not
+
+
+def named(passes, functions, its, free, floats, equations, array):
+    """The `Names`, found where no values are equal by accident, as of biases that are zero: next to the given params,
+    unless the code takes another way there. The data stay what they are: y may have to be one-hot."""
+    rng = np.random.default_rng(0)
+    near = [v + rng.uniform(1e-3, 2e-3, v.shape) * (i in its.differentiated) for i, v in enumerate(floats)]
+    try:
+        tape, back = passes(near)
+        if (tape.outs, back.outs) != equations or not np.isfinite(tape.values[tape.J]):
+            raise ValueError
+        found = variables(functions, its, near, array)
+    except Exception:  # it may not bear other floats at all
+        (tape, back), found = passes(floats), variables(functions, its, floats, array)
+    inputs = input_names(its, free, [tape.values[v] for v in tape.inputs], [its for f in found for its in f])
+    forward = dict(zip(tape.inputs, inputs, strict=True))
+    call(tape, forward, marked(tape) + [(v.name, v.value) for v in found[0]])
+    forward[tape.J] = "J"
+    return backward_names(tape, back, forward, found[1] if len(found) > 1 else [])
+
+
+def input_names(its, free, inputs, found):
+    """What the float leaves are called: their path or argument, where that is a name, or the variable that holds it."""
+    names = []
+    for i, value in zip(free, inputs, strict=True):
+        path, name = re.sub(r"\W", "", its.paths[i]), its.name(i).replace("'", "")
+        if not (name.isidentifier() or path.isidentifier()):
+            name = next((v.name for v in found if v.name.isidentifier() and same(v.value, value)), name)
+        names.append(path if path.isidentifier() else name)
+    return [name if names.count(name) == 1 else f"{name}{names[: k + 1].count(name)}" for k, name in enumerate(names)]
 
 
 def marked(record):
@@ -94,17 +158,27 @@ def marked(record):
 
 
 def call(record, symbols, found):
-    """Gives the values of a record the names that were found, each once."""
+    """Gives the values of a record the first names that were found, with primes in the order of the values."""
+    new: dict = {}
     for name, value in found:
         v = number_of(record, value)
         if v is not None and v not in symbols:
-            taken = [*symbols.values()]
-            symbols[v] = next(s for k in range(1, len(taken) + 2) if (s := name + "′" * (k - 1)) not in taken)
+            new.setdefault(v, name)
+    taken = {*symbols.values()}
+    for v in sorted(new):
+        symbols[v] = next(s for k in range(len(new) + len(taken) + 1) if (s := primed(new[v], k)) not in taken)
+        taken.add(symbols[v])
+
+
+def primed(name, k):
+    return name + ("′" * k if k <= PRIMES else f"⁽{str(k).translate(DIGITS)}⁾")
 
 
 def number_of(record, value):
-    """The number of the first value that is computed and the same, or None."""
-    made = (v for outs in record.outs for v in outs)
+    """The number of the first value that is given or computed and the same, or None; zeros are so by accident."""
+    if not np.any(value):
+        return None
+    made = (v for outs in (record.inputs, *record.outs) for v in outs)
     return next((v for v in made if same(record.values[v], value)), None)
 
 
@@ -114,6 +188,64 @@ def same(v, value):
     return bool(np.abs(v - value).max(initial=0) <= SAME * np.abs(value).max(initial=0))
 
 
+def backward_names(tape, back, symbols, found):
+    inputs = [symbols[v] for v in tape.inputs]
+    known = dict(zip(back.inputs, inputs, strict=True))
+    call(back, known, [(name, tape.values[v]) for v, name in symbols.items()])
+    again = set(known)
+    true = {name: tape.true[v] for v, name in symbols.items() if v in tape.true and v not in (*tape.inputs, tape.J)}
+    call(back, known, [(f"∂J/∂{name}", dv) for name, dv in true.items()])
+    right = set(known) - again
+    leaves = list(zip(tape.asked, back.results, strict=False))
+    slips = [c for v, dv in leaves if v in tape.true and abs((c := multiple(back.values[dv], tape.true[v])) - 1) > SAME]
+    own, wrong, settled = [(name, v) for name, v in marked(back)], [], set()
+    for v in found:
+        its = [dv for name, dv in true.items() if is_derivative(v.name, name) and np.shape(dv) == np.shape(v.value)]
+        c = next((c for dv in its if (c := multiple(v.value, dv))), 0)
+        if any(same(back.values[dv], v.value) for _, dv in leaves):
+            continue
+        if c and not np.isclose(c, slips).any():  # a multiple is right, but if that is what is wrong with a leaf
+            settled |= {(v.name, np.shape(v.value))} if v.ended else set()
+            own.append((v.name if np.isclose(c, 1) else f"{constant(c)}·{v.name}", v.value))
+        elif v.name not in inputs:  # else it is an entry of the gradient
+            own.append((v.name, v.value))
+            wrong += [v] * bool(its and not v.given)
+    call(back, known, own)
+    known |= {dv: f"∂J/∂{symbols[v]}" for v, dv in leaves if dv not in again}
+    wrong = [v for v in wrong if v.ended or (v.name, np.shape(v.value)) not in settled]  # it may grow to be right
+    masked = {  # in place: dh[h <= 0] = 0, which was ∂J/∂h before
+        (v, known[u])
+        for step, ins, outs in zip(back.steps, back.ins, back.outs, strict=True)
+        if step.name in ("select_n", "scatter", "mul")
+        for v, u in itertools.product(outs, right.intersection(ins))
+    }
+    faults = [
+        (n, v.name)
+        for v in wrong
+        if (n := number_of(back, v.value)) is not None
+        and not any(u == n and is_derivative(v.name, name.removeprefix("∂J/∂")) for u, name in masked)
+    ]
+    return Names(symbols, known, again, right, list(dict.fromkeys(faults)))
+
+
+def is_derivative(variable, name):
+    """Whether dZ may stand for ∂J/∂Z, or in a loop for ∂J/∂Z′ or ∂J/∂Z2."""
+    return variable[:1] == "d" and bool(re.fullmatch(re.escape(variable[1:]) + "[^A-Za-z]*", name))
+
+
+def multiple(v, true):
+    """c where v is c or 1/c times the true derivative, c a whole number: courses leave 1/m for later; else 0."""
+    if np.shape(v) != np.shape(true) or not np.any(true):
+        return 0
+    at = np.unravel_index(np.abs(true).argmax(), np.shape(true))
+    c = v[at] / true[at]
+    whole = c and min(abs(c - round(c)) / abs(c), abs(1 / c - round(1 / c)) * abs(c)) < SAME
+    return c if whole and same(v, c * true) else 0
+
+
+# Links
+
+
 def forward_links(tape, symbols):
     written = Written(tape, symbols)
     for v in sorted(symbols):
@@ -121,67 +253,117 @@ def forward_links(tape, symbols):
         yield Link(symbols[v], formula, np.asarray(tape.values[v]))
 
 
-def backward_links(tape, back, symbols, found, report):
+def backward_links(tape, back, names, report):
     """The links of the backward pass as the rule computes it, in its order."""
-    known = dict(zip(back.inputs, (symbols[v] for v in tape.inputs), strict=True))
-    call(back, known, [(name, tape.values[v]) for v, name in symbols.items()])
-    before = set(known)  # the forward pass, computed again
-    true = {name: tape.true[v] for v, name in symbols.items() if v in tape.true and v not in (*tape.inputs, tape.J)}
-    call(back, known, [(f"∂J/∂{name}", dv) for name, dv in true.items()])
-    right = set(known) - before
-    call(back, known, [(multiple(v, true.get(name.removeprefix("d"))) + name, v) for name, v in marked(back) + found])
+    _, known, again, right, wrong = names
+    wrong = wrong if report.verdict == FAIL else []
     leaves = {v: k for k, v in enumerate(back.results[: len(tape.asked)])}
-    known |= {v: f"∂J/∂{symbols[tape.asked[k]]}" for v, k in leaves.items() if v not in before}
     written = Written(back, known)
-    for v in sorted(known.keys() - before | leaves.keys()):
-        symbol = f"∂J/∂{symbols[tape.asked[leaves[v]]]}" if v in leaves else known[v]
-        verdict = PASS if v in right else FAIL if symbol[:1] == "d" and symbol[1:] in true else ""
+    for v in sorted(known.keys() - again | leaves.keys() | {v for v, _ in wrong}):
+        value, verdict = np.asarray(back.values[v]), PASS if v in right else ""
+        symbol = f"∂J/∂{names.forward[tape.asked[leaves[v]]]}" if v in leaves else known[v]
+        others = [name for u, name in wrong if u == v]
         if v in leaves:
             verdict = report.leaves[leaves[v]].verdict
-        local = written.local(v, known.keys() - before)
-        formula = known[v] if v in before else written.formula(v)
+        elif re.sub(r"[′⁽⁾⁰¹²³⁴⁵⁶⁷⁸⁹]+$", "", symbol) in others:
+            verdict, others = FAIL, []
+        local = written.local(v, known.keys() - again)
+        formula = known[v] if v in again else written.formula(v)
         slope = np.asarray(back.values[local[1]]) if local and local[1] not in known else None
-        yield Link(symbol, formula, np.asarray(back.values[v]), local[0] if local else "", slope, verdict)
+        if v not in again or v in leaves:
+            yield Link(symbol, formula, value, local[0] if local else "", slope, verdict)
+        for name in others:
+            yield Link(name, symbol, value, verdict=FAIL)
 
 
-def multiple(v, true):
-    """What a variable dv is of the true ∂J/∂v, where it is so many times that: courses leave 1/m for later."""
-    if true is None or np.shape(v) != np.shape(true) or not np.any(true):
-        return ""
-    at = np.unravel_index(np.abs(true).argmax(), np.shape(true))
-    c = v[at] / true[at]
-    return f"{c:g}·" if c and same(v, c * true) else ""
+# Variables
 
 
-def variables(functions, cost, its, array):
-    """For each function, (name, value) of the float arrays in variables of the code in the folder of `cost`."""
+class Variable(NamedTuple):
+    """An array in a variable; depth: of calls; ended: as its function returned; given: as an argument."""
+
+    name: str
+    value: np.ndarray
+    depth: int
+    ended: bool
+    given: bool
+
+
+def variables(functions, its, floats, array):
+    """For each function, the `Variable`s of the code in the folder of the first: what it computes before what it is
+    given, outer functions before those that they call, what is left at the end before what is overwritten."""
     with jax.enable_x64(True), jax.disable_jit(), np.errstate(all="ignore"):
-        args = its.build([array(v, np.float64) for v in its.floats])
-        return [watched(f, args, folder_of(cost)) for f in functions]
+        where = home(code_of(functions[0]).co_filename)
+        found = [watched(f, its.build([array(v, np.float64) for v in floats]), where) for f in functions]
+    return [sorted(of_one, key=lambda v: (v.given, v.depth, not v.ended)) for of_one in found]
 
 
-def folder_of(f):
+def code_of(f):
     while hasattr(f, "__wrapped__") or hasattr(f, "func"):  # jit, partial
         f = getattr(f, "__wrapped__", None) or f.func
-    code = f.__code__ if hasattr(f, "__code__") else type(f).__call__.__code__
-    return Path(code.co_filename).parent
+    return f.__code__ if hasattr(f, "__code__") else type(f).__call__.__code__
 
 
-def watched(f, args, folder):
-    """(name, value) of the float arrays in the variables of every function in this folder, as it returns."""
+@functools.cache
+def home(filename):
+    """The folder of a file; what is typed in has none."""
+    return filename if filename.startswith("<") else Path(filename).resolve().parent
+
+
+def watched(f, args, where):
+    """The `Variable`s of f(*args), line by line."""
     found: list = []
 
-    def look(frame, event, arg):
-        if event == "return" and Path(frame.f_code.co_filename).parent == folder:
-            for name, v in frame.f_locals.items():
-                if isinstance(v, jax.Array | np.ndarray) and not isinstance(v, jax.core.Tracer):
-                    v = np.array(v)
-                    found.extend([(name, v)] * bool(np.issubdtype(v.dtype, np.floating)))
+    def is_own(frame):
+        return home(frame.f_code.co_filename) == where and not frame.f_code.co_name.startswith("<")
 
-    before = sys.getprofile()
-    sys.setprofile(look)
+    def enter(frame, event, arg):
+        if not is_own(frame):
+            return None
+        depth = sum(is_own(outer) for outer, _ in traceback.walk_stack(frame))
+        before = dict(frame.f_locals)
+
+        def keep(held, ended=False, given=False):
+            its = (pair for name, v in held.items() for pair in arrays(name, v))
+            found.extend(Variable(name, v, depth, ended, given) for name, v in its if not name.startswith("_"))
+
+        def look(frame, event, arg):
+            nonlocal before
+            now = dict(frame.f_locals)
+            if event == "return":
+                keep(now, ended=True)
+            else:
+                keep({name: v for name, v in before.items() if is_array(v) and now.get(name) is not v})
+            before = now
+            return look
+
+        keep(before, given=True)
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(enter)
     try:
         f(*args)
     finally:
-        sys.setprofile(before)
+        sys.settrace(before)
     return found
+
+
+def is_array(v):
+    kinds = jax.Array | np.ndarray | np.floating
+    return isinstance(v, kinds) and not isinstance(v, jax.core.Tracer) and np.issubdtype(v.dtype, np.floating)
+
+
+def arrays(name, v):
+    """(name, array) of all in a variable: cache["A1"] is called A1, zs[0] that, self.z is called z."""
+    if is_array(v):
+        yield name, np.array(v)
+    elif name == "self" and hasattr(v, "__dict__"):
+        for key, x in vars(v).items():
+            yield from arrays(key, x)
+    elif isinstance(v, dict):
+        for key, x in v.items():
+            yield from arrays(key if isinstance(key, str) and key.isidentifier() else f"{name}[{key}]", x)
+    elif isinstance(v, list | tuple):
+        for k, x in enumerate(v):
+            yield from arrays(f"{name}[{k}]", x)

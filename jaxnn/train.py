@@ -81,7 +81,6 @@ class Run:
 
 REASONS = ("epochs", "not_finite", "target_cost", "tolerance", "patience")
 CHUNK_ITERATIONS, CHUNK_WORK = 1000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
-LONG_ROW = 256  # numbers
 GRADIENT_DESCENT = optax.sgd(0.1)  # w ← w − 0.1 ∂J/∂w
 
 
@@ -116,14 +115,15 @@ def shuffled(key, m):
 
 
 def rows_of(run, data, index):
-    """The batch of these rows, all where index is None. A CPU gathers number by number, and copies long rows faster."""
+    """The batch of these rows, all where index is None. One by one: on a CPU XLA starts threads for a gather from large
+    data, which takes longer than to copy the rows of a small batch."""
 
-    def one_by_one(v):
-        return lax.map(lambda i: lax.dynamic_index_in_dim(v, i, keepdims=False), index)
+    def row(i):
+        return jax.tree.map(lambda v: lax.dynamic_index_in_dim(v, i, keepdims=False), data)
 
     if index is None:
         return data
-    return jax.tree.map(lambda v: one_by_one(v) if run.one_by_one and v[0].size >= LONG_ROW else v[index], data)
+    return lax.map(row, index) if run.one_by_one else jax.tree.map(lambda v: v[index], data)
 
 
 def one_epoch(run, data, validation, stops, key, state, order):

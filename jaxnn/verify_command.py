@@ -217,17 +217,19 @@ def of_file(path, options, console, power):
 def imported(path):
     """The module of this file, by its own name and with its folder first in sys.path, as `python FILE.py` has it."""
     name, folder = path.stem, str(path.resolve().parent)
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}.")
     if name in sys.modules:
         raise ValueError(f"{path} has the name of a module that is in use, {name}: rename the file.")
     module = ModuleType(name)
-    module.__file__ = str(path)
+    module.__file__ = str(path.resolve())
     write_bytecode = sys.dont_write_bytecode
     sys.dont_write_bytecode = True  # nothing is left in the user's folder
     sys.path.insert(0, folder)
     sys.modules[name] = module
     try:
         try:
-            exec(compile(path.read_bytes(), path, "exec"), vars(module))
+            exec(compile(path.read_bytes(), path.resolve(), "exec"), vars(module))  # as its neighbours have it
         except SystemExit:
             raise ValueError(
                 f"{path} ends Python when it is imported: put what it runs under if __name__ == '__main__'."

@@ -1,5 +1,7 @@
 """`jaxnn explain` of functions that a user wrote: their own variables, with the formulas that their code has."""
 
+import cProfile
+import itertools
 import re
 import subprocess
 import sys
@@ -13,9 +15,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 import jaxnn
 from jaxnn import explain_gradient, verify_template
+from jaxnn.chain_rule import latex
 from jaxnn.explain_function import descend_gradient
 from jaxnn.verify.tape import Record
 from jaxnn.verify.written import LONGEST, Written
+from jaxnn.verify_command import imported
 
 RIGHT = Path(jaxnn.__file__).with_name("verify_template.py").read_text()
 rng = np.random.default_rng(0)
@@ -92,8 +96,142 @@ def test_m_dz_is_a_convention_and_no_fault():
     links = by_symbol(found)
     assert found.report.ok
     assert "FAIL" not in [link.verdict for link in links.values()]
-    assert (links["6·dz2"].formula, links["6·dz1"].formula) == ("P − y", "6·da1 ⊙ (1 − a1²)")
-    assert links["∂J/∂W1"].formula == "6·dz1ᵀ x / 6"
+    assert (links["6·dz2"].formula, links["6·dz1"].formula) == ("P − y", "(6 da1) ⊙ (1 − a1²)")
+    assert links["∂J/∂W1"].formula == "(6 dz1)ᵀ x / 6"
+
+
+@pytest.mark.parametrize(
+    ("line", "changed", "first"),
+    [
+        ("da1 * (1 - a1**2)", "da1", ("dz1", "∂J/∂a1")),  # forgotten
+        ("dz2 @ params", "-dz2 @ params", ("da1", "(−∂J/∂z2) W2")),
+        ("(P - y) / m", "P - y", ("dz2", "P − y")),
+    ],
+)
+def test_the_first_wrong_line_of_common_mistakes(line, changed, first):
+    cost, grad, args = template({line: changed})
+    found = explain_gradient(cost, grad, *args)
+    assert next((link.symbol, link.formula) for link in found.backward if link.verdict == "FAIL") == first
+    assert str(found).endswith(f"verdict  FAIL; first wrong: {first[0]}")
+
+
+def layers():
+    sizes = [4, 5, 3, 1]
+    params = {f"W{k}": rng.normal(size=sizes[k - 1 : k + 1][::-1]) for k in (1, 2, 3)}
+    return params | {f"b{k}": np.zeros((sizes[k], 1)) for k in (1, 2, 3)}
+
+
+def through_layers(params, X):
+    cache, A = {"A0": X}, X
+    for k in (1, 2, 3):
+        Z = params[f"W{k}"] @ A + params[f"b{k}"]
+        A = np.maximum(0, Z) if k < 3 else 1 / (1 + np.exp(-Z))
+        cache |= {f"Z{k}": Z, f"A{k}": A}
+    return cache
+
+
+def cross_entropy(params, X, Y):
+    A = through_layers(params, X)["A3"]
+    return -np.mean(Y * np.log(A) + (1 - Y) * np.log(1 - A))
+
+
+def back_through_layers(params, X, Y):
+    m, grads, cache = X.shape[1], {}, through_layers(params, X)
+    dZ = cache["A3"] - Y
+    for k in (3, 2, 1):
+        grads |= {f"W{k}": 1 / m * dZ @ cache[f"A{k - 1}"].T, f"b{k}": dZ.sum(axis=1, keepdims=True) / m}
+        if k > 1:
+            dA = params[f"W{k}"].T @ dZ
+            dZ = dA * (cache[f"Z{k - 1}"] > 0)
+    return grads
+
+
+def test_a_loop_over_layers_whose_biases_are_zero():
+    data = rng.normal(size=(4, 7)), (rng.uniform(size=(1, 7)) > 0.5) * 1.0
+    first, *later = itertools.islice(descend_gradient(cross_entropy, back_through_layers, layers(), *data), 3)
+    assert str(first).endswith("\n\nverdict  PASS")
+    forward = {link.symbol: link.formula for link in first.forward}
+    assert (forward["Z1"], forward["A1"], forward["Z3"]) == ("W1 X + b1", "max(0, Z1)", "W3 A2 + b3")
+    assert [(link.symbol, link.formula) for link in first.backward if "d" in link.symbol] == [
+        ("7·dZ", "A − Y"),
+        ("7·dA", "W3ᵀ (7 dZ)"),
+        ("7·dZ′", "(7 dA) ⊙ (Z2 > 0)"),
+        ("7·dA′", "W2ᵀ (7 dZ′)"),
+        ("7·dZ′′", "(7 dA′) ⊙ (Z1 > 0)"),
+    ]
+    assert [[*by_symbol(found)] for found in later] == 2 * [[*by_symbol(first)]]
+
+
+def test_a_variable_that_grows_to_be_right_is_no_fault():
+    """dh is masked in place, dz is a sum: neither is wrong before it is done, if another line is."""
+
+    def cost(params, x):
+        h = np.maximum(x @ params["W"], 0)
+        z = h @ params["V"]
+        return np.sum(z**2) + np.sum(z)
+
+    def grad(params, x):
+        h = np.maximum(x @ params["W"], 0)
+        z = h @ params["V"]
+        dz = 2 * z
+        dz = dz + 1
+        dh = dz @ params["V"].T
+        dh[h <= 0] = 0
+        return {"W": x.T @ dh, "V": h.T @ z}
+
+    params = {"W": rng.normal(size=(3, 4)), "V": rng.normal(size=(4, 2))}
+    found = explain_gradient(cost, grad, params, rng.normal(size=(5, 3)))
+    assert [link.symbol for link in found.backward if link.verdict == "FAIL"] == ["∂J/∂V"]
+
+
+def test_names_of_the_user_go_before_those_of_helpers():
+    def relu(Z):
+        return np.maximum(Z, 0)
+
+    def cost(W, x):
+        z1 = x @ W
+        a1 = relu(z1)
+        return np.sum((a1 - 1) ** 2)
+
+    def grad(W, x):
+        z1 = x @ W
+        da1 = 2 * (relu(z1) - 1)
+        dz1 = da1 * (z1 > 0)
+        return x.T @ dz1
+
+    found = explain_gradient(cost, grad, rng.normal(size=(3, 2)), rng.normal(size=(4, 3)))
+    assert [link.symbol for link in found.forward] == ["W", "x", "z1", "a1", "J"]
+    assert [link.symbol for link in found.backward] == ["∂J/∂a1", "∂J/∂z1", "∂J/∂W"]
+
+
+class Net:
+    """Its links are attributes, entries of lists, and variables that are overwritten."""
+
+    def cost(self, params, x):
+        hs = [x]
+        for W, b in params:
+            z = hs[-1] @ W + b
+            hs.append(np.tanh(z))
+        self.h = hs[-1]
+        return np.sum(self.h**2)
+
+
+def test_links_in_loops_lists_and_attributes():
+    params = [(rng.normal(size=sizes), rng.normal(size=sizes[1])) for sizes in ((3, 4), (4, 2))]
+    found = explain_gradient(Net().cost, lambda params, x: params, params, rng.normal(size=(5, 3)))
+    assert [(link.symbol, link.formula) for link in found.forward] == [
+        *((name, "given") for name in ("W1", "b1", "W2", "b2", "x")),
+        ("z", "x W1 + b1"),
+        ("hs[1]", "tanh(z)"),
+        ("z′", "hs[1] W2 + b2"),
+        ("h", "tanh(z′)"),
+        ("J", "Σ h²"),
+    ]
+
+
+def test_an_input_without_a_name():
+    found = explain_gradient(lambda params: (params[0][1] ** 2).sum(), None, ((np.zeros(0), rng.normal(size=3)),))
+    assert [link.symbol for link in found.forward] == ["params[0][0]", "params[0][1]", "J"]
 
 
 def test_numpy_code_and_no_gradient_at_all():
@@ -149,9 +287,9 @@ def test_names_under_jit_in_a_loop_and_given_twice():
     found = explain_gradient(cost, None, (rng.normal(size=(4, 3)), rng.normal(size=(2, 4))), rng.normal(size=(5, 3)))
     formulas = {link.symbol: link.formula for link in found.forward if link.formula != "given"}
     assert formulas == {
-        "z": "x params0ᵀ",
+        "z": "x W1ᵀ",
         "a": "tanh(z)",
-        "z′": "a params1ᵀ",
+        "z′": "a W2ᵀ",
         "a′": "tanh(z′)",
         "J": "Σ a′²",
     }
@@ -180,6 +318,31 @@ CASES = {
     "σ(a b)": lambda a, b, c: jax.nn.sigmoid(a @ b),
     "a if b > c else 0": lambda a, b, c: jnp.where(b > c, a, 0.0),
     "a⁻²": lambda a, b, c: a**-2,
+    "(a − b) cᵀ": lambda a, b, c: (c @ (a - b).T).T,
+    "(a if b > c else 0.1 a) + b": lambda a, b, c: jnp.where(b > c, a, 0.1 * a) + b,
+    "(a > b) ⊙ c": lambda a, b, c: (a > b) * c,
+    "1 / (a b)": lambda a, b, c: 1 / (a @ b),
+    "(a / b) ⊙ c": lambda a, b, c: a / b * c,
+    "1/7 a": lambda a, b, c: 1 / 7 * a,
+    "1/3 (a − b)": lambda a, b, c: (1 / 6) * 2 * (a - b),
+    "0.3 (Σ a²) / 12": lambda a, b, c: (a**2).sum() * 0.3 / 12,
+    "a − b − 0.7 c": lambda a, b, c: a + -b + -0.7 * c,
+    "a + b": lambda a, b, c: 1.0 * a - -b,
+    "b + c": lambda a, b, c: a @ jnp.zeros((3, 3)) + b + c,
+    "a + 10⁻⁵": lambda a, b, c: a + 1e-5,
+    "Σ a ⊙ b": lambda a, b, c: jnp.tensordot(a, b, 2),
+    "Σₖ a ⊙ b": lambda a, b, c: jax.vmap(jnp.dot)(a, b),
+    "a[0]ᵀ b[1]": lambda a, b, c: a[0] @ b[1],
+    "Σ a[0] b ⊙ c[1]": lambda a, b, c: a[0] @ b @ c[1],
+    "a[0] b[1]ᵀ": lambda a, b, c: jnp.outer(a[0], b[1]),
+    "b[1] a[0]ᵀ": lambda a, b, c: a[0] * b[1][:, None],
+    "a[1:3, 0]": lambda a, b, c: a[1:, 0],
+    "log(a[…])": lambda a, b, c: jnp.log(a[np.arange(3), np.array([0, 2, 1])]),
+    "[2 a[0], 2 a[1], …]": lambda a, b, c: jax.lax.scan(lambda s, x: (s, 2 * x), 0.0, a)[1],
+    "Σ₀ (a + [2 × 3 × 3])": lambda a, b, c: (a + np.arange(18.0).reshape(2, 3, 3)).sum(0),
+    "exp(a − maxₖ(a)) / (Σₖ exp(a − maxₖ(a)))": lambda a, b, c: jax.nn.softmax(a),
+    "cumsumᵢ(a)": lambda a, b, c: a.cumsum(0),
+    "√((Σ (a − (Σ a) / 9)²) / 9)": lambda a, b, c: a.std(),
 }
 
 
@@ -213,8 +376,57 @@ def test_what_cannot_be_traced():
     def cost(w):
         return float(w[0]) ** 2 if w[0] > 0 else -float(w[0])
 
-    with pytest.raises(TypeError, match="JAX cannot trace cost or <lambda>: there are no equations to explain"):
+    with pytest.raises(TypeError, match=r"JAX cannot trace cost, line \d+: return float\(.* there are no equations"):
         explain_gradient(cost, lambda w: np.array([2 * w[0]]), np.array([1.5]))
+
+
+def test_numpy_code_without_a_gradient():
+    def cost(W):
+        z = W**2
+        return np.sum(np.asarray(z))
+
+    with pytest.raises(TypeError, match=r"JAX cannot trace cost, line \d+: return np.sum.*\. Give grad, or write cost"):
+        explain_gradient(cost, None, rng.normal(size=3))
+
+
+def test_under_a_profiler():
+    cost, grad, args = template()
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        assert explain_gradient(cost, grad, *args).report.ok
+        assert sys.getprofile() is profile
+    finally:
+        profile.disable()
+
+
+def test_a_file_beside_another_from_its_own_folder_and_from_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "halves.py").write_text("def half(x):\n    h = x / 2\n    return h\n")
+    text = "import halves\ndef cost(w):\n    return (halves.half(w) ** 2).sum()\ndef grad(w):\n    return w / 2\n"
+    (tmp_path / "whole.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("whole.py"), tmp_path / "whole.py"):
+        with imported(path) as module:
+            found = explain_gradient(module.cost, module.grad, np.arange(3.0))
+        assert [link.symbol for link in found.forward] == ["w", "h", "J"]
+        sys.modules.pop("halves")
+    with pytest.raises(ValueError, match=r"There is no file none\.py\."), imported(Path("none.py")):
+        pass
+
+
+LATEX = {
+    "istd³ ⊙ gamma": r"\mathit{istd}^{3} \odot \gamma ",
+    "√(var + 10⁻⁵)": r"\surd (\mathit{var} + 10^{-5})",
+    "h⁽⁴⁾ᵀ mu2": r"{h^{(4)}}^{\top} \mu _{2}",
+    "maxₖ(S) − log1p(zs[0])": r"\max _{k}(S) - \operatorname{log1p}(\mathit{zs}[0])",
+    "∂J/∂zs[0]": r"\frac{\partial J}{\partial \mathit{zs}[0]}",
+    "Σ₀₂ dU": r"\sum _{02} \mathit{dU}",
+}
+
+
+@pytest.mark.parametrize("formula", LATEX)
+def test_formulas_of_users_in_latex(formula):
+    assert latex(formula) == LATEX[formula]
 
 
 def test_the_command(tmp_path):
