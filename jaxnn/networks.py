@@ -107,7 +107,7 @@ def sweep(
     params, rates = jax.tree.map(lambda v: v[whose], params), jnp.broadcast_to(rates.astype(J_dtype), N)
 
     n_params = sum(v.size for v in jax.tree.leaves(params))
-    chunk = chunk_length(epochs // 20 if progress else epochs, m, batch_size, n_params)
+    chunk = chunk_length(epochs, 20 if progress else 1, m, batch_size, n_params)
     run = Run(model, loss, penalty, None, batch_size, dtype, chunk, one_by_one=False)
     on_cpu = {device.platform for device in data.x.devices()} == {"cpu"}
     group = Group(run, optimizer, TOGETHER if on_cpu else None)

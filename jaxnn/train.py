@@ -1,5 +1,6 @@
 """Gradient descent: whole runs as compiled chunks of epochs, reported and stopped between them."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -80,7 +81,7 @@ class Run:
 
 
 REASONS = ("epochs", "not_finite", "target_cost", "tolerance", "patience")
-CHUNK_ITERATIONS, CHUNK_WORK = 1000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
+CHUNK_ITERATIONS, CHUNK_WORK = 10_000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
 GRADIENT_DESCENT = optax.sgd(0.1)  # w ← w − 0.1 ∂J/∂w
 
 
@@ -286,7 +287,7 @@ def fit(
         params, data = place(params, data, mesh)
 
     n_params = sum(v.size for v in jax.tree.leaves(params))
-    chunk = 1 if on_epoch else chunk_length(epochs // 20 if progress else epochs, m, batch_size, n_params)
+    chunk = 1 if on_epoch else chunk_length(epochs, 20 if progress else 1, m, batch_size, n_params)
     if order is None and batch_size < m:
         order = shuffled(run_key, m)
     one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
@@ -374,11 +375,13 @@ def check_settings(epochs, batch_size, tolerance, patience, validation):
         raise ValueError("patience watches the validation cost: give validation=(x, y).")
 
 
-def chunk_length(most, m, batch_size, n_params):
-    """How many epochs, at most so many, to compile into one call: enough to hide its start, few enough to look in."""
+def chunk_length(epochs, least, m, batch_size, n_params):
+    """How many epochs to compile into one call: enough to hide its start, few enough to look in, `least` times or more
+    where there are as many epochs; and such that the last call has about as many to do as the others."""
     work = 6 * batch_size * n_params  # flop of an iteration, near enough
     iterations = np.clip(CHUNK_WORK // (work + 1), 1, CHUNK_ITERATIONS)
-    return int(np.clip(iterations * batch_size // m, 1, max(1, most)))
+    most = int(np.clip(iterations * batch_size // m, 1, max(1, epochs // least)))
+    return math.ceil(epochs / math.ceil(epochs / most))
 
 
 def first(n, rows):
