@@ -201,7 +201,7 @@ SMALL = Training((30, 8, 1), "relu", SigmoidCrossEntropy(), 4096, 32, 100, 4)
 CATS = Training((12_288, 7, 1), "relu", SigmoidCrossEntropy(), 209, 209, 200, 100, learning_rate=0.0075)
 # tanh: with ReLU a rounding that carries one z over 0 can grow, in 80 steps, to 1 % of a cost
 MIDDLE = Training((784, 512, 512, 10), "tanh", SoftmaxCrossEntropy(), 10_240, 128, 2)
-WIDE = Training((1024,) * 9, "relu", HalfSquaredError(), 4096, 1024, 3, learning_rate=0.01)
+WIDE = Training((1024,) * 9, "relu", HalfSquaredError(), 4096, 1024, 3, 3, learning_rate=0.01)
 
 
 def both(least):
