@@ -6,13 +6,14 @@ from pathlib import Path
 
 import jax
 
+FOLDER = "jax_compilation_cache_dir"
 LEAST = 0.2  # seconds that a compilation took
 
 
 def keep():
     """In $JAX_COMPILATION_CACHE_DIR if that is set, else in the user's cache folder, by the name of the computer: their
     instructions are those of its processor."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+    if getattr(jax.config, FOLDER) is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxnn" / platform.node()))
+        jax.config.update(FOLDER, str(cache / "jaxnn" / platform.node()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST)
