@@ -122,7 +122,7 @@ def sweep(
         states, history = all_epochs_of(*given)
         chunks.append(jax.device_get(history))
         if progress:
-            progress(min(begin + chunk, epochs), float(np.fmin.reduce(chunks[-1].cost.ravel())))
+            progress(min(begin + chunk, epochs), float(np.nanmin(np.append(chunks[-1].cost, np.inf))))
         if (states.reason > 0).all():
             break
     states, history = jax.device_get(states), jax.tree.map(lambda *v: np.concatenate(v, 1), *chunks)
