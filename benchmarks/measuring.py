@@ -46,9 +46,7 @@ class Row:
     contenders: Callable[[], dict[str, Contender | str]]  # ours first; a string says why one is left out
     goal: float | None = None  # of ours, at most
     ratios: Mapping[str, float] = field(default_factory=dict)  # a contender's figure over ours, at least
-    agree: Callable[[Any, Any], None] | None = (
-        None  # raises `Wrong` for an answer that is not ours; then all must agree
-    )
+    agree: Callable[[Any, Any], None] | None = None  # raises `Wrong` for an answer that is not ours: all must agree
     figure: Callable = timed  # job -> (figure, answer)
     unit: str = "s"
 

@@ -131,15 +131,16 @@ class Sweep:
         for name in ("widths", "learning_rates"):
             if not getattr(self, name):
                 raise ValueError(f"--{name.replace('_', '-')} is empty: give one at least.")
-        for width in self.widths:
-            self.network(width).check()
-        for rate in self.learning_rates:
-            self.network(1, rate).check()
+        if min(self.widths) < 1:
+            raise ValueError(f"--widths are {' '.join(map(str, self.widths))}: a layer needs one unit at least.")
+        if not all(0 < rate < inf for rate in self.learning_rates):
+            raise ValueError(f"--learning-rates are {' '.join(map(str, self.learning_rates))}: give positive numbers.")
+        self.network(self.widths[0]).check()
 
-    def network(self, width, learning_rate=None, seed=None):
-        """The settings of `jaxnn train` for one of the networks."""
+    def network(self, width, learning_rate=None):
+        """The settings of `jaxnn train` for one of the networks; seed: that of the split."""
         names = {field.name for field in fields(Train)} & {field.name for field in fields(Sweep)}
-        its = {name: getattr(self, name) for name in names} | ({} if seed is None else {"seed": seed})
+        its = {name: getattr(self, name) for name in names}
         return Train(**its, hidden=(width,) * self.layers, learning_rate=learning_rate, patience=self.epochs)
 
 

@@ -14,6 +14,7 @@ from jaxnn.config import Explain, Train
 from jaxnn.explain_function import descend_gradient
 from jaxnn.explain_page import page
 from jaxnn.penalty import L2
+from jaxnn.train import drawn
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 from jaxnn.verify_command import imported, in_users_words, own_functions
 
@@ -39,18 +40,17 @@ def shown(config, its, trained):
     table = data.load(its.data)
     model, loss, y = commands.network(its, table)
     rows = commands.parts_of(table, its)[0]["train"]
-    flat = table.x.reshape(len(table.x), -1)
-    width = flat.shape[1]
+    width = table.x[0].size
     if trained and len(trained.x_scale.shift) != width:
         raise ValueError(f"{its.data} has {width} inputs now, the run was trained on {len(trained.x_scale.shift)}.")
     if trained:
         model, loss, params, x_scale, y_scale = trained[:5]
+        x, y = x_scale(table.x.reshape(-1, width)), y_scale(y) if y_scale else y
     else:
-        params = model.init(jax.random.split(jax.random.key(its.seed))[0])  # as `jaxnn train` starts
-        x_scale = (data.standardise if table.features else data.brighten)(flat[rows])
-        y_scale = None if table.classes else data.standardise(y[rows])
+        params = drawn(model, jax.random.split(jax.random.key(its.seed))[0], "float32")  # as `jaxnn train` starts
+        x, y, *_ = commands.scaled(table, y, rows)
     some = rows[: config.examples]
-    x, y = x_scale(flat[some]), y_scale(y[some]) if y_scale else y[some]
+    x, y = x[some], y[some]
     dtype = jax.tree.leaves(params)[0].dtype
     y = y if jnp.issubdtype(y.dtype, jnp.integer) else jnp.asarray(y, dtype)
     print(f"{len(some)} examples of {table.name}; {model}; {loss}\n")

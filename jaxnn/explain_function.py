@@ -77,12 +77,12 @@ def descend_gradient(cost, grad, *args, argnums=0, learning_rate=0.1):
         elif equations != (tape.outs, back.outs):
             return
         J, symbols = tape.values[tape.J], names.forward
-        ways, backward = list(forward_links(tape, symbols)), list(backward_links(tape, back, names, report))
+        forward, backward = list(forward_links(tape, symbols)), list(backward_links(tape, back, names, report))
         pairs = zip(tape.asked, back.results, strict=False)  # a rule may return J too
         leaves = [(symbols[v], tape.values[v], back.values[dv]) for v, dv in pairs]
         step = f"− {decimal(learning_rate)} ∂J/∂"
         update = tuple(Link(name, f"{name} {step}{name}", v - learning_rate * dv) for name, v, dv in leaves)
-        yield Explanation(tuple(ways), tuple(backward), update, report, None)
+        yield Explanation(tuple(forward), tuple(backward), update, report, None)
         if not np.isfinite(J):
             return
         for i, link in zip(its.differentiated, update, strict=True):

@@ -98,7 +98,7 @@ def sweep(
     dtype = compute_dtype(dtype, None, x)
     J_dtype = sum_dtype(jnp.zeros((), dtype))
     _, at, whose = np.unique(jax.random.key_data(keys), axis=0, return_index=True, return_inverse=True)
-    keys, whose = keys[at], np.broadcast_to(whose.ravel(), N)  # of these the network's
+    keys, whose = keys[at], np.broadcast_to(whose.ravel(), N)  # each key once; network i has keys[whose[i]]
     init_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     params = jax.vmap(lambda key: drawn(model, key, J_dtype))(init_keys)
     data, validation = checked(model, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
@@ -112,7 +112,7 @@ def sweep(
     on_cpu = {device.platform for device in data.x.devices()} == {"cpu"}
     group = Group(run, optimizer, TOGETHER if on_cpu else None)
     stops = Stops(tolerance, patience, target_cost)
-    states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), stops))(params, rates)
+    states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), patience is not None))(params, rates)
     states = copy(states)  # nothing shared within: chunks donate it
     orders = [shuffled(key, m) for key in run_keys] if batch_size < m else None
     chunks: list[History] = []

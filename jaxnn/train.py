@@ -293,9 +293,8 @@ def fit(
     one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
     run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk, one_by_one)
     stops = Stops(tolerance, patience, target_cost)
-    state = copy(
-        jax.jit(initial, static_argnums=(1, 2))(params, optimizer, stops)
-    )  # nothing shared with the caller: chunks donate it
+    state = jax.jit(initial, static_argnums=(1, 2))(params, optimizer, patience is not None)
+    state = copy(state)  # nothing shared with the caller: chunks donate it
 
     reason, where = "epochs", ""
     chunks: list[History] = []
@@ -338,10 +337,10 @@ def copy(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def initial(params, optimizer, stops):
+def initial(params, optimizer, keeps_best):
     """The `State` before the first epoch."""
     J_dtype = jax.tree.leaves(params)[0].dtype
-    best = None if stops.patience is None else (jnp.array(jnp.inf, J_dtype), jnp.array(0), params)
+    best = (jnp.array(jnp.inf, J_dtype), jnp.array(0), params) if keeps_best else None
     return State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
 
 

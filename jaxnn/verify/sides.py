@@ -77,9 +77,7 @@ def sides(problem):
                 raise
             except Exception:  # whatever a function says that was not written for this mode
                 continue
-        if not mode.every and in_numpy(
-            problem
-        ):  # with data as constants NumPy would have rounded what it makes of them
+        if not mode.every and in_numpy(problem):  # which would round what it makes of data that are constants
             found = {"claim": {}, "truth": {}}
             break
         if all(mode in jaxprs for jaxprs in found.values()):

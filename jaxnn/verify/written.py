@@ -12,7 +12,7 @@ SAME = {  # what moves entries is not written
     "expand_dims",
 }
 COMPARED = {"gt": ">", "lt": "<", "ge": "≥", "le": "≤", "eq": "=", "ne": "≠"}
-NAMES = {"logistic": "σ", "integer_pow": "power", "select_n": "select", "sqrt": "√"}
+NAMES = {"logistic": "σ", "select_n": "select", "sqrt": "√"}
 AXES = {(2, 0): "ᵢ", (2, 1): "ₖ"}  # of a matrix; of other arrays their numbers
 DIGITS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INDICES = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
