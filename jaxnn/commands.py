@@ -222,10 +222,10 @@ def results(trained, table, x, y, parts):
     right = partial(Column, justify="right")
     grid = Table("rows", right(), right("cost"), *map(right, metrics))
     cost = jax.jit(lambda params, x, y: trained.loss.forward(trained.model.apply(params, x), y)[0])
+    y_hat = trained.predict(table.x)
     for part, rows in parts.items():
         J = cost(trained.params, x[rows].astype(trained.params[0].W.dtype), y[rows])
-        y_hat = trained.predict(table.x[rows])
-        values = [jax.jit(of)(y_hat, table.y[rows]) for of in metrics.values()]
+        values = [jax.jit(of)(y_hat[rows], table.y[rows]) for of in metrics.values()]
         grid.add_row(part, f"{len(rows)}", *(f"{value:.4g}" for value in (J, *values)))
     return grid
 

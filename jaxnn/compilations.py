@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 
 FOLDER = "jax_compilation_cache_dir"
-LEAST = 0.2  # seconds that a compilation took
 
 
 def keep():
@@ -16,4 +15,4 @@ def keep():
     if getattr(jax.config, FOLDER) is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update(FOLDER, str(cache / "jaxnn" / platform.node()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # not only those that took a second

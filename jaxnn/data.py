@@ -1,4 +1,4 @@
-"""Sources of data as arrays, split and scaled. NumPy only; scikit-learn brings the embedded sets when asked for one."""
+"""Sources of data as arrays, split and scaled. NumPy only."""
 
 import csv
 import zipfile
@@ -10,14 +10,7 @@ import numpy as np
 
 from jaxnn.checks import check_data
 
-SETS = {  # name: whether the target is a class
-    "breast_cancer": True,
-    "iris": True,
-    "wine": True,
-    "digits": True,
-    "diabetes": False,
-    "linnerud": False,
-}
+SETS = {path.stem: path for path in sorted((Path(__file__).parent / "sets").glob("*.npz"))}
 MOST_CLASSES = 20  # a file's target of whole numbers with more different ones than this is a quantity
 
 
@@ -86,17 +79,10 @@ def load(source):
 
 
 def embedded(name):
-    """One of scikit-learn's bundled sets, which need no network."""
-    try:
-        from sklearn import datasets
-    except ImportError:
-        raise ValueError(f"The set {name} is scikit-learn's: `pip install scikit-learn`, or give a file.") from None
-    bunch = getattr(datasets, f"load_{name}")()
-    x, y = bunch["images" if "images" in bunch else "data"], bunch.target
-    features = tuple(map(str, bunch.feature_names)) if x.ndim == 2 else ()
-    if SETS[name]:
-        return Table(name, x, y, features, tuple(map(str, bunch.target_names)), ())
-    return Table(name, x, y.reshape(len(y), -1).astype(float), features, (), tuple(bunch.get("target_names", ("y",))))
+    """The Table of one of `jaxnn/sets`."""
+    with np.load(SETS[name]) as file:
+        x, y, *names = (file[field] for field in Table._fields[1:])
+    return Table(name, x, y, *(tuple(v.tolist()) for v in names))
 
 
 def from_arrays(name, x, y, features=(), targets=()):

@@ -202,7 +202,7 @@ def largest_change(before, after):
 
 def epochs_of(run, data, validation, stops, key, state, epochs, orders):
     """A chunk of epochs; those after a stop, or beyond `epochs`, are skipped."""
-    one = partial(one_epoch, run, data, validation, stops, key)
+    one = jax.jit(partial(one_epoch, run, data, validation, stops, key))  # traced once for both of its uses
 
     def skip(state, order):
         _, row = jax.eval_shape(one, state, order)

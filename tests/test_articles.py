@@ -63,7 +63,6 @@ def test_an_article_on_data_that_no_clone_contains(number, name, tmp_path, monke
     given = DATA / name
     if not given.exists():
         pytest.skip(f"{name} is in ../shared/data, which is not here")
-    pytest.importorskip("sklearn")  # it has the page's other data
     monkeypatch.chdir(tmp_path)
     Path(given.name).symlink_to(given)
     names = run(article(number), FILE.name)
@@ -84,7 +83,6 @@ def lines_of(picture):
 def test_the_three_descents_are_drawn_on_one_plot_and_shown(tmp_path, monkeypatch, standard_promotion):
     """Each line is that descent's cost; and the page has the picture that its code draws."""
     pytest.importorskip("matplotlib")
-    pytest.importorskip("sklearn")  # it has the data
     monkeypatch.chdir(tmp_path)
     names = run(article(4), FILE.name)
     drawn, shown = lines_of("three_descents.svg"), lines_of(FILE.parent / "three_descents.svg")
@@ -110,7 +108,6 @@ def test_the_picture_has_a_panel_for_every_curve():
 
 @pytest.mark.parametrize("command", re.findall(r"scripts/jaxnn ([^`\n]+)", PAGE))
 def test_the_commands_of_the_page(command, tmp_path):
-    pytest.importorskip("sklearn")
     env = os.environ | {"PYTHONIOENCODING": "utf-8", "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
     words = [sys.executable, "-m", "jaxnn", *command.split()]
     done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, encoding="utf-8", check=False)

@@ -79,7 +79,7 @@ def test_help_imports_nothing_slow(command):
     ended = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, encoding="utf-8")
     assert ended.returncode == 0
     assert "usage: jaxnn" in ended.stdout
-    assert not {"jax", "numpy", "rich", "optax", "sklearn"} & {*ended.stderr.split()}
+    assert not {"jax", "numpy", "rich", "optax"} & {*ended.stderr.split()}
 
 
 def test_help_where_the_terminal_has_no_greek():

@@ -115,22 +115,23 @@ def test_more_than_20_whole_numbers_are_values(K):
     assert len(t.classes) == (K if K == 20 else 0)
 
 
-@pytest.mark.parametrize("name", data.SETS)
-def test_embedded_sets(name):
-    pytest.importorskip("sklearn")
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine"])
+def test_embedded_sets_are_those_of_scikit_learn(name):
+    theirs = getattr(pytest.importorskip("sklearn.datasets"), f"load_{name}")()
     t = data.load(name)
-    assert len(t.x) == len(t.y)
-    assert bool(t.classes) == data.SETS[name]
-    assert len(t.features) == (0 if name == "digits" else t.x.shape[1])
-    assert t.y.ndim == (1 if t.classes else 2)
-    assert t.classes or len(t.targets) == t.y.shape[1]
+    np.testing.assert_array_equal(t.x, theirs.get("images", theirs.data))
+    classes = "target_names" in theirs and name != "linnerud"
+    np.testing.assert_array_equal(t.y, theirs.target if t.y.shape == theirs.target.shape else theirs.target[:, None])
+    assert t.features == (() if name == "digits" else tuple(theirs.feature_names))
+    assert t.classes == (tuple(map(str, theirs.target_names)) if classes else ())
+    assert t.targets == (() if classes else tuple(theirs.get("target_names", ["y"])))
 
 
 X = np.arange(12.0).reshape(6, 2)
 Y = X[:, 0] + 0.5
 BAD = {
     "iriss": (None, "did you mean iris?"),
-    "nothing": (None, "use one of breast_cancer, iris"),
+    "nothing": (None, "use one of breast_cancer, diabetes, digits, iris, linnerud, wine"),
     "missing.csv": (None, "No such file"),
     "missing.npz": (None, "No such file"),
     "words.csv": (["1,red,2", "1,2,3"], "column 1 has text, such as 'red', in 1 of 2 rows"),

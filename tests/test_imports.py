@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NUMPY_ONLY = {"jaxnn.data": {"numpy", "sklearn"}, "jaxnn.checks": {"numpy"}, "jaxnn.config": {"tyro"}}
+NUMPY_ONLY = {"jaxnn.data": {"numpy"}, "jaxnn.checks": {"numpy"}, "jaxnn.config": {"tyro"}}
 ALLOWED = {  # module or package: the modules of ours that it may import
     "jaxnn.layers": {"jaxnn.layer", "jaxnn.layers", "jaxnn.initializers"},
     "jaxnn.losses": {"jaxnn.mean"},
