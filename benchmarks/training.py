@@ -139,8 +139,8 @@ def ours(training, model=None, params=None):
 
     def job():
         run = fit(
-            model or training.model, training.loss, x, y, key=training.key, optimizer=optimizer, params=params,
-            epochs=training.epochs, batch_size=training.batch_size, dtype=training.dtype,
+            model or training.model, training.loss, x, y, key=training.key, params=params or training.params,
+            optimizer=optimizer, epochs=training.epochs, batch_size=training.batch_size, dtype=training.dtype,
         )  # fmt: skip
         return run.history.iteration_cost
 
