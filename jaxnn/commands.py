@@ -44,10 +44,7 @@ def train(config):
         say(describe(table, parts))
         params = drawn(model, init_key, "float64" if config.dtype == "float64" else "float32")
         console.print(layer_table(model, loss, params, m))
-        batch_size = config.batch_size
-        if batch_size and batch_size > m:
-            say(f"--batch-size {batch_size} is more than the rows to train on: each batch is all {m} of them.")
-            batch_size = None
+        batch_size = batch_size_of(config, m, say)
         first = rows[:batch_size]
         say(compare_with_autodiff(model, loss, penalty, params, x[first], y[first]))
         with bar(console) as progress:
@@ -103,6 +100,14 @@ def predict(config):
         columns = {name: y_hat[:, k] for k, name in enumerate(trained.targets)}
     run_folder.write_csv(config.out, columns)
     return 0
+
+
+def batch_size_of(config, m, say):
+    """None for all rows, which is said where more are asked for."""
+    if not config.batch_size or config.batch_size <= m:
+        return config.batch_size
+    say(f"--batch-size {config.batch_size} is more than the rows to train on: each batch is all {m} of them.")
+    return None
 
 
 def scaled(table, y, rows):

@@ -27,6 +27,7 @@ from jaxnn.train import (
     first,
     initial,
     orders_of,
+    rows_a_batch,
     shuffled,
     why,
 )
@@ -103,7 +104,7 @@ def sweep(
     params = jax.vmap(lambda key: drawn(model, key, J_dtype))(init_keys)
     data, validation = checked(model, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
     m = len(data.x)
-    batch_size = min(batch_size or m, m)
+    batch_size = rows_a_batch(batch_size, m)
     params, rates = jax.tree.map(lambda v: v[whose], params), jnp.broadcast_to(rates.astype(J_dtype), N)
 
     n_params = sum(v.size for v in jax.tree.leaves(params))

@@ -1,6 +1,7 @@
 """What `jaxnn sweep` does."""
 
 import itertools
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ def sweep(config):
     x64, name = jax.enable_x64(config.dtype == "float64"), f"{table.name}-sweep"
     with x64, run_folder.new(config.out, name) as (folder, publish), np.errstate(all="ignore"):
         say(commands.describe(table, parts))
+        config = replace(config, batch_size=commands.batch_size_of(config, len(parts["train"]), say))
         found = [
             network
             for width in config.widths

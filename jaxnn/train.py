@@ -280,9 +280,7 @@ def fit(
     params = drawn(model, init_key, J_dtype) if params is None else cast(jax.tree.map(jnp.asarray, params), sum_dtype)
     data, validation = checked(model, params, x, y, weights, validation, dtype)
     m = len(data.x)
-    if batch_size is not None and batch_size > m:
-        warnings.warn(f"batch_size {batch_size} is more than the {m} rows: each batch is all of them.", stacklevel=2)
-    batch_size = min(batch_size or m, m)
+    batch_size = rows_a_batch(batch_size, m)
     if mesh is not None:
         params, data = place(params, data, mesh)
 
@@ -372,6 +370,12 @@ def check_settings(epochs, batch_size, tolerance, patience, validation):
             raise ValueError(f"{name} is {value}: it must be {least} or more.")
     if patience is not None and validation is None:
         raise ValueError("patience watches the validation cost: give validation=(x, y).")
+
+
+def rows_a_batch(batch_size, m):
+    if batch_size is not None and batch_size > m:
+        warnings.warn(f"batch_size {batch_size} is more than the {m} rows: each batch is all of them.", stacklevel=3)
+    return min(batch_size or m, m)
 
 
 def chunk_length(epochs, least, m, batch_size, n_params):

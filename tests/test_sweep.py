@@ -109,6 +109,13 @@ def test_bad_settings_are_one_sentence(settings, words):
         jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, **settings)
 
 
+def test_a_batch_larger_than_the_data_is_the_data_and_says_so():
+    with pytest.warns(UserWarning, match="batch_size 64 is more than the 11 rows") as said:
+        runs = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, keys=KEYS, learning_rates=0.1, epochs=2, batch_size=64)
+    assert [len(run.history.iteration_cost) for run in runs] == [2] * len(KEYS)
+    assert said[0].filename == __file__
+
+
 def test_the_best_network_is_of_the_best_setting():
     """Not the luckiest of all."""
 
@@ -171,5 +178,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     ):
         assert cli.main(["sweep", "table.csv", *wrong]) == 2
         assert says in capsys.readouterr().err
-    assert cli.main([*flags, "--learning-rates", "1e38", "--epochs", "2"]) == 2
-    assert "No network has a finite validation cost" in capsys.readouterr().err
+    assert cli.main([*flags, "--learning-rates", "1e38", "--epochs", "2", "--batch-size", "100"]) == 2
+    said = capsys.readouterr()
+    assert "--batch-size 100 is more than the rows to train on" in said.out
+    assert "No network has a finite validation cost" in said.err

@@ -451,9 +451,10 @@ def test_a_model_without_parameters_is_refused():
 
 
 def test_a_batch_larger_than_the_data_is_the_data_and_says_so():
-    with pytest.warns(UserWarning, match="batch_size 64 is more than the 6 rows"):
+    with pytest.warns(UserWarning, match="batch_size 64 is more than the 6 rows") as said:
         run = fit(NET, HalfSquaredError(), X, Y, key=KEY, epochs=2, batch_size=64)
     assert len(run.history.iteration_cost) == 2
+    assert said[0].filename == __file__
 
 
 def test_ctrl_c_keeps_what_was_learned():
