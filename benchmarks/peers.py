@@ -174,6 +174,8 @@ def pytorch(training, compiled=False, device="cpu", graph=False):
 
     if compiled and not (shutil.which("g++") or shutil.which("clang++")):
         raise ModuleNotFoundError(name="a C++ compiler")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModuleNotFoundError(name="PyTorch for CUDA")
     torch._dynamo.reset()  # it gives up after eight programs from the same lines
     torch.set_float32_matmul_precision("highest" if device == "cpu" else "high")  # as JAX does
     x, y = (torch.tensor(v, device=device) for v in training.data)

@@ -124,7 +124,7 @@ def parts_of(table, config):
     if config.patience is None:
         return {"train": train_rows, "test": test_rows}, "test"
     if len(train_rows) < 2:
-        raise ValueError("--patience holds out training rows, and there is only 1: leave it out, or give more rows.")
+        raise ValueError("A fifth of the training rows is to be held out, and there is only 1: give more rows.")
     fifth = max(1, len(train_rows) // 5)
     return {"train": train_rows[fifth:], "validation": train_rows[:fifth], "test": test_rows}, "validation"
 

@@ -11,8 +11,12 @@ FOLDER = "jax_compilation_cache_dir"
 
 def keep():
     """In $JAX_COMPILATION_CACHE_DIR if that is set, else in the user's cache folder, by the name of the computer: their
-    instructions are those of its processor."""
+    instructions are those of its processor. Nowhere where the user has no such folder."""
     if getattr(jax.config, FOLDER) is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update(FOLDER, str(cache / "jaxnn" / platform.node()))
+        try:
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxnn" / platform.node()
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError):
+            return
+        jax.config.update(FOLDER, str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # not only those that took a second

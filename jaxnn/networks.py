@@ -32,7 +32,7 @@ from jaxnn.train import (
     why,
 )
 
-TOGETHER = 8  # networks whose arrays are one on a CPU: few enough for its cache
+TOGETHER = 8  # networks whose arrays are one on a CPU: few enough for its cache. An accelerator has all in one
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Group:
 
     run: Run
     optimizer: Any  # of a learning rate
-    together: int | None
+    together: int
 
 
 @partial(jax.jit, static_argnames="group", donate_argnames="states")
@@ -80,18 +80,26 @@ def sweep(
     """Trains N networks at once: a list of N `Fit`s.
 
     Network i is the one that `fit(model, loss, x, y, key=keys[i], optimizer=optimizer(learning_rates[i]), …)` trains,
-    up to rounding: the same start, the same order of the examples, the same stops. Everything is compiled once for all
-    learning rates, where `fit` compiles for each optimiser.
+    up to rounding: the same start, the same order of the examples, the same stops. (With JAX's default keys; "rbg" ones
+    draw otherwise where there are several.) Everything is compiled once for all learning rates, where `fit` compiles
+    for each optimiser. On Ctrl-C nothing is returned.
 
     keys            (N,) typed keys, or one for all
     learning_rates  (N,) numbers, or one for all
-    optimizer       optimizer(learning_rate) -> an optimiser of optax, such as optax.sgd or optax.adam
-    progress        progress(epochs done, lowest cost), some twenty times or more
-    others          as in `fit`; the parameters of a network that stopped as not finite are not finite
+    optimizer       optimizer(learning_rate) -> an optimiser of optax, such as optax.sgd or optax.adam. The rate is
+                    traced: no Python `if` on it
+    progress        progress(epochs done, lowest cost of those that still learn), some twenty times or more
+    others          as in `fit`. A network that stopped as not finite has the parameters of the end of that epoch; with
+                    `patience` those of the lowest validation cost
 
-    ValueError: keys and learning rates of different lengths, and whatever `fit` raises.
+    TypeError: keys that are not typed. ValueError: keys and learning rates of different lengths, and whatever `fit`
+    raises.
     """
     check_settings(epochs, batch_size, tolerance, patience, validation)
+    if not jnp.issubdtype(getattr(keys, "dtype", None), jax.dtypes.prng_key):
+        raise TypeError(
+            f"keys are {keys!r:.60}: give an array of typed keys, such as jax.random.split(jax.random.key(0), 8)."
+        )
     keys, rates = jnp.atleast_1d(keys), jnp.atleast_1d(jnp.asarray(learning_rates, float))
     N = max(len(keys), len(rates))
     if {len(keys), len(rates)} - {1, N}:
@@ -111,9 +119,10 @@ def sweep(
     chunk = chunk_length(epochs, 20 if progress else 1, m, batch_size, n_params)
     run = Run(model, loss, penalty, None, batch_size, dtype, chunk, one_by_one=False)
     on_cpu = {device.platform for device in data.x.devices()} == {"cpu"}
-    group = Group(run, optimizer, TOGETHER if on_cpu else None)
+    group = Group(run, optimizer, TOGETHER if on_cpu else N)
     stops = Stops(tolerance, patience, target_cost)
-    states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), patience is not None))(params, rates)
+    lowest = None if patience is None else J_dtype
+    states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), lowest))(params, rates)
     states = copy(states)  # nothing shared within: chunks donate it
     orders = [shuffled(key, m) for key in run_keys] if batch_size < m else None
     chunks: list[History] = []
@@ -142,5 +151,6 @@ def fit_of(state, history, stops):
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
     stopped = why(reason, n, stops, "")
     if reason == "not_finite":
-        stopped = stopped._replace(message=f"In epoch {n + 1}, a cost or a parameter was not finite.")
+        message = f"In epoch {n + 1}, a cost or a parameter was not finite. Try a smaller learning rate."
+        stopped = stopped._replace(message=message)
     return Fit(state.params if stops.patience is None else state.best[2], history, stopped)

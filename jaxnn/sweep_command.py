@@ -70,21 +70,21 @@ def sweep(config):
         trained = model_file.Model(
             model, loss, best.fit.params, x_scale, y_scale, table.features, table.classes, table.targets
         )
-        console.print(commands.results(trained, table, x, y, parts))
-        write(folder, found)
-        run_folder.write(folder, trained, its, best.fit.history, held_out)
-        if not (
-            run_folder.draw(folder, best.fit.history, held_out, loss.metric, table.name) and draw(folder, found, table)
-        ):
-            say("There are no pictures: they need matplotlib.")
-        final = publish()
-        say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
+        with commands.not_interrupted():
+            console.print(commands.results(trained, table, x, y, parts))
+            write(folder, found)
+            run_folder.write(folder, trained, its, best.fit.history, held_out)
+            curve = run_folder.draw(folder, best.fit.history, held_out, loss.metric, table.name)
+            if not (curve and draw(folder, found, table)):
+                say("There are no pictures: they need matplotlib.")
+            final = publish()
+            say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
     return 0
 
 
-def group(config, width, table, data, rows, console):
+def group(config, width, table, scaled, rows, console):
     """The networks of one width, for every learning rate and seed."""
-    (x, y), (train, validation) = data, rows
+    (x, y), (train, validation) = scaled, rows
     model, loss, _ = commands.network(config.network(width), table)
     pairs = list(itertools.product(config.learning_rates, range(config.seed, config.seed + config.seeds)))
     with commands.bar(console, f"{len(pairs)} networks of {width} units") as progress:
@@ -109,10 +109,12 @@ def group(config, width, table, data, rows, console):
 
 
 def by_setting(found):
-    """{(width, learning rate): its networks, one a seed}, the lowest mean cost first."""
+    """{(width, learning rate): its networks, one a seed}, the lowest mean cost first; where that is ∞ for all, the
+    lowest of all first."""
     settings = itertools.groupby(found, key=lambda network: (network.width, network.learning_rate))
     of = {setting: list(networks) for setting, networks in settings}
-    return dict(sorted(of.items(), key=lambda item: np.mean([network.cost for network in item[1]])))
+    costs = {setting: [network.cost for network in networks] for setting, networks in of.items()}
+    return {setting: of[setting] for setting in sorted(of, key=lambda s: (np.mean(costs[s]), min(costs[s])))}
 
 
 def best_of(found):
@@ -135,12 +137,16 @@ def results(found, metric):
 
 def write(folder, found):
     """results.csv: a row for each network."""
-    columns = ("width", "learning_rate", "seed", "epoch", "cost", "metric")
-    named = {"cost": "validation_cost", "metric": "validation_metric"}
-    values = {named.get(name, name): [getattr(network, name) for network in found] for name in columns}
-    run_folder.write_csv(
-        folder / "results.csv", values | {"stopped": [network.fit.stopped.reason for network in found]}
-    )
+    columns = {
+        "width": [network.width for network in found],
+        "learning_rate": [network.learning_rate for network in found],
+        "seed": [network.seed for network in found],
+        "epoch": [network.epoch for network in found],
+        "validation_cost": [network.cost for network in found],
+        "validation_metric": [network.metric for network in found],
+        "stopped": [network.fit.stopped.reason for network in found],
+    }
+    run_folder.write_csv(folder / "results.csv", columns)
 
 
 def draw(folder, found, table):

@@ -153,7 +153,7 @@ def one_epoch(run, data, validation, stops, key, state, order):
 
     if data.w is None:
         weight = jnp.asarray(np.diff([*range(0, m, run.batch_size), m]), J.dtype)
-    cost = (J * weight).sum() / weight.sum()
+    cost = (J * (weight / weight.sum())).sum()
     validation_cost, metric = evaluate(run, params, validation)
     finite = health.is_finite((params, J, cost if validation is None else validation_cost))
     best = state.best
@@ -246,7 +246,7 @@ def fit(
     is all of them (batch gradient descent), 1 is stochastic, anything between is mini-batch. Each epoch uses each
     example exactly once, in a new order drawn from `key`, a last short batch included; a batch of all needs no order.
     The same key gives the same run, bit for bit, on one machine. A run is compiled once for each model, loss, penalty,
-    batch size, dtype and optimiser: use the same optimiser object again where you can.
+    batch size, dtype, number of epochs and optimiser: use the same optimiser object again where you can.
 
     optimizer    any of optax; w ← w − 0.1 ∂J/∂w when none is given. (A line search, as in lbfgs, differentiates the
                  cost by autodiff.)
@@ -291,11 +291,12 @@ def fit(
     one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
     run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk, one_by_one)
     stops = Stops(tolerance, patience, target_cost)
-    state = jax.jit(initial, static_argnums=(1, 2))(params, optimizer, patience is not None)
+    state = jax.jit(initial, static_argnums=(1, 2))(params, optimizer, None if patience is None else J_dtype)
     state = copy(state)  # nothing shared with the caller: chunks donate it
 
     reason, where = "epochs", ""
     chunks: list[History] = []
+    kept = state, 0
     try:
         while reason == "epochs" and (start := int(state.epoch)) < epochs:
             saved = copy(state)  # the chunk is given the buffers of `state`
@@ -335,10 +336,9 @@ def copy(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def initial(params, optimizer, keeps_best):
-    """The `State` before the first epoch."""
-    J_dtype = jax.tree.leaves(params)[0].dtype
-    best = (jnp.array(jnp.inf, J_dtype), jnp.array(0), params) if keeps_best else None
+def initial(params, optimizer, J_dtype):
+    """The `State` before the first epoch; J_dtype: of the lowest validation cost, None where none is watched."""
+    best = None if J_dtype is None else (jnp.array(jnp.inf, J_dtype), jnp.array(0), params)
     return State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
 
 
@@ -367,7 +367,7 @@ def check_settings(epochs, batch_size, tolerance, patience, validation):
     }
     for name, (value, least) in settings.items():
         if value is not None and not least <= value < 2**31:
-            raise ValueError(f"{name} is {value}: it must be {least} or more.")
+            raise ValueError(f"{name} is {value}: it must be {least} or more, and below 2³¹.")
     if patience is not None and validation is None:
         raise ValueError("patience watches the validation cost: give validation=(x, y).")
 

@@ -15,7 +15,7 @@ import pytest
 from jax import numpy as jnp
 from rich.console import Console
 
-from benchmarks import accelerating, compiling, measuring, memory, starting, training, verifying
+from benchmarks import accelerating, compiling, measuring, memory, peers, starting, training, verifying
 from benchmarks.measuring import Contender, Row, Wrong
 from jaxnn import Chain, Dense, Repeat
 
@@ -248,6 +248,14 @@ def test_the_peer_by_jax_grad_is_by_jax_grad(monkeypatch):
     costs(CATS)
     with pytest.raises(Wrong):
         CATS.agree(costs(CATS), training.by_grad(CATS)())
+
+
+def test_pytorch_without_a_gpu_is_left_out_where_one_is_wanted():
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    found = CATS.contenders({"PyTorch": partial(peers.pytorch, device="cuda")})
+    assert found["PyTorch"] == "PyTorch for CUDA is not installed"
 
 
 def test_costs_that_do_not_fit_are_wrong():

@@ -73,7 +73,7 @@ def test_literals_are_the_tables():
     assert {*get_args(config.Loss)} == {"auto", *losses}
 
 
-@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["predict", "--help"]])
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["predict", "--help"], ["sweep", "--help"]])
 def test_help_imports_nothing_slow(command):
     code = "import sys, jaxnn.cli\ntry: jaxnn.cli.main(sys.argv[1:])\nfinally: print(*sys.modules, file=sys.stderr)"
     ended = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, encoding="utf-8")
@@ -314,7 +314,8 @@ def test_a_loss_of_classes_refuses_values(here, capsys, loss):
 
 def test_patience_needs_a_row_to_hold_out(here, capsys):
     Path("two.csv").write_text("1,2.5\n2,3.5\n")
-    assert "--patience holds out training rows" in refused(capsys, "train", "two.csv", "--patience", 1)
+    for command in (["train", "two.csv", "--patience", 1], ["sweep", "two.csv"]):
+        assert "A fifth of the training rows is to be held out, and there is only 1" in refused(capsys, *command)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may write anywhere")
@@ -389,3 +390,5 @@ def test_compilations_are_kept_where_the_user_says(here):
         assert {str(path) for path in (Path("mine/jaxnn"), Path("set")) if path.exists()} == ({wanted} - {None})
         shutil.rmtree(wanted or "runs")
     assert not Path("mine/jaxnn").exists()
+    nowhere = env | {"XDG_CACHE_HOME": str(Path("classes.csv", "no folder")), "MPLCONFIGDIR": "mine"}
+    assert "warn" not in subprocess.run(command, capture_output=True, env=nowhere, text=True, check=True).stderr

@@ -17,6 +17,7 @@ from jaxnn.layers.activations import RULES
 from jaxnn.layers.repeat import BLOCK
 
 layers = pytest.mark.parametrize("name", LAYERS)
+NARROWER = Repeat(Dense(3, 2), 2)
 
 
 def draw(name, dtype=np.float64, seed=0):
@@ -165,6 +166,11 @@ def test_a_layer_is_a_value(layer):
         (lambda: Dense(0, 3), "at least one input"),
         (lambda: Dense(3, 3, "random"), "Unknown initializer 'random'; use one of small"),
         (lambda: Repeat(Dense(3, 3), 0), "repeated once at least"),
+        (
+            lambda: NARROWER.apply(NARROWER.init(jax.random.key(0)), jnp.ones((4, 3))),
+            r"\(4, 2\) of an input of \(4, 3\)",
+        ),
+        (lambda: NARROWER.forward(NARROWER.init(jax.random.key(0)), jnp.ones((4, 3))), "keeps the shape"),
         (lambda: Activation("swish"), "Unknown activation 'swish'; use one of identity"),
         (lambda: Activation("relu", slope=0.1), "only leaky_relu has one"),
         (lambda: Dense(3, 2).apply(Dense(3, 2).init(jax.random.key(0)), jnp.ones((4, 2))), r"shape \(4, 2\).*3 inputs"),

@@ -20,6 +20,7 @@ rng = np.random.default_rng(0)
 X, LABELS = rng.normal(size=(11, 3)), rng.integers(0, 3, 11)
 NET = Chain((Dense(3, 4), Activation("tanh"), Dense(4, 3)))
 KEYS = jax.random.split(jax.random.key(0), 3)
+MANY_CALLS = {"progress": lambda epoch, cost: None}  # a few epochs, each in a call of its own
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +31,10 @@ def as_users_have_it(standard_promotion):
 @pytest.mark.parametrize(
     ("optimizer", "settings", "reason"),
     [
-        (optax.sgd, {"batch_size": 4}, "epochs"),
+        (optax.sgd, {"batch_size": 4, **MANY_CALLS}, "epochs"),
         (
             optax.adam,
-            {"validation": (X[:5], LABELS[:5]), "patience": 2, "batch_size": 4, "penalty": L2(0.1)},
+            {"validation": (X[:5], LABELS[:5]), "patience": 2, "batch_size": 4, "penalty": L2(0.1), **MANY_CALLS},
             "patience",
         ),
         (optax.sgd, {"weights": np.arange(1.0, 12), "target_cost": 1.2}, "target_cost"),
@@ -99,19 +100,23 @@ def test_progress_is_told_and_a_sweep_that_is_done_stops():
     [
         ({"learning_rates": [0.1, 0.2]}, "3 keys and 2 learning rates: give as many of both, or one for all"),
         ({"learning_rates": 0.1, "epochs": 0}, "epochs is 0"),
+        ({"learning_rates": 0.1, "keys": jax.random.PRNGKey(0)}, "give an array of typed keys"),
+        ({"learning_rates": 0.1, "keys": [*KEYS]}, "give an array of typed keys"),
         ({"learning_rates": 0.1, "patience": 1}, "patience watches the validation cost"),
         ({"learning_rates": 0.1, "weights": np.zeros(11)}, "not all 0"),
     ],
 )
 def test_bad_settings_are_one_sentence(settings, words):
     settings = {"keys": KEYS, "epochs": 1} | settings
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, **settings)
 
 
 def test_a_batch_larger_than_the_data_is_the_data_and_says_so():
     with pytest.warns(UserWarning, match="batch_size 64 is more than the 11 rows") as said:
-        runs = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, keys=KEYS, learning_rates=0.1, epochs=2, batch_size=64)
+        runs = jaxnn.sweep(
+            NET, SoftmaxCrossEntropy(), X, LABELS, keys=KEYS, learning_rates=0.1, epochs=2, batch_size=64
+        )
     assert [len(run.history.iteration_cost) for run in runs] == [2] * len(KEYS)
     assert said[0].filename == __file__
 
@@ -127,6 +132,8 @@ def test_the_best_network_is_of_the_best_setting():
     steady = [network(5, 0, [2.0, 1.0]), network(5, 1, [0.9, 1.5])]
     best = best_of([*lucky, *steady, network(9, 0, [np.nan, np.nan])])
     assert (best.width, best.seed, best.epoch, best.cost) == (5, 1, 1, 0.9)
+    one_of_two = [network(2, 0, [np.nan]), network(2, 1, [5.0]), network(9, 0, [0.3]), network(9, 1, [np.nan])]
+    assert (best_of(one_of_two).width, best_of(one_of_two).cost) == (9, 0.3)
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

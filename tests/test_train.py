@@ -296,6 +296,23 @@ def test_patience_never_returns_parameters_that_are_not_finite():
     assert all(jnp.isfinite(v).all() for v in jax.tree.leaves(run.params))
 
 
+def test_patience_in_float64_from_float32_parameters(x64):
+    x, y = regression(20, np.float64)
+    options = {"epochs": 5, "validation": (x, y), "patience": 3, "dtype": "float64"}
+    run = fit(NET, HalfSquaredError(), x, y, key=KEY, params=NET.init(KEY), **options)
+    assert {v.dtype for v in jax.tree.leaves(run.params)} == {np.dtype(np.float32)}
+    assert run.history.validation_cost.dtype == np.float64
+
+
+def test_a_mean_of_large_costs_is_finite():
+    x, y = np.zeros((20, 1), np.float32), np.full((20, 1), 1e19, np.float32)
+    run = fit(
+        Chain((Dense(1, 1, "zeros"),)), HalfSquaredError(), x, y, key=KEY, batch_size=10, epochs=1,
+        optimizer=optax.sgd(0.0),
+    )  # fmt: skip
+    np.testing.assert_allclose(run.history.cost, [5e37], rtol=1e-6)
+
+
 def test_a_validation_cost_that_is_not_finite_stops_the_run_too():
     x, y = regression(20, np.float32)
     run = fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=50, validation=(x, 1e30 * y))
@@ -419,7 +436,7 @@ X, Y = regression(dtype=np.float32)
         (X, Y[:, :1], {}, r"y has shape \(6, 1\), the output z has \(6, 2\)"),
         (X, Y, {"epochs": 0}, "epochs is 0: it must be 1 or more"),
         (X, Y, {"batch_size": 0}, "batch_size is 0"),
-        (X, Y, {"epochs": 10**10}, "epochs is 10000000000"),
+        (X, Y, {"epochs": 10**10}, "epochs is 10000000000: it must be 1 or more, and below 2³¹"),
         (X, Y, {"patience": 0, "validation": (X, Y)}, "patience is 0: it must be 1 or more"),
         (X, Y, {"tolerance": -1.0}, "tolerance is -1.0: it must be 0 or more"),
         (X, Y, {"validation": (X * np.inf, Y)}, "column 0 of validation x is missing, NaN or infinite"),

@@ -30,7 +30,8 @@ class Repeat:
     params: those of f, each leaf with a leading axis n; layer i draws from `fold_in(key, i)`.
     Of what f saves for its backward pass, its params, its x and its output are not saved again: its output is the next
     layer's x. recompute: x_i alone is saved, and f.forward done again on the way back, for less memory and more time.
-    Source for recompute: Chen, Xu, Zhang & Guestrin (2016), section 4. ValueError: n below 1.
+    Source for recompute: Chen, Xu, Zhang & Guestrin (2016), section 4. ValueError: n below 1, a layer that changes
+    the shape.
     """
 
     layer: Layer
@@ -50,6 +51,7 @@ class Repeat:
     def forward(self, params, x, key=None):
         def one(x, given):
             out, residuals = self.layer.forward(given[0], x, given[1])
+            self.check(x, out)
             return out, (x, () if self.recompute else without(residuals, (given[0], x, out))[0])
 
         keys = self.keys(key)
@@ -84,7 +86,19 @@ class Repeat:
         return met["tree"].unflatten([pool[i] for i in met["places"]])
 
     def apply(self, params, x):
-        return lax.scan(lambda x, p: (self.layer.apply(p, x), None), x, params, self.n)[0]
+        def one(x, params):
+            out = self.layer.apply(params, x)
+            self.check(x, out)
+            return out, None
+
+        return lax.scan(one, x, params, self.n)[0]
+
+    def check(self, x, out):
+        if out.shape != x.shape:
+            raise ValueError(
+                f"{self}: its layer makes {out.shape} of an input of {x.shape}; give one that keeps the shape, such as "
+                "Chain((Dense(3, 4), Dense(4, 3)))."
+            )
 
 
 def without(residuals, known):
