@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jax import lax
+from jax import Array, lax
 from jax import numpy as jnp
 
 from jaxnn.mean import sum_dtype
@@ -96,7 +96,7 @@ def sweep(
     raises.
     """
     check_settings(epochs, batch_size, tolerance, patience, validation)
-    if not jnp.issubdtype(getattr(keys, "dtype", None), jax.dtypes.prng_key):
+    if not (isinstance(keys, Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)):
         raise TypeError(
             f"keys are {keys!r:.60}: give an array of typed keys, such as jax.random.split(jax.random.key(0), 8)."
         )
