@@ -79,10 +79,28 @@ def test_a_network_that_is_not_finite_leaves_the_others_alone():
     found = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, learning_rates=[0.1, 1e38, 0.2], **settings)
     alone = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, learning_rates=[0.1, 0.2], **settings)
     assert [run.stopped.reason for run in found] == ["epochs", "not_finite", "epochs"]
-    assert found[1].stopped.message == f"In epoch {found[1].stopped.epoch + 1}, a cost or a parameter was not finite."
+    its = found[1].stopped
+    assert (
+        its.message == f"In epoch {its.epoch + 1}, a cost or a parameter was not finite. Try a smaller learning rate."
+    )
     by_fit = fit(NET, SoftmaxCrossEntropy(), X, LABELS, key=KEYS[0], optimizer=optax.sgd(1e38), epochs=5, batch_size=4)
     assert len(found[1].history.cost) == found[1].stopped.epoch == by_fit.stopped.epoch < 5
     np.testing.assert_allclose(found[2].params[0].W, alone[1].params[0].W, rtol=1e-6)
+
+
+def test_with_patience_a_network_that_is_not_finite_keeps_its_best_parameters():
+    """Learning rates that grow by 10⁹ an epoch: the first epochs are good."""
+    grows = lambda rate: optax.sgd(optax.schedules.exponential_decay(rate, 3, 1e9))  # noqa: E731
+    settings = {"epochs": 30, "batch_size": 4, "validation": (X, LABELS), "patience": 9}
+    (one,) = jaxnn.sweep(
+        NET, SoftmaxCrossEntropy(), X, LABELS, keys=KEYS[0], learning_rates=0.1, optimizer=grows, **settings
+    )
+    alone = fit(NET, SoftmaxCrossEntropy(), X, LABELS, key=KEYS[0], optimizer=grows(0.1), **settings)
+    assert one.stopped.reason == alone.stopped.reason == "not_finite"
+    assert len(one.history.cost) == len(alone.history.cost) == one.stopped.epoch == alone.stopped.epoch
+    for mine, its in zip(*map(jax.tree.leaves, (one.params, alone.params)), strict=True):
+        assert np.isfinite(mine).all()
+        np.testing.assert_allclose(mine, its, rtol=1e-5)
 
 
 def test_progress_is_told_and_a_sweep_that_is_done_stops():
