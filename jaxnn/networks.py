@@ -52,9 +52,14 @@ def all_epochs_of(group, data, validation, stops, rates, keys, states, epochs, o
         rate, key, state, n = given
         run = replace(group.run, optimizer=group.optimizer(rate))
         order = None if orders is None else orders[n]
-        return epochs_of(run, data, validation, stops, key, state, epochs, order)
+        return epochs_of(run, data, validation, stops, key, state, epochs, order, cond=either)
 
     return lax.map(one, (rates, keys, states, whose), batch_size=group.together)
+
+
+def either(chosen, yes, no, *args):
+    """`lax.cond` for networks side by side: there it would copy the data for each of them."""
+    return jax.tree.map(partial(jnp.where, chosen), yes(*args), no(*args))
 
 
 def sweep(

@@ -200,7 +200,7 @@ def largest_change(before, after):
     return jnp.stack([jnp.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (after, before)), strict=True)]).max()
 
 
-def epochs_of(run, data, validation, stops, key, state, epochs, orders):
+def epochs_of(run, data, validation, stops, key, state, epochs, orders, cond=lax.cond):
     """A chunk of epochs; those after a stop, or beyond `epochs`, are skipped."""
     one = jax.jit(partial(one_epoch, run, data, validation, stops, key))  # traced once for both of its uses
 
@@ -209,7 +209,7 @@ def epochs_of(run, data, validation, stops, key, state, epochs, orders):
         return state, jax.tree.map(lambda v: jnp.full(v.shape, jnp.nan, v.dtype), row)
 
     def next_epoch(state, order):
-        return lax.cond((state.reason == 0) & (state.epoch < epochs), one, skip, state, order)
+        return cond((state.reason == 0) & (state.epoch < epochs), one, skip, state, order)
 
     return lax.scan(next_epoch, state, orders, length=run.chunk)
 
@@ -426,7 +426,7 @@ def to_batch(x, y, w, dtype, part=""):
 
 def orders_of(order, start, epochs, chunk, m):
     """(chunk, m): the row numbers of the next epochs; a row of zeros for those beyond the last, which are skipped."""
-    rows = np.zeros((chunk, m), int)
+    rows = np.zeros((chunk, m), np.int32)
     for n in range(min(chunk, epochs - start)):
         index = np.asarray(order(start + n))
         if index.shape != (m,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:

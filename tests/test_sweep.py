@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import jaxnn
-from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, cli, fit
+from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, cli, fit, networks
 from jaxnn.model_file import settings
 from jaxnn.networks import TOGETHER
 from jaxnn.sweep_command import Network, best_of
@@ -59,6 +59,20 @@ def test_each_network_is_what_fit_trains(x64, optimizer, settings, reason):
         for mine, its in pairs:
             np.testing.assert_allclose(mine, its, rtol=1e-10, atol=1e-13)
     assert reason in {run.stopped.reason for run in runs}
+
+
+def test_the_data_are_not_copied_for_each_network(monkeypatch):
+    all_epochs_of, texts = networks.all_epochs_of, []
+
+    def seen(*args):
+        texts.append(all_epochs_of.lower(*args).as_text())
+        return all_epochs_of(*args)
+
+    monkeypatch.setattr(networks, "all_epochs_of", seen)
+    rates = np.ones(TOGETHER)
+    jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, keys=KEYS[0], learning_rates=rates, epochs=2, batch_size=4)
+    assert f"tensor<{TOGETHER}x4x3xf32>" in texts[0]  # a batch of each
+    assert f"tensor<{TOGETHER}x11x3xf32>" not in texts[0]
 
 
 def test_one_key_or_one_rate_for_all():
