@@ -130,11 +130,18 @@ def sweep(
     states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), lowest))(params, rates)
     states = copy(states)  # nothing shared within: chunks donate it
     orders = [shuffled(key, m) for key in run_keys] if batch_size < m else None
+
+    def orders_from(begin):
+        if orders is None or begin >= epochs:
+            return None
+        return np.stack([orders_of(of, begin, epochs, chunk, m) for of in orders])
+
     chunks: list[History] = []
+    order = orders_from(0)
     for begin in range(0, epochs, chunk):
-        order = None if orders is None else np.stack([orders_of(of, begin, epochs, chunk, m) for of in orders])
         given = group, data, validation, stops, rates, run_keys[whose], states, epochs, order, whose
         states, history = all_epochs_of(*given)
+        order = orders_from(begin + chunk)  # drawn while the device computes
         chunks.append(jax.device_get(history))
         if progress:
             progress(min(begin + chunk, epochs), float(np.nanmin(np.append(chunks[-1].cost, np.inf))))
