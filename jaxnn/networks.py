@@ -126,8 +126,8 @@ def sweep(
     on_cpu = {device.platform for device in data.x.devices()} == {"cpu"}
     group = Group(run, optimizer, TOGETHER if on_cpu else N)
     stops = Stops(tolerance, patience, target_cost)
-    lowest = None if patience is None else J_dtype
-    states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), lowest))(params, rates)
+    lowest_dtype = None if patience is None else J_dtype
+    states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), lowest_dtype))(params, rates)
     states = copy(states)  # nothing shared within: chunks donate it
     orders = [shuffled(key, m) for key in run_keys] if batch_size < m else None
 

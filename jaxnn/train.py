@@ -291,7 +291,8 @@ def fit(
     one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
     run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk, one_by_one)
     stops = Stops(tolerance, patience, target_cost)
-    state = jax.jit(initial, static_argnums=(1, 2))(params, optimizer, None if patience is None else J_dtype)
+    lowest_dtype = None if patience is None else J_dtype
+    state = jax.jit(initial, static_argnums=(1, 2))(params, optimizer, lowest_dtype)
     state = copy(state)  # nothing shared with the caller: chunks donate it
 
     reason, where = "epochs", ""
@@ -336,9 +337,9 @@ def copy(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def initial(params, optimizer, J_dtype):
-    """The `State` before the first epoch; J_dtype: of the lowest validation cost, None where none is watched."""
-    best = None if J_dtype is None else (jnp.array(jnp.inf, J_dtype), jnp.array(0), params)
+def initial(params, optimizer, lowest_dtype):
+    """The `State` before the first epoch; lowest_dtype: of the lowest validation cost, None where none is watched."""
+    best = None if lowest_dtype is None else (jnp.array(jnp.inf, lowest_dtype), jnp.array(0), params)
     return State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
 
 
@@ -373,6 +374,7 @@ def check_settings(epochs, batch_size, tolerance, patience, validation):
 
 
 def rows_a_batch(batch_size, m):
+    """All m for None; warns where more are asked for than there are."""
     if batch_size is not None and batch_size > m:
         warnings.warn(f"batch_size {batch_size} is more than the {m} rows: each batch is all of them.", stacklevel=3)
     return min(batch_size or m, m)

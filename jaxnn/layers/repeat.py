@@ -119,7 +119,7 @@ EXAMPLES = {
     "three blocks, recomputed": (Repeat(BLOCK, 3, recompute=True), (5, 4)),
     "blocks of what saves z": (
         Repeat(Chain((Dense(3, 4), Activation("gelu"), Dense(4, 3), Activation("relu"))), 2),
-        (2, 3),
+        (5, 3),
     ),
     "repeated twice over": (Repeat(Repeat(BLOCK, 2), 2, recompute=True), (3, 4)),
     "one layer without parameters": (Repeat(Activation("sigmoid"), 2), (2, 3, 4)),
