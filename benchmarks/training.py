@@ -35,7 +35,7 @@ from jaxnn import (
     sweep,
 )
 from jaxnn.layers.dense import Params
-from jaxnn.train import shuffled
+from jaxnn.training.prepare import shuffled
 
 BY_GRAD, PRODUCTS, REPEATED = "jax.grad, same scan", "the matrix products alone", "ours, with Repeat"
 PEERS = {

@@ -34,10 +34,10 @@ _HOME = {
     "L2": "penalty",
     "cost": "backprop",
     "value_and_grad": "backprop",
-    "fit": "train",
-    "sweep": "networks",
-    "explain": "chain_rule",
-    "explain_gradient": "explain_function",
+    "fit": "training.fit",
+    "sweep": "training.sweep",
+    "explain": "explanation.network",
+    "explain_gradient": "explanation.function",
 }
 __all__ = list(_HOME)
 

@@ -7,7 +7,7 @@ from io import TextIOWrapper
 
 import tyro
 
-from jaxnn.config import Command, Explain, Predict, Sweep, Verify
+from jaxnn.commands.config import Command, Explain, Predict, Sweep, Verify
 
 
 def main(args=None):
@@ -24,15 +24,15 @@ def main(args=None):
             config.check()
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted import of JAX is a long traceback
         if isinstance(config, Verify):
-            from jaxnn.verify_command import verify as command
+            from jaxnn.commands.verify import verify as command
         elif isinstance(config, Explain):
-            from jaxnn.explain_command import explain as command
+            from jaxnn.commands.explain import explain as command
         elif isinstance(config, Sweep):
-            from jaxnn.sweep_command import sweep as command
+            from jaxnn.commands.sweep import sweep as command
         elif isinstance(config, Predict):
-            from jaxnn.commands import predict as command
+            from jaxnn.commands.predict import predict as command
         else:
-            from jaxnn.commands import train as command
+            from jaxnn.commands.train import train as command
 
         signal.signal(signal.SIGINT, before)
         code = command(config)

@@ -8,11 +8,11 @@ from diagnosis_faults import RIGHT
 from jax.extend.core import Literal, jaxprs_in_params
 
 from jaxnn.verify import power
-from jaxnn.verify.ask import gradient_problem
-from jaxnn.verify.diagnosis import explained
-from jaxnn.verify.facts import facts_of, gradient_at
-from jaxnn.verify.points import redraw
-from jaxnn.verify.sides import sides
+from jaxnn.verify.diagnosis.causes import explained
+from jaxnn.verify.diagnosis.predictions import facts_of, gradient_at
+from jaxnn.verify.evidence.points import redraw
+from jaxnn.verify.evidence.sides import sides
+from jaxnn.verify.problems import gradient_problem
 
 ARCHITECTURES = ["tanh regression", "softmax classifier with tanh", "recurrent net", "layer norm", "attention"]
 TRUE = {  # what was changed: the causes of it. A row of which 1 % was added has none in the list: left out.

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn import cli, config, data, model_file, run_folder
+from jaxnn import cli, data
+from jaxnn.commands import config
 from jaxnn.initializers import INITIALIZERS
 from jaxnn.layers.activations import RULES
+from jaxnn.storage import model_file, run_folder
 
 JAXNN = Path(sysconfig.get_path("scripts"), "jaxnn")
 RNG = np.random.default_rng(0)
@@ -133,7 +135,7 @@ def until(process, text):
 
 def test_ctrl_c_keeps_what_was_learned(here):
     code = (
-        "import os, signal, jaxnn.cli, jaxnn.commands as c\n"
+        "import os, signal, jaxnn.cli, jaxnn.commands.train as c\n"
         "fit = c.fit\n"
         "def late(*args, progress, **settings):\n"
         "    def once(epoch, cost):\n"
@@ -370,7 +372,7 @@ def test_a_reader_that_has_enough_ends_predict_quietly(trained):
 @pytest.mark.parametrize("epochs", [0, 1, 30])
 def test_the_learning_curve_is_drawn_without_warnings(tmp_path, epochs):
     pytest.importorskip("matplotlib")
-    from jaxnn.train import History
+    from jaxnn.training.history import History
 
     nan = np.full(epochs, np.nan)
     history = History(nan, np.linspace(1, 0, epochs), nan, nan, nan[:, None], nan[:, None], nan[:, None])

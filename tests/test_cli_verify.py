@@ -15,9 +15,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnn import cli, config, text_file, verify, verify_command
+from jaxnn import cli, verify
+from jaxnn.commands import config
+from jaxnn.commands import verify as verify_command
 from jaxnn.examples import LAYERS, LOSSES
 from jaxnn.layers.activations import RULES
+from jaxnn.storage import text_file
 from jaxnn.verify.decide import Options
 
 JAXNN = Path(sysconfig.get_path("scripts"), "jaxnn")
@@ -135,7 +138,7 @@ def test_a_right_lecture_in_numpy_from_another_folder(here):
     assert ended.stdout.startswith("PASS  gradient in lecture.py: right, ")
     assert ended.stdout.endswith("replay     jaxnn verify ../lecture.py\n")
     assert not {"\x1b", "\r"} & {*ended.stdout}
-    assert not {"optax", "jaxnn.commands", "jaxnn.train", "jaxnn.data", "lecture"} & {*ended.stderr.split()}
+    assert not {"optax", "jaxnn.commands.train", "jaxnn.training", "jaxnn.data", "lecture"} & {*ended.stderr.split()}
     assert {str(path) for path in Path().rglob("*")} == {
         *("elsewhere", "elsewhere/found.json", "lecture.py", "slopes.py")
     }

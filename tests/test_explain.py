@@ -11,9 +11,10 @@ import pytest
 from jax import numpy as jnp
 
 from jaxnn import Activation, Chain, Dense, Repeat, backprop, verify
-from jaxnn.chain_rule import NOTATIONS, G, descend, explain, latex
 from jaxnn.examples import LOSSES, draw_output, draw_target
-from jaxnn.explain_page import UNITS, array, page
+from jaxnn.explanation.latex import latex
+from jaxnn.explanation.network import NOTATIONS, G, descend, explain
+from jaxnn.explanation.page import UNITS, array, page
 from jaxnn.layers.activations import RULES
 from jaxnn.losses.half_squared_error import HalfSquaredError
 from jaxnn.losses.softmax_cross_entropy import SoftmaxCrossEntropy

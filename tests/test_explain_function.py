@@ -15,11 +15,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 import jaxnn
 from jaxnn import explain_gradient, verify_template
-from jaxnn.chain_rule import latex
-from jaxnn.explain_function import descend_gradient
-from jaxnn.verify.tape import Record
-from jaxnn.verify.written import LONGEST, Written
-from jaxnn.verify_command import imported
+from jaxnn.commands.own_file import imported
+from jaxnn.explanation.formulas import LONGEST, Written
+from jaxnn.explanation.function import descend_gradient
+from jaxnn.explanation.latex import latex
+from jaxnn.verify.tracing.tape import Record
 
 RIGHT = Path(jaxnn.__file__).with_name("verify_template.py").read_text()
 rng = np.random.default_rng(0)

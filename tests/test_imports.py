@@ -1,52 +1,72 @@
-"""Who may import whom: the arrows of docs/design.md."""
+"""Who may import whom: the walls between the rooms, as docs/design.md draws them, and no circle anywhere."""
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NUMPY_ONLY = {"jaxnn.data": {"numpy"}, "jaxnn.checks": {"numpy"}, "jaxnn.config": {"tyro"}}
-ALLOWED = {  # module or package: the modules of ours that it may import
-    "jaxnn.layers": {"jaxnn.layer", "jaxnn.layers", "jaxnn.initializers"},
-    "jaxnn.losses": {"jaxnn.mean"},
-    "jaxnn.mean": set(),
-    "jaxnn.penalty": {"jaxnn.mean"},
-    "jaxnn.backprop": set(),
-    "jaxnn.config": set(),
-    "jaxnn.checks": set(),
-    "jaxnn.text_file": set(),
-    "jaxnn.chain_rule": {
-        *("jaxnn.verify", "jaxnn.layers", "jaxnn.backprop", "jaxnn.explain_page", "jaxnn.penalty"),
-    },
-    "jaxnn.explain_function": {"jaxnn.chain_rule", "jaxnn.variables", "jaxnn.verify"},
-    "jaxnn.variables": set(),
-    "jaxnn.networks": {"jaxnn.mean", "jaxnn.train"},
-    "jaxnn.explain_page": set(),
-    "jaxnn.data": {"jaxnn.checks"},
-    "jaxnn.health": {"jaxnn.layers"},
-    "jaxnn.metrics": {"jaxnn.mean"},
-    "jaxnn.train": {
-        *("jaxnn.backprop", "jaxnn.health", "jaxnn.checks", "jaxnn.parallel"),
-        *("jaxnn.layer", "jaxnn.mean", "jaxnn.metrics"),
-    },
-    "jaxnn.examples": {"jaxnn.layers", "jaxnn.losses"},
-    "jaxnn.verify": {"jaxnn.verify", "jaxnn.backprop", "jaxnn.examples", "jaxnn.layers", "jaxnn.losses"},
-    "reference": {"reference"},
+GROUND = {"protocols", "mean", "initializers", "penalty", "metrics", "backprop"}
+ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that it may import
+    "protocols": set(),
+    "mean": set(),
+    "initializers": set(),
+    "backprop": set(),
+    "penalty": {"mean"},
+    "metrics": {"mean"},
+    "layers": {"protocols", "initializers"},
+    "losses": {"mean"},
+    "examples": {"layers", "losses"},
+    "data": set(),
+    "trained": {"data", "protocols"},
+    "storage": {"trained", "data", "protocols", "jaxnn"},
+    "training": {"protocols", "mean", "metrics", "backprop", "layers", "data.checks"},
+    "experiment": {"data", "layers", "protocols", "jaxnn"},
+    "verify": {"backprop", "examples", "layers", "losses"},
+    "explanation": {"backprop", "layers", "penalty", "verify"},
+    "commands": {*GROUND, "layers", "examples", "data", "trained", "storage", "training", "experiment"}
+    | {"verify", "explanation"},
+    "cli": {"commands"},
+    "__main__": {"cli"},
+    "__init__": set(),
 }
+GATHERED = {"reports", "arguments", "arithmetic", "tracing", "evidence"}
+INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
+    "reports": set(),
+    "arguments": set(),
+    "arithmetic": set(),
+    "tracing": {"arithmetic"},
+    "problems": {"arguments", "tracing"},
+    "evidence": {"reports", "arguments", "arithmetic", "tracing"},
+    "custom_rules": {"evidence", "tracing"},
+    "diagnosis": GATHERED,
+    "links": GATHERED,
+    "power": GATHERED,
+    "precision": GATHERED,
+    "decide": {*GATHERED, "diagnosis", "links", "power", "precision"},
+    "named_model": set(),
+    "questions": {"arguments", "problems", "decide", "custom_rules", "named_model", "reports"},
+    "exact_value": GATHERED,
+    "many_cases": {*GATHERED, "decide", "problems", "questions"},
+    "strategies": set(),
+    "__init__": {"questions", "exact_value", "many_cases", "reports"},
+}
+LIBRARIES = {"jaxnn.data": {"numpy"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}, "reference": {"numpy"}}
 
 
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The full names of what a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def within(name, packages):
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
+def within(name, package):
+    return name == package or name.startswith(f"{package}.")
 
 
 def files(name):
@@ -54,15 +74,52 @@ def files(name):
     return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
-@pytest.mark.parametrize("name", ALLOWED)
-def test_arrows_run_one_way(name):
-    for path in files(name):
-        ours = {module for module in imports(path) if within(module, {"jaxnn", "reference"})}
-        assert {module for module in ours if not within(module, ALLOWED[name])} == set(), path
+def rooms(package):
+    """The folders and files in a package."""
+    return {path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or any(path.rglob("*.py"))}
 
 
-@pytest.mark.parametrize(("name", "libraries"), [*NUMPY_ONLY.items(), ("reference", {"numpy"})])
-def test_no_other_library(name, libraries):
+def test_every_room_has_walls():
+    assert rooms("jaxnn") == ROOMS.keys()
+    assert rooms("jaxnn/verify") == INSIDE_VERIFY.keys()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_its_walls_let_in(room):
+    allowed = {f"jaxnn.{name}" for name in {room, *ROOMS[room]} - {"jaxnn"}}
+    for path in files(f"jaxnn.{room}"):
+        ours = {name for name in imports(path) if within(name, "jaxnn") or within(name, "reference")}
+        ours -= {"jaxnn"} if "jaxnn" in ROOMS[room] else set()
+        assert {name for name in ours if not any(within(name, a) for a in allowed)} == set(), path
+
+
+@pytest.mark.parametrize("room", INSIDE_VERIFY)
+def test_a_room_of_verify_imports_what_its_walls_let_in(room):
+    allowed = {f"jaxnn.verify.{name}" for name in {room, *INSIDE_VERIFY[room]}}
+    for path in files(f"jaxnn.verify.{room}"):
+        ours = {name for name in imports(path) if within(name, "jaxnn.verify")}
+        assert {name for name in ours if not any(within(name, a) for a in allowed)} == set(), path
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files("jaxnn")}
+
+    def home(name):
+        """The file that `name` is, or is in."""
+        package = name.rpartition(".")[0]
+        return next(n for n in (name, f"{name}.__init__", package, f"{package}.__init__") if n in paths)
+
+    arrows = {module: {home(name) for name in imports(path) if within(name, "jaxnn")} for module, path in paths.items()}
+    TopologicalSorter(arrows).prepare()  # CycleError names the circle
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_no_other_library(name):
     for path in files(name):
         outside = {module.split(".")[0] for module in imports(path)} - sys.stdlib_module_names
-        assert outside - {"jaxnn", "reference"} <= libraries, path
+        assert outside - {"jaxnn", "reference"} <= LIBRARIES[name], path
+
+
+def test_the_twin_imports_itself_alone():
+    for path in files("reference"):
+        assert not [name for name in imports(path) if within(name, "jaxnn")], path

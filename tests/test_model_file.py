@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from jax import numpy as jnp
 from safetensors.numpy import save_file
 
-from jaxnn import Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, model_file
-from jaxnn.data import Scale
+from jaxnn import Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy
+from jaxnn.data.scale import Scale
 from jaxnn.examples import LAYERS, LOSSES, draw_params
 from jaxnn.initializers import INITIALIZERS
 from jaxnn.layers.activations import RULES
-from jaxnn.model_file import Model
+from jaxnn.storage import model_file
+from jaxnn.trained import Model
 
 activations = st.sampled_from(sorted(RULES)).map(Activation) | st.floats(-2, 2).map(
     lambda slope: Activation("leaky_relu", slope)

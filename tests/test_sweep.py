@@ -11,10 +11,11 @@ import optax
 import pytest
 
 import jaxnn
-from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, cli, fit, networks
-from jaxnn.model_file import settings
-from jaxnn.networks import TOGETHER
-from jaxnn.sweep_command import Network, best_of
+from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, cli, fit
+from jaxnn.commands.sweep import Network, best_of
+from jaxnn.storage.model_file import settings
+from jaxnn.training import sweep as networks
+from jaxnn.training.sweep import TOGETHER
 
 rng = np.random.default_rng(0)
 X, LABELS = rng.normal(size=(11, 3)), rng.integers(0, 3, 11)

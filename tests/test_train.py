@@ -26,10 +26,9 @@ from jaxnn import (
     SoftmaxCrossEntropy,
     cost,
     fit,
-    train,
 )
 from jaxnn.examples import draw_params
-from jaxnn.train import rows_of
+from jaxnn.training.epoch import chunk_of, rows_of
 from reference.train import gradient_descent
 
 KEY = jax.random.key(0)
@@ -138,10 +137,10 @@ def test_the_same_key_gives_the_same_run_bit_for_bit_however_it_is_watched():
 
 def test_the_step_is_compiled_once_for_a_run_and_not_again_for_the_next():
     x, y = regression(40, np.float32)
-    train.chunk_of.clear_cache()
+    chunk_of.clear_cache()
     for key in (KEY, jax.random.key(1)):
         fit(NET, HalfSquaredError(), x, y, key=key, epochs=700, batch_size=4)
-    assert train.chunk_of._cache_size() == 1
+    assert chunk_of._cache_size() == 1
 
 
 def test_the_callers_parameters_stay_usable():

@@ -18,9 +18,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, verify
 from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
-from jaxnn.verify.approximate import Approximation
-from jaxnn.verify.mistakes import RANK, TEXTS
-from jaxnn.verify.traced import as_jax
+from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS
+from jaxnn.verify.tracing.floats import Approximation
+from jaxnn.verify.tracing.numpy_code import as_jax
 
 
 @pytest.fixture(autouse=True)

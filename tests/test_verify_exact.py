@@ -22,9 +22,9 @@ from jax import lax
 from jax import numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 
-from jaxnn.verify.balls import midpoints
-from jaxnn.verify.decisions import Undecided, Unsupported
-from jaxnn.verify.exact import Evaluation
+from jaxnn.verify.arithmetic.balls import midpoints
+from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
+from jaxnn.verify.arithmetic.evaluation import Evaluation
 
 ENOUGH = 1e-12  # of the scale of a leaf: the largest radius of what counts as decided
 CLOSE = 1e-9  # of the scale: JAX's own rounding errors in float64

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from jaxnn.verify.page import page
-from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Branch, Grade, Leaf, Point, Report, Witness, witness_words
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Branch, Grade, Leaf, Point, Witness, witness_words
+from jaxnn.verify.reports.page import page
+from jaxnn.verify.reports.report import Report
 
 VOID = {"meta", "path"}
 

@@ -7,7 +7,7 @@ from jax import numpy as jnp
 
 from jaxnn import verify
 from jaxnn.verify import assert_sweep, sweep
-from jaxnn.verify.sweep import Case, tolerances
+from jaxnn.verify.many_cases import Case, tolerances
 
 N = 300
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import jax
 from jax import numpy as jnp
 
-from jaxnn.layer import Layer
 from jaxnn.layers.activations import Activation
 from jaxnn.layers.dense import Dense
+from jaxnn.protocols import Layer
 
 
 @dataclass(frozen=True)

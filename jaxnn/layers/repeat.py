@@ -7,10 +7,10 @@ import jax
 from jax import Array, lax
 from jax import numpy as jnp
 
-from jaxnn.layer import Layer, Params
 from jaxnn.layers.activations import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
+from jaxnn.protocols import Layer, Params
 
 
 class Residuals(NamedTuple):

@@ -9,7 +9,9 @@ evaluated with numbers that carry a proven error bound, at points that meet sign
 There is no tolerance to tune.
 """
 
-from jaxnn.verify.ask import (
+from jaxnn.verify.exact_value import exact
+from jaxnn.verify.many_cases import assert_sweep, sweep
+from jaxnn.verify.questions import (
     assert_custom_jvp,
     assert_custom_vjp,
     assert_gradient,
@@ -20,7 +22,6 @@ from jaxnn.verify.ask import (
     assert_vjp,
     custom_jvp,
     custom_vjp,
-    exact,
     gradient,
     layer,
     loss,
@@ -28,8 +29,8 @@ from jaxnn.verify.ask import (
     same,
     vjp,
 )
-from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Report
-from jaxnn.verify.sweep import assert_sweep, sweep
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
+from jaxnn.verify.reports.report import Report
 
 __all__ = [
     "FAIL",

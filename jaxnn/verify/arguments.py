@@ -1,6 +1,7 @@
 """The arguments of a formula as a list of float arrays, everything else held constant; and answers that do not fit."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,26 @@ class Arguments:
                 if isinstance(error, (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)):
                     raise
                 raise error from None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two functions of the same float leaves that should be one: `claim` by hand, `truth` by autodiff.
+
+    Both give a list of arrays, named by `paths`. The first of them, one for each differentiated float leaf, are the
+    gradient of `scalar`, where there is one.
+    """
+
+    title: str
+    arguments: Arguments
+    claim: Callable
+    truth: Callable
+    scalar: Callable | None
+    paths: tuple[str, ...]
+    redrawn: tuple[int, ...]  # of the float leaves
+    always: tuple[int, ...] = ()  # cotangents: random at every point
+    taken: Callable = list  # the list of arrays in what a function like the hand rule returned
+    by_autodiff: Callable | None = None  # (floats, own=) -> `truth`, of the forward pass as `own` rewrites it
 
 
 def arguments(args, differentiated, f):
@@ -163,3 +184,10 @@ def parameter_names(f, n):
 def called(f):
     """The name of a function, for a sentence."""
     return getattr(f, "__name__", None) or type(f).__name__
+
+
+def sums_to_one(v):
+    """Whether these are distributions, in rows or in columns, whose sums are 1 but for rounding."""
+    v = np.asarray(v, np.float64) if v.ndim else np.zeros(1)
+    error = lambda axis: np.abs(v.sum(axis) - 1).max(initial=0)  # noqa: E731
+    return bool(v.size and (v >= 0).all() and min(error(0), error(-1)) < 0.02 and not np.isin(v, (0, 1)).all())

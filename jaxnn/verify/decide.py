@@ -11,20 +11,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnn.verify import branches
-from jaxnn.verify.decisions import Undecided, Unsupported
-from jaxnn.verify.diagnosis import causes
-from jaxnn.verify.exact import TooLarge
-from jaxnn.verify.floating import black_box, in_floats
-from jaxnn.verify.grade import grades
-from jaxnn.verify.judge import UNDEFINED
+from jaxnn.verify.arguments import Problem
+from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
+from jaxnn.verify.arithmetic.evaluation import TooLarge
+from jaxnn.verify.diagnosis.causes import causes
+from jaxnn.verify.evidence import branches
+from jaxnn.verify.evidence.floating import black_box, in_floats
+from jaxnn.verify.evidence.judge import UNDEFINED
+from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, exactly
+from jaxnn.verify.evidence.points import KINDS, WIDE, redraw, seed_of
+from jaxnn.verify.evidence.sides import check_steady, sides
+from jaxnn.verify.evidence.witnesses import testimony
 from jaxnn.verify.links import links, unlinked
-from jaxnn.verify.outcome import ROUNDINGS, Check, Outcome, exactly
-from jaxnn.verify.points import KINDS, WIDE, redraw, seed_of
 from jaxnn.verify.power import power
-from jaxnn.verify.report import FAIL, INCONCLUSIVE, PASS, Leaf, Point, Report, differs, shown
-from jaxnn.verify.sides import Problem, check_steady, sides
-from jaxnn.verify.witnesses import testimony
+from jaxnn.verify.precision import grades
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Leaf, Point, differs, shown
+from jaxnn.verify.reports.report import Report
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
 

@@ -11,13 +11,13 @@ from flint import arb
 from jax.extend.core import Literal, Primitive, jaxprs_in_params
 from jax.interpreters import ad
 
-from jaxnn.verify.balls import enter, wrap
-from jaxnn.verify.decisions import Undecided, Unsupported
-from jaxnn.verify.exact import Evaluation, TooLarge
-from jaxnn.verify.judge import judge, magnitude, scales
-from jaxnn.verify.report import FAIL, PASS, Link
-from jaxnn.verify.sides import of_jaxpr
-from jaxnn.verify.trace import rewritten, through, trace, without_rules
+from jaxnn.verify.arithmetic.balls import enter, wrap
+from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
+from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
+from jaxnn.verify.evidence.judge import judge, magnitude, scales
+from jaxnn.verify.evidence.sides import of_jaxpr
+from jaxnn.verify.reports.findings import FAIL, PASS, Link
+from jaxnn.verify.tracing.jaxprs import rewritten, through, trace, without_rules
 
 PRECISION, SECONDS = 400, 10
 

@@ -14,14 +14,14 @@ from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
 from jax.extend.core.primitives import closed_call_p
 
-from jaxnn.verify.balls import enter, finite
-from jaxnn.verify.decisions import Undecided
-from jaxnn.verify.exact import Evaluation, short
-from jaxnn.verify.judge import judge, scales
-from jaxnn.verify.points import redraw
-from jaxnn.verify.report import FAIL, PASS, Power, Survivor
-from jaxnn.verify.sides import of_jaxpr
-from jaxnn.verify.trace import rewritten
+from jaxnn.verify.arithmetic.balls import enter, finite
+from jaxnn.verify.arithmetic.decisions import Undecided
+from jaxnn.verify.arithmetic.evaluation import Evaluation, short
+from jaxnn.verify.evidence.judge import judge, scales
+from jaxnn.verify.evidence.points import redraw
+from jaxnn.verify.evidence.sides import of_jaxpr
+from jaxnn.verify.reports.findings import FAIL, PASS, Power, Survivor
+from jaxnn.verify.tracing.jaxprs import rewritten
 
 MUTANTS, SECONDS, FRESH = 400, 30, 5
 PRECISION = 400

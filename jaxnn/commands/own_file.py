@@ -1,0 +1,111 @@
+"""A user's FILE.py: imported, its three functions found, its errors told in a sentence."""
+
+import difflib
+import inspect
+import sys
+import traceback
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+import jax
+
+NEEDED = "cost(params, *data), grad(params, *data) and example(key) -> (params, *data)"
+ALIKE = {  # what people call the three functions elsewhere
+    "cost": ("loss", "J", "objective", "forward", "f", "loss_fn", "cost_fn"),
+    "grad": ("gradient", "gradients", "grads", "backward", "backprop", "dJ", "grad_fn"),
+    "example": ("data", "sample", "inputs", "init", "draw", "args"),
+}
+
+
+@contextmanager
+def imported(path):
+    """The module of this file, by its own name and with its folder first in sys.path, as `python FILE.py` has it."""
+    name, folder = path.stem, str(path.resolve().parent)
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}.")
+    if name in sys.modules:
+        raise ValueError(f"{path} has the name of a module that is in use, {name}: rename the file.")
+    module = ModuleType(name)
+    module.__file__ = str(path.resolve())
+    write_bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # nothing is left in the user's folder
+    sys.path.insert(0, folder)
+    sys.modules[name] = module
+    try:
+        try:
+            exec(compile(path.read_bytes(), path.resolve(), "exec"), vars(module))  # as its neighbours have it
+        except SystemExit:
+            raise ValueError(
+                f"{path} ends Python when it is imported: put what it runs under if __name__ == '__main__'."
+            ) from None
+        yield module
+    finally:
+        sys.dont_write_bytecode = write_bytecode
+        sys.modules.pop(name, None)
+        with suppress(ValueError):
+            sys.path.remove(folder)
+
+
+@contextmanager
+def in_users_words(path):
+    """An error of the user's code as its type, its first line, and the lines it went through in FILE.py's folder."""
+    folder = path.resolve().parent
+    try:
+        yield
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve().parent == folder]
+        if not frames and not isinstance(error, SyntaxError):
+            if isinstance(error, TypeError):  # the verifier's own: a sentence
+                raise ValueError(str(error)) from None
+            raise
+        lines = [f"  {Path(f.filename).name}, line {f.lineno}, in {f.name}: {f.line}" for f in frames[-3:]]
+        message = str(error).strip().splitlines()[:1]
+        if "SeedSequence" in str(error):  # of NumPy, which was given a JAX key
+            lines.append("  In NumPy: rng = np.random.default_rng(int(jax.random.bits(key)))")
+        what = ": ".join([type(error).__name__, *message])
+        raise ValueError("\n".join([f"{path.name} does not run. {what}", *lines])) from None
+
+
+def own_functions(path, module, seed):
+    """(cost, grad, args): the module's, and what they take."""
+    cost, grad, example = functions(path, module)
+    args = arguments(path, example, seed)
+    for name, f in (("cost", cost), ("grad", grad)):
+        check_takes(f, args, f"{path}: {name}", "what example returns, params and data")
+    return cost, grad, args
+
+
+def functions(path, module):
+    """cost, grad and example of the module."""
+    for name in ALIKE:
+        if not hasattr(module, name):
+            own = [n for n, v in vars(module).items() if callable(v) and n not in ALIKE]
+            near = [n for n in ALIKE[name] if n in own] or difflib.get_close_matches(name, own, 1)
+            hint = f", but {near[0]}: rename it?" if near else "."
+            raise ValueError(f"{path} defines no {name}{hint} A file to verify defines {NEEDED}.")
+        if not callable(getattr(module, name)):
+            raise ValueError(f"{name} in {path} is no function: a file to verify defines {NEEDED}.")
+    return module.cost, module.grad, module.example
+
+
+def arguments(path, example, seed):
+    """What example(key) returns: a tuple (params, *data)."""
+    key = jax.random.key(seed)
+    check_takes(example, (key,), f"{path}: example", "one argument, a JAX key")
+    args = example(key)
+    if type(args) is not tuple or not args:
+        what = "an empty tuple" if isinstance(args, tuple) and not args else type(args).__name__
+        raise ValueError(f"example in {path} returns {what}: it must return a tuple (params, *data).")
+    return args
+
+
+def check_takes(f, args, name, what):
+    try:
+        signature = inspect.signature(f)
+    except ValueError:  # a builtin need not have one
+        return
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        raise ValueError(f"{name}{signature} does not take {what}: {error}.") from None

@@ -1,0 +1,24 @@
+"""What `jaxnn predict` does."""
+
+import jax
+import numpy as np
+
+from jaxnn import data
+from jaxnn.storage import model_file, run_folder
+
+
+def predict(config):
+    if config.out and config.out.exists():
+        raise ValueError(f"{config.out} is there already: give --out another name, or move it away.")
+    with jax.enable_x64(True):  # for a model in float64; others keep their dtype
+        trained = model_file.load(config.run / "model.safetensors")
+        y_hat = trained.predict(data.load_rows(config.rows, trained.features, len(trained.x_scale.shift)))
+    if trained.classes:
+        scores = np.concatenate([1 - y_hat, y_hat], 1) if y_hat.shape[1] == 1 else y_hat
+        columns = {"class": np.array(trained.classes)[scores.argmax(1)]}
+        kind = "output" if trained.loss.metric == "r2" else "P"  # of a squared error: no probabilities
+        columns |= {f"{kind}({name})": scores[:, k] for k, name in enumerate(trained.classes)}
+    else:
+        columns = {name: y_hat[:, k] for k, name in enumerate(trained.targets)}
+    run_folder.write_csv(config.out, columns)
+    return 0

@@ -1,0 +1,74 @@
+"""What the commands print: tables, sentences, progress."""
+
+import dataclasses
+import signal
+from contextlib import contextmanager
+from functools import partial
+
+import jax
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from jaxnn.metrics import accuracy, r2, rmse
+
+
+def describe(table, parts):
+    """The data in a sentence."""
+    rows = ", ".join(f"{len(rows)} {part}" for part, rows in parts.items())
+    shape = " × ".join(map(str, table.x.shape[1:]))
+    what = f"{shape} features" if table.features else f"images of {shape}"
+    if table.classes:
+        counts = zip(table.classes, np.bincount(table.y), strict=True)
+        target = f"{len(table.classes)} classes ({', '.join(f'{name} {n}' for name, n in counts)})"
+    else:
+        target = f"target {', '.join(table.targets)}"
+    return f"{table.name}: {len(table.x)} rows ({rows}); {what}; {target}"
+
+
+def layer_table(model, loss, params, m):
+    """A row for each layer: its number, settings, output for m examples, and parameters."""
+    right = partial(Column, justify="right")
+    grid = Table(right(), "layer", "output", "parameters", right("count"))
+    x = jax.ShapeDtypeStruct((m, model.layers[0].n_in), jax.tree.leaves(params)[0].dtype)
+    for i, (layer, p) in enumerate(zip(model.layers, params, strict=True)):
+        x = jax.eval_shape(layer.apply, p, x)
+        shapes = ", ".join(f"{name} {v.shape}" for name, v in p._asdict().items()) if p else ""
+        grid.add_row(f"{i}", label(layer), f"{x.shape}", shapes, f"{sum(v.size for v in p):,}" if p else "")
+    grid.add_row("", label(loss), "()", "", f"{sum(v.size for v in jax.tree.leaves(params)):,}")
+    return grid
+
+
+def label(layer):
+    """A layer's class and settings without their names: Dense(30, 64, xavier)."""
+    values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
+    return f"{type(layer).__name__}({', '.join(str(v) for v in values if v is not None)})"
+
+
+def results(trained, table, x, y, parts):
+    """A table of the cost and the metrics of each part of the rows."""
+    metrics = {"accuracy": accuracy} if table.classes else {"RMSE": rmse, "R²": r2}
+    right = partial(Column, justify="right")
+    grid = Table("rows", right(), right("cost"), *map(right, metrics))
+    cost = jax.jit(lambda params, x, y: trained.loss.forward(trained.model.apply(params, x), y)[0])
+    y_hat = trained.predict(table.x)
+    for part, rows in parts.items():
+        J = cost(trained.params, x[rows].astype(trained.params[0].W.dtype), y[rows])
+        values = [jax.jit(of)(y_hat[rows], table.y[rows]) for of in metrics.values()]
+        grid.add_row(part, f"{len(rows)}", *(f"{value:.4g}" for value in (J, *values)))
+    return grid
+
+
+def bar(console, what="training"):
+    cost = TextColumn("{task.fields[cost]}")
+    return Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), cost, TimeElapsedColumn(), console=console)
+
+
+@contextmanager
+def not_interrupted():
+    """Ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

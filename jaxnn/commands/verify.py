@@ -1,0 +1,221 @@
+"""What `jaxnn verify` does."""
+
+import importlib.metadata
+import json
+import platform
+import shlex
+from dataclasses import replace
+from functools import partial
+from itertools import cycle, islice, pairwise
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from jaxnn import verify as verifier
+from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions
+from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
+from jaxnn.layers.activations import RULES, Activation
+from jaxnn.layers.chain import Chain
+from jaxnn.layers.dense import Dense
+from jaxnn.penalty import L2
+from jaxnn.protocols import Layer
+from jaxnn.storage import text_file
+from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
+from jaxnn.verify.reports.findings import shown
+from jaxnn.verify.reports.page import page
+
+STYLES = {PASS: "bold green", FAIL: "bold red", INCONCLUSIVE: "bold yellow"}
+
+
+def verify(config):
+    """Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE."""
+    console = Console(highlight=False)
+    if config.new:
+        new(config.new)
+        console.print(
+            f"Written to {config.new}: put your formulas in, then run: jaxnn verify {config.new}", markup=False
+        )
+        return 0
+    for path in filter(None, (config.html, config.json)):
+        check_writable(path, config.file)
+    options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
+    settings = options, console, config.power
+    reports = [of_file(config.file, *settings)] if config.file else of_all(*settings)
+    verdict = next((v for v in (FAIL, INCONCLUSIVE) if any(r.verdict == v for r in reports)), PASS)
+    if config.html:
+        text_file.write(config.html, page(reports))
+    if config.json:
+        versions = {"jaxnn": importlib.metadata.version("jaxnn-verified"), "jax": jax.__version__}
+        versions["python"] = platform.python_version()
+        found = {"verdict": verdict, "versions": versions, "reports": [r.to_dict() for r in reports]}
+        text_file.write(config.json, json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}[verdict]
+
+
+# Everything that ships
+
+SHAPES = (  # of networks with 4 inputs: widths of the hidden layers, examples, λ; no two sizes of a network are equal
+    ((6, 2), 5, 0.3),
+    ((5,), 7, None),
+    ((1,), 5, None),
+    ((5, 2), 1, None),
+)
+
+
+def rules(options):
+    """(name, function that makes the report) of every layer, every loss, and a network for each activation and loss."""
+    rng = np.random.default_rng(options["key"])
+
+    def draw(shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    def target(kind, shape):
+        y = draw_target(kind, rng, shape)
+        return y if kind == "labels" else y.astype(np.float32)
+
+    for name, (layer, shape) in LAYERS.items():
+        yield name, partial(verifier.layer, layer, draw(shape), draw_params(layer, rng, np.float32), **options)
+    for name, (loss, shape, kind) in LOSSES.items():
+        z, y = draw_output(loss, rng, shape).astype(np.float32), target(kind, shape)
+        yield name, partial(verifier.loss, loss, z, y, **options)
+        w = rng.uniform(0.1, 2, shape[:-1]).astype(np.float32)
+        yield f"{name}, weighted", partial(verifier.loss, loss, z, y, w, **options)
+    columns = (cycle(column) for column in (SHAPES, RULES, LOSSES.items()))
+    for (hidden, m, lam), activation, (name, (loss, shape, kind)) in islice(
+        zip(*columns, strict=True), max(len(RULES), len(LOSSES))
+    ):
+        hidden = () if activation == "identity" else hidden  # one layer: logistic regression
+        sizes = (4, *hidden, shape[-1])
+        model = network(sizes, activation, ("sigmoid",) if "binary" in name else ())
+        x, y, params = draw((m, 4)), target(kind, (m, shape[-1])), draw_params(model, rng, np.float32)
+        words = ["–".join(map(str, sizes)), activation, name, "L2" if lam else "", "one example" if m == 1 else ""]
+        penalty = L2(lam) if lam else None
+        yield ", ".join(filter(None, words)), partial(verifier.model, model, loss, x, y, params, penalty, **options)
+
+
+def network(sizes, activation, ending):
+    layers: list[Layer] = []
+    for n_in, n_out in pairwise(sizes):
+        layers += [Dense(n_in, n_out), Activation(activation)]
+    return Chain((*layers[:-1], *map(Activation, ending)))
+
+
+def of_all(options, console, power):
+    """A report on each rule, with a table of them, and in full those that are not PASS."""
+    found, reports = list(rules(options)), []
+    right = partial(Column, justify="right")
+    grid = Table("rule", right("points"), "verdict", right("digits"), right("hand"), right("jax.grad"), right("time"))
+    if power:
+        grid.add_column("noticed", justify="right")
+    columns = (
+        TextColumn("verifying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[rule]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=len(found), rule="")
+        for name, ask in found:
+            progress.update(task, rule=name)
+            report = ask()
+            report = replace(report, title=name, grade=partial(report.grade, dtypes=("float32",)))
+            grid.add_row(*row(report), *([noticed(report)] if power else []))
+            reports.append(report)
+            progress.update(task, advance=1, rule="")
+    console.print(grid)
+    console.print("hand, jax.grad: correct digits of the least accurate array, computed in float32.")
+    if power:
+        console.print("noticed: of the changes of the rule that make it wrong, how many these points would notice.")
+    others = [r for r in reports if not r.ok or (r.has_power and r.measured.survivors)]
+    for r in others:
+        console.print()
+        show(r, console)
+    console.print()
+    if others:
+        counts = [f"{n} {v}" for v in (FAIL, INCONCLUSIVE, PASS) if (n := sum(r.verdict == v for r in reports))]
+        names = "; ".join(r.title for r in others)
+        console.print(Text(f"{len(reports)} rules: {', '.join(counts)}: {names}"), soft_wrap=True)
+    else:
+        console.print(Text.assemble(f"{len(reports)} rules: all ", (PASS, STYLES[PASS])))
+    return reports
+
+
+def row(report):
+    decided = sum(p.verdict != INCONCLUSIVE for p in report.points)
+    worst = min(report.precision, key=lambda g: g.hand_digits, default=None)
+    return (
+        Text(report.title),
+        f"{decided}" if decided == len(report.points) else f"{decided} of {len(report.points)}",
+        Text(report.verdict, STYLES[report.verdict]),
+        "–" if report.verdict == INCONCLUSIVE else shown(report.digits),
+        shown(worst.hand_digits) if worst else "–",
+        shown(worst.autodiff_digits) if worst else "–",
+        f"{report.seconds:.2f} s",
+    )
+
+
+def noticed(report):
+    power = report.power()
+    return f"{power.killed} of {power.non_equivalent}" if power else "–"
+
+
+def show(report, console):
+    """The whole report, its verdict in colour."""
+    text = Text(str(report))
+    text.stylize(STYLES[report.verdict], 0, len(report.verdict))
+    console.print(text, soft_wrap=True)
+
+
+def of_file(path, options, console, power):
+    """The report on the gradient in a file of the user's, printed. ValueError says in a sentence what is missing."""
+    if not path.exists():
+        raise ValueError(f"There is no file {path}; jaxnn verify --new {path} writes an example.")
+    if path.is_dir() or path.suffix != ".py":
+        raise ValueError(
+            f"{path} is {'a folder' if path.is_dir() else 'no .py file'}: give a Python file that defines {NEEDED}."
+        )
+    flags = "".join(
+        f" --{k}" if v is True else f" --{k} {v:g}" if isinstance(v, float) else f" --{k} {v}"
+        for k, v in options.items()
+        if v not in (None, False, "auto")
+    )
+    with console.status(f"verifying {path.name}"), in_users_words(path), imported(path) as module:
+        cost, grad, args = own_functions(path, module, options["key"])
+        report = verifier.gradient(cost, grad, *args, draw=module.example, **options)
+        report = replace(
+            report, title=f"gradient in {path.name}", replay=f"jaxnn verify {shlex.quote(str(path))}{flags}"
+        )
+        if power:
+            report.power()
+        str(report)  # measures the precision and looks for causes, which runs the user's code
+    show(report, console)
+    return report
+
+
+def new(path):
+    """Writes the template; nothing is ever overwritten."""
+    if path.suffix != ".py":
+        raise ValueError(f"--new {path}: the name of a Python file ends in .py.")
+    template = Path(__file__).with_name("verify_template.py").read_text(encoding="utf-8")
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(template.replace("THIS_FILE", path.name))
+    except FileExistsError:
+        raise ValueError(f"{path} is there already: give another name.") from None
+    except OSError as error:
+        raise ValueError(f"Cannot write {path}: {error.strerror}.") from None
+
+
+def check_writable(path, source):
+    """ValueError before the work is done, not after it."""
+    if path.is_dir():
+        raise ValueError(f"Cannot write {path}: it is a folder.")
+    if source and path.resolve() == source.resolve():
+        raise ValueError(f"Cannot write {path}: it is the file to verify.")
+    text_file.write(path, None)

@@ -1,0 +1,1 @@
+"""The chain rule, link by link: of a network, and of a cost and gradient that a user wrote."""

@@ -1,0 +1,57 @@
+"""Symbols and formulas of an explanation in LaTeX."""
+
+import re
+
+NAME = r"[A-Za-z][A-Za-z0-9_]*(?:\[[0-9]+\])*(?:′+|⁽[⁰¹²³⁴⁵⁶⁷⁸⁹]+⁾)?"
+RAISED, LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾", "-0123456789()"), str.maketrans("ᵢₖ₀₁₂₃₄₅₆₇₈₉", "ik0123456789")
+GREEK = {"alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho"}
+GREEK |= {"sigma", "tau", "phi", "chi", "psi", "omega"}
+LATEX = {
+    **{"ᵀ": r"^{\top}", "Σᵢ": r"\sum_i ", "Σₖ": r"\sum_k ", "Σ": r"\sum ", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
+    **{"√": r"\surd ", "ŷ": r"\hat y", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "1/m": r"\tfrac1m"},
+    **{name: rf"\{name} " for name in ("tanh", "max", "min", "exp", "log")},
+    **{name: rf"\text{{{name}}}" for name in ("softmax", "given", "the weights", "the biases", "the examples")},
+    **{f" {name} ": rf"\text{{ {name} }}" for name in ("if", "else")},
+    **{"·": r" \cdot ", "≥": r"\ge ", "≤": r"\le ", "≠": r"\ne ", "×": r"\times ", "…": r"\dots "},
+}
+PHRASES = [re.escape(sign) for sign in LATEX if " " in sign]
+MARKS = [
+    "(?P<up>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)",
+    "(?P<down>[₀₁₂₃₄₅₆₇₈₉]+|[ᵢₖ])",
+    r"(?P<function>[a-z][a-z_0-9]*)(?=[ᵢₖ₀₁₂₃₄₅₆₇₈₉]*\()",
+]
+OTHERS = map(re.escape, sorted(LATEX, key=len)[::-1])
+SIGNS = re.compile("|".join([rf"∂J/∂(?P<of>{NAME})", *PHRASES, *MARKS, NAME, *OTHERS]))
+
+
+def latex(text):
+    """A symbol or formula of ours in LaTeX."""
+
+    def sign(met):
+        if met["of"]:
+            return rf"\frac{{\partial J}}{{\partial {name(met['of'])}}}"
+        if met["up"]:
+            return f"^{{{met['up'].translate(RAISED)}}}"
+        if met["down"]:
+            return f"_{{{met['down'].translate(LOWERED)}}}"
+        if met["function"] and met[0] not in LATEX:
+            return r"\operatorname{" + met[0].replace("_", r"\_") + "}"
+        return LATEX.get(met[0]) or name(met[0])
+
+    return SIGNS.sub(sign, text)
+
+
+def name(text):
+    """z1 with its index, Greek letters as such, other names of several letters as one."""
+    ((letters, index, entry, primes, raised),) = re.findall(r"^(.*?)(\d*)((?:\[\d+\])*)(′*)(⁽.*⁾)?$", text)
+    if letters in GREEK:
+        letters = rf"\{letters} "
+    elif len(letters) > 1:
+        letters = r"\mathit{" + letters.replace("_", r"\_") + "}"
+    out = letters + (f"_{{{index}}}" if index else "") + entry + "'" * len(primes)
+    return f"{{{out}^{{{raised.translate(RAISED)}}}}}" if raised else out
+
+
+def latex_shape(shape):
+    sizes = r" \times ".join(map(str, shape))
+    return f"({sizes})" if shape else ""

@@ -1,0 +1,1 @@
+"""What is left on disk: whole, or not at all."""

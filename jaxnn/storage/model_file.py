@@ -1,0 +1,88 @@
+"""A trained model as one safetensors file: arrays, and in its header what they mean. No pickle, nothing executed."""
+
+import ast
+import json
+import os
+from pathlib import Path
+
+import jax
+from jax import numpy as jnp
+from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
+from safetensors import SafetensorError, safe_open
+from safetensors.flax import save as to_bytes
+
+import jaxnn
+from jaxnn.data.scale import Scale
+from jaxnn.trained import Model
+
+FORMAT = "jaxnn model 1"
+
+
+def save(path, model, settings):
+    """Writes a Model, and the settings (a dict) of the run that made it, to `path`, whole or not at all."""
+    arrays = {leaf_name(leaf): v for leaf, v in tree_leaves_with_path(model.params)}
+    arrays |= {"x_shift": model.x_scale.shift, "x_unit": model.x_scale.unit}
+    if model.y_scale is not None:
+        arrays |= {"y_shift": model.y_scale.shift, "y_unit": model.y_scale.unit}
+    names = {"features": model.features, "classes": model.classes, "targets": model.targets, "settings": settings}
+    header = {"format": FORMAT, "model": repr(model.model), "loss": repr(model.loss)}
+    header |= {name: json.dumps(value, default=str) for name, value in names.items()}
+    partial = Path(f"{path}.partial")
+    partial.write_bytes(to_bytes(arrays, header))  # safetensors' own save_file makes a private file
+    os.replace(partial, path)
+
+
+def load(path):
+    """The Model in `path`. ValueError when there is none, or it is not one of ours."""
+    if not path.is_file():
+        raise ValueError(f"There is no {path}: give a folder that `jaxnn train` wrote.")
+    try:
+        with safe_open(path, "numpy") as file:
+            header, arrays = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"Cannot read {path}, it is damaged or no safetensors file: {error}.") from None
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} is a safetensors file, but no {FORMAT}: give a folder that `jaxnn train` wrote.")
+    try:
+        model, loss = parse(header["model"]), parse(header["loss"])
+        expected = jax.eval_shape(model.init, jax.random.key(0))
+        params = tree_map_with_path(lambda path, _: jnp.asarray(arrays[leaf_name(path)]), expected)
+        if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
+            raise ValueError(f"the parameters are not those of {model}")
+        x_scale = Scale(arrays["x_shift"], arrays["x_unit"])
+        y_scale = Scale(arrays["y_shift"], arrays["y_unit"]) if "y_shift" in arrays else None
+        names = (tuple(json.loads(header[name])) for name in ("features", "classes", "targets"))
+        return Model(model, loss, params, x_scale, y_scale, *names)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or of another version of jaxnn: {error}.") from None
+
+
+def settings(path):
+    """The settings of the run that made the file, a dict."""
+    load(path)
+    with safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["settings"])
+
+
+def leaf_name(path):
+    return f"params/{keystr(path, simple=True, separator='/')}"
+
+
+def parse(text):
+    """The layer or loss whose repr is `text`: jaxnn's own classes and plain values, and nothing else is evaluated."""
+
+    def value(node):
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=[], keywords=fields) if (
+                name in jaxnn.__all__ and name[0].isupper()
+            ):
+                return getattr(jaxnn, name)(**{str(field.arg): value(field.value) for field in fields})
+            case ast.Tuple(elts=items):
+                return tuple(value(item) for item in items)
+            case _:
+                return ast.literal_eval(node)
+
+    try:
+        return value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError(f"cannot build {text[:200]}: {error}") from None

@@ -1,0 +1,105 @@
+"""What a run leaves behind: model.safetensors, history.csv, iterations.csv, learning_curve.png; whole or not at all."""
+
+import csv
+import dataclasses
+import io
+import itertools
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from jaxnn.storage import model_file, text_file
+
+
+@contextmanager
+def new(wanted, name):
+    """(a temporary folder to fill, publish): publish() renames it to `wanted`, or else to runs/NAME, and returns that.
+
+    A name that is taken becomes NAME-2, NAME-3, …: runs side by side do not meet. Left without publish(), the folder
+    goes, and so do parents that were made for it. ValueError when `wanted` is there already or cannot be made.
+    """
+    if wanted and wanted.exists():
+        raise ValueError(f"{wanted} is there already: give --out another name, or move it away.")
+    base = wanted or Path("runs", name)
+    made = [parent for parent in base.parents if not parent.exists()]
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{base.name}-", dir=base.parent))
+    except OSError as error:
+        raise ValueError(f"Cannot make the run folder {base}: {error.strerror}. Give --out another name.") from None
+
+    def publish():
+        folder.chmod(0o755)  # mkdtemp's is private
+        for n in itertools.count(1):
+            final = base if n == 1 else base.with_name(f"{base.name}-{n}")
+            if not final.exists():
+                with suppress(FileExistsError):  # taken just now
+                    return folder.rename(final)
+
+    try:
+        yield folder, publish
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # not empty
+            for parent in made:
+                parent.rmdir()
+
+
+def write(folder, trained, config, history, held_out):
+    """Fills `folder` with the model and the history: a row an epoch, and a row an iteration."""
+    model_file.save(folder / "model.safetensors", trained, dataclasses.asdict(config))
+    columns = {
+        "epoch": np.arange(1, len(history.cost) + 1),
+        "cost": history.cost,
+        f"{held_out}_cost": history.validation_cost,
+        f"{held_out}_{trained.loss.metric}": history.validation_metric,
+    }
+    for name in ("gradient_norm", "dead", "saturated"):
+        for i, values in enumerate(getattr(history, name).T):
+            if not np.isnan(values).all():
+                columns[f"{name} of layer {i}"] = values
+    write_csv(folder / "history.csv", columns)
+    costs = history.iteration_cost
+    write_csv(folder / "iterations.csv", {"iteration": np.arange(1, len(costs) + 1), "cost": costs})
+
+
+def write_csv(path, columns):
+    """Columns by name, into a file that appears whole, or on the standard output when `path` is None; NaN is empty."""
+    rows = [list(columns), *(["" if v != v else v for v in row] for row in zip(*columns.values(), strict=True))]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    if path is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        text_file.write(path, text.getvalue())
+
+
+def draw(folder, history, held_out, metric, title):
+    """learning_curve.png: the cost by epoch, and the metric of the held-out rows. False when matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        return False
+    metric = {"r2": "R²"}.get(metric, metric.replace("_", " "))
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = np.arange(1, len(history.cost) + 1)
+    marker = "o" if len(epochs) < 10 else None  # one point makes no line
+    left.plot(epochs, history.cost, marker=marker, label="train (mean over the epoch)")
+    left.plot(epochs, history.validation_cost, marker=marker, label=held_out)
+    left.set(xlabel="epoch", ylabel="cost J", yscale="log", title=title)
+    left.legend()
+    right.plot(epochs, history.validation_metric, marker=marker, color="C1")
+    never = "" if np.isfinite(history.validation_metric).any() else ": never finite"
+    right.set(xlabel="epoch", ylabel=metric, title=f"{metric} of the {held_out} rows{never}")
+    for axes in (left, right):
+        axes.set_xlim(0, len(epochs) + 1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    figure.savefig(folder / "learning_curve.png", dpi=120)
+    return True

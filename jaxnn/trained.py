@@ -1,0 +1,35 @@
+"""A trained network with the scales and names of its data: what `predict` needs."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnn.data.scale import Scale
+from jaxnn.protocols import Layer, Loss
+
+
+class Model(NamedTuple):
+    """A trained network with what its data need: how inputs and values are scaled, and what things are called."""
+
+    model: Layer
+    loss: Loss
+    params: Any
+    x_scale: Scale  # of the flattened inputs
+    y_scale: Scale | None  # of the values; None for classes
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def predict(self, x):
+        """y_hat (m, K) for raw rows x (m, …): probabilities of classes, or values in their own units."""
+        dtype = jax.tree.leaves(self.params)[0].dtype
+        x = self.x_scale(np.reshape(x, (len(x), -1)))
+        y_hat = np.asarray(predicted(self.model, self.loss, self.params, x.astype(dtype)))
+        return y_hat if self.y_scale is None else self.y_scale.back(y_hat)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def predicted(model, loss, params, x):
+    return loss.predict(model.apply(params, x))

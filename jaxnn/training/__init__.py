@@ -1,0 +1,1 @@
+"""Gradient descent in compiled chunks of epochs, and what is watched meanwhile."""

@@ -1,0 +1,116 @@
+"""What a run is given, checked once: settings, arrays, dtype, order, length of a chunk."""
+
+import math
+import warnings
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+from jax import numpy as jnp
+
+from jaxnn.data.checks import check_data, check_labels
+
+
+class Batch(NamedTuple):
+    x: Array  # (m, …)
+    y: Array  # (m, …)
+    w: Array | None  # (m, …)
+
+
+CHUNK_ITERATIONS, CHUNK_WORK = 10_000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
+
+
+def cast(tree, dtype):
+    """Its floating leaves in `dtype`, a dtype or a function of the leaf that gives one."""
+
+    def in_dtype(v):
+        return v.astype(dtype(v) if callable(dtype) else dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v
+
+    return jax.tree.map(in_dtype, tree)
+
+
+def shuffled(key, m):
+    """order(epoch): all rows in a new order. Drawn on the host: XLA on a CPU takes 50 times as long to sort them."""
+    seed = jax.random.key_data(key).ravel().tolist()
+    return lambda epoch: np.random.default_rng([*seed, epoch]).permutation(m)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def drawn(model, key, dtype):
+    """Where training starts."""
+    return model.init(key, dtype)
+
+
+def check_settings(epochs, batch_size, tolerance, patience, validation):
+    settings = {
+        "epochs": (epochs, 1),
+        "batch_size": (batch_size, 1),
+        "patience": (patience, 1),
+        "tolerance": (tolerance, 0),
+    }
+    for name, (value, least) in settings.items():
+        if value is not None and not least <= value < 2**31:
+            raise ValueError(f"{name} is {value}: it must be {least} or more, and below 2³¹.")
+    if patience is not None and validation is None:
+        raise ValueError("patience watches the validation cost: give validation=(x, y).")
+
+
+def rows_a_batch(batch_size, m):
+    """All m for None; warns where more are asked for than there are."""
+    if batch_size is not None and batch_size > m:
+        warnings.warn(f"batch_size {batch_size} is more than the {m} rows: each batch is all of them.", stacklevel=3)
+    return min(batch_size or m, m)
+
+
+def chunk_length(epochs, least, m, batch_size, n_params):
+    """How many epochs to compile into one call: enough to hide its start, few enough to look in, `least` times or more
+    where there are as many epochs; and such that the last call has about as many to do as the others."""
+    work = 6 * batch_size * n_params  # flop of an iteration, near enough
+    iterations = np.clip(CHUNK_WORK // (work + 1), 1, CHUNK_ITERATIONS)
+    most = int(np.clip(iterations * batch_size // m, 1, max(1, epochs // least)))
+    return math.ceil(epochs / math.ceil(epochs / most))
+
+
+def compute_dtype(dtype, params, x):
+    """The dtype a run computes in: what was asked for, or that of the params, of a floating x, or float32."""
+    if dtype is None:
+        leaves = [*jax.tree.leaves(params), np.asarray(x)]
+        dtype = jnp.result_type(leaves[0]) if jnp.issubdtype(leaves[0].dtype, jnp.floating) else jnp.float32
+    if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
+        raise ValueError("dtype is float64, which JAX has only inside `with jax.enable_x64(True):`; call fit there.")
+    return jnp.dtype(dtype)
+
+
+def checked(model, params, x, y, weights, validation, dtype):
+    """(data, validation) as `Batch`es, validation None without any."""
+    if not jax.tree.leaves(params):
+        raise ValueError(f"{model} has no parameters: there is nothing to learn.")
+
+    def part(x, y, w, name):
+        batch = to_batch(x, y, w, dtype, name)
+        check_labels(y, jax.eval_shape(model.apply, cast(params, dtype), batch.x).shape, name)
+        return batch
+
+    if validation is None:
+        return part(x, y, weights, ""), None
+    x_held, y_held = validation
+    return part(x, y, weights, ""), part(x_held, y_held, None, "validation ")
+
+
+def to_batch(x, y, w, dtype, part=""):
+    """Checked arrays on the device: a floating x in the compute dtype, integers and labels as they are."""
+    check_data(x, y, w, part=part)
+    return Batch(cast(jnp.asarray(x), dtype), jnp.asarray(y), None if w is None else jnp.asarray(w))
+
+
+def orders_of(order, start, epochs, chunk, m):
+    """(chunk, m): the row numbers of the next epochs; a row of zeros for those beyond the last, which are skipped."""
+    rows = np.zeros((chunk, m), np.int32)
+    for n in range(min(chunk, epochs - start)):
+        index = np.asarray(order(start + n))
+        if index.shape != (m,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:
+            raise ValueError(f"order({start + n}) must give {m} row numbers from 0 to {m - 1}; it gave {index!r}.")
+        rows[n] = index
+    return rows

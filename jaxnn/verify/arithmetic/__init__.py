@@ -1,0 +1,1 @@
+"""Jaxprs and NumPy code evaluated in balls: real numbers with a proven error bound."""

@@ -1,0 +1,207 @@
+"""A jaxpr evaluated in ball arithmetic: every float a `flint.arb`, a number with a proven error bound.
+
+Integers, truth values and keys are as JAX computes them; a rule for each primitive on balls is in primitives.py.
+"""
+
+import functools
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flint
+import jax
+import numpy as np
+from jax.extend import source_info_util
+from jax.extend.core import Literal
+
+from jaxnn.verify.arithmetic import primitives
+from jaxnn.verify.arithmetic.balls import enter, is_balls, is_float, wrap
+from jaxnn.verify.arithmetic.control_flow import CALLS
+from jaxnn.verify.arithmetic.decisions import Logic, Ties, Unsupported, codes, logic
+from jaxnn.verify.arithmetic.moves import MOVES
+
+PRECISIONS = (200, 400, 800, 1600, 3200, 6400, 12800)  # bits
+TRANSPARENT = {  # they compute nothing
+    *("copy", "copy_p", "name", "named", "stop_gradient", "optimization_barrier", "sharding_constraint"),
+    *("reduce_precision", "device_put", "mesh_cast", "pvary", "reshard"),
+}
+ENTRIES = 2e7  # about 2 GiB of balls
+
+
+class TooLarge(RuntimeError):
+    """More work or memory than was allowed."""
+
+
+class Step(NamedTuple):
+    """One equation as it was evaluated, and where the user wrote it."""
+
+    name: str
+    params: dict
+    inputs: list
+    outputs: list
+    place: str
+    eqn: Any = None
+
+
+class Evaluation:
+    """The evaluation of any number of jaxprs on the same inputs at one precision.
+
+    What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
+    forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
+    """
+
+    def __init__(self, precision=PRECISIONS[0], rounded=(), ties=None, deadline=math.inf):
+        self.precision = precision
+        self.rounded = rounded  # which of "literals", "inputs" stand for the reals within half an ulp
+        self.ties = ties or Ties()
+        self.deadline = deadline
+        self.steps: list[Step] = []
+        self.entries = 0
+        self.place = ""  # of the call that is being evaluated
+        self.literals: dict = {}
+        self.known: dict = {}
+        self.sides: set = set()  # of the decisions of NumPy code: (place, kind, true or false)
+        self.named: dict = {}  # by `checkpoint_name`: [(step, value), …]
+        self.pull: Callable = lambda name, dv: dv  # what is to go on in the place of dv, in links.py
+        self.matrices: dict = {}  # flint's matrix of an array, for products.py
+
+    def enter(self, v):
+        """A constant. One of rank 0 is a number that someone wrote down or computed: rounded like a literal."""
+        if not is_float(v):
+            return v if jax.dtypes.issubdtype(getattr(v, "dtype", None), jax.dtypes.prng_key) else np.asarray(v)
+        return enter(v, "inputs" in self.rounded) if np.ndim(v) else self.literal(v, getattr(v, "dtype", np.float64))
+
+    def literal(self, v, dtype=np.float64):
+        """A number in a formula: the same one wherever it is written."""
+        v = np.asarray(v, dtype)  # np.asarray alone would take every Python number for 64 bits
+        key = (v.tobytes(), str(v.dtype))
+        if key not in self.literals:
+            self.literals[key] = enter(v, "literals" in self.rounded) if is_float(v) else v
+        return self.literals[key]
+
+    @property
+    def unit(self):
+        """How wide the widest rounded constant is, relative to itself; 0 where none is."""
+        found = [ball[()] for ball in self.literals.values() if is_balls(ball)]
+        return max((float(2 * v.rad() / abs(v.mid())) for v in found if not v.is_exact()), default=0.0)
+
+    def __call__(self, closed, inputs):
+        """The outputs of a closed jaxpr, from inputs that `enter` has made."""
+        with flint.ctx.workprec(self.precision), jax.enable_x64(True):
+            return self.run(closed.jaxpr, [self.enter(c) for c in closed.consts], inputs)
+
+    def run(self, jaxpr, consts, inputs):
+        env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
+
+        def read(v):
+            return self.literal(v.val, getattr(v.aval, "dtype", np.float64)) if isinstance(v, Literal) else env[v]
+
+        for eqn in self.equations(jaxpr):
+            outputs = self.apply(eqn, [read(v) for v in eqn.invars])
+            env.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(v) for v in jaxpr.outvars]
+
+    def equations(self, jaxpr):
+        return needed(jaxpr)
+
+    def apply(self, eqn, inputs):
+        name, params = eqn.primitive.name, eqn.params
+        if name == "name":
+            self.named.setdefault(params["name"], []).append((len(self.steps), *inputs))
+        if name == "pull":
+            return [self.pull(params["name"], *inputs)]
+        if name in TRANSPARENT:
+            return inputs
+        if name == "debug_callback":
+            return []
+        place = short(source_info_util.summarize(eqn.source_info)) or self.place  # a function of JAX's has its caller's
+        if name in CALLS:
+            outer, self.place = self.place, place
+            outputs = CALLS[name](self, params, inputs)
+            self.place = outer
+            return outputs
+        key = (eqn.primitive, tuple(map(id, inputs)), frozen(params))
+        if key not in self.known:
+            self.allow(name, params, eqn.outvars, inputs)
+            outputs = self.compute(eqn, inputs, len(self.steps))
+            self.steps.append(Step(name, params, inputs, outputs, place, eqn))
+            self.known[key] = outputs
+        return self.known[key]
+
+    def compute(self, eqn, inputs, place):
+        name, params = eqn.primitive.name, eqn.params
+        known = not any(is_balls(v) or isinstance(v, Logic) for v in inputs)
+        if known and (name not in primitives.ANY or any(isinstance(v, jax.Array) for v in inputs)):  # keys are JAX's
+            outputs = eqn.primitive.bind(*inputs, **params)
+            return [self.enter(v) for v in (outputs if eqn.primitive.multiple_results else [outputs])]
+        if name not in primitives.RULES:
+            raise Unsupported(f"the primitive {name}")
+        with np.errstate(all="ignore"):
+            outputs = primitives.RULES[name](self, params, place, *inputs)
+        if not eqn.primitive.multiple_results:
+            outputs = [outputs]
+        return [
+            wrap(v) if is_float(var.aval) and not isinstance(v, Logic) else v
+            for v, var in zip(outputs, eqn.outvars, strict=True)
+        ]
+
+    def entry(self, x, t):
+        """x[t], one step of a loop."""
+        out = logic(x.codes[t]) if isinstance(x, Logic) else wrap(x[t]) if is_balls(x) else x[t]
+        self.steps.append(Step("loop entry", {"t": t}, [x], [out], self.place))
+        return out
+
+    def stack(self, values):
+        """What the steps of a loop gave, as one array."""
+        if any(isinstance(v, Logic) for v in values):
+            out = logic(np.stack([codes(v) for v in values]))
+        else:
+            out = np.stack(values) if isinstance(values[0], np.ndarray) else jax.numpy.stack(values)
+        self.steps.append(Step("loop stack", {}, values, [out], self.place))
+        return out
+
+    def decided(self, v):
+        """Notes a value on which the flow of control depended."""
+        self.steps.append(Step("control", {}, [v], [], self.place))
+
+    def allow(self, name, params, outvars, inputs):
+        """TooLarge before an equation that would take longer than there is time, or more memory than there is."""
+        size = sum(math.prod(v.aval.shape) for v in outvars if hasattr(v.aval, "shape"))
+        seconds = size * 5e-7
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            seconds = size * (1e-6 + 1e-8 * math.prod(inputs[0].shape[i] for i in contracted))
+        self.entries += size if any(map(is_balls, inputs)) and name not in MOVES else 0
+        if time.monotonic() + seconds > self.deadline or self.entries > ENTRIES:
+            raise TooLarge(f"{name} of {size:,} entries")
+
+
+def short(place):
+    """'/folder/file.py:12:5 (f)' without the folder."""
+    return re.sub(r"^.*[/\\\\](?=[^/\\\\]+:\d+:\d+)", "", place)
+
+
+@functools.lru_cache(4096)
+def needed(jaxpr):
+    """The equations that the outputs depend on."""
+    wanted, eqns = {v for v in jaxpr.outvars if not isinstance(v, Literal)}, []
+    for eqn in reversed(jaxpr.eqns):
+        if wanted.intersection(eqn.outvars):
+            wanted.update(v for v in eqn.invars if not isinstance(v, Literal))
+            eqns.append(eqn)
+    return eqns[::-1]
+
+
+def frozen(params):
+    """Parameters of an equation as a key; those that do not hash are themselves alone."""
+    return tuple((k, v if _hashes(v) else id(v)) for k, v in sorted(params.items()))
+
+
+def _hashes(v):
+    try:
+        hash(v)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""Rules of linear algebra, batched over leading axes."""
+
+import numpy as np
+
+from jaxnn.verify.arithmetic.balls import ZERO, boxes
+from jaxnn.verify.arithmetic.reductions import decided_best
+
+
+def matrices(f, *arrays):
+    lead = arrays[0].shape[:-2]
+    out = np.empty(arrays[-1].shape, object)
+    for i in np.ndindex(lead):
+        out[i] = f(*(a[i] for a in arrays))
+    return out
+
+
+def cholesky(ev, params, place, a):
+    def factor(a):
+        L = boxes([ZERO] * a.size, a.shape)
+        for j in range(len(a)):
+            L[j, j] = (a[j, j] - sum(L[j, :j] ** 2, ZERO)).sqrt()
+            for i in range(j + 1, len(a)):
+                L[i, j] = (a[i, j] - sum(L[i, :j] * L[j, :j], ZERO)) / L[j, j]
+        return L
+
+    return matrices(factor, a)
+
+
+def triangular_solve(ev, params, place, a, b):
+    def solve(a, b):
+        if params["transpose_a"]:
+            a = a.T
+        if not params["left_side"]:
+            a, b = a.T, b.T
+        lower = params["lower"] ^ params["transpose_a"] ^ (not params["left_side"])
+        x = b.copy()
+        order = range(len(a)) if lower else range(len(a) - 1, -1, -1)
+        for i in order:
+            for j in range(i) if lower else range(i + 1, len(a)):
+                x[i] = x[i] - a[i, j] * x[j]
+            x[i] = x[i] if params["unit_diagonal"] else x[i] / a[i, i]
+        return x if params["left_side"] else x.T
+
+    return matrices(solve, a, b)
+
+
+def lu(ev, params, place, a):
+    factors, lead = a.copy(), a.shape[:-2]
+    pivots = np.empty((*lead, min(a.shape[-2:])), np.int32)
+    order = np.array(np.broadcast_to(np.arange(a.shape[-2], dtype=np.int32), (*lead, a.shape[-2])))
+    for b in np.ndindex(lead):
+        f = factors[b]
+        for k in range(pivots.shape[-1]):
+            p = k + decided_best(ev, (place, b, k), "larger", [abs(v) for v in f[k:, k]])
+            pivots[(*b, k)] = p
+            f[[k, p]] = f[[p, k]]
+            order[b][[k, p]] = order[b][[p, k]]
+            f[k + 1 :, k] = f[k + 1 :, k] / f[k, k]
+            f[k + 1 :, k + 1 :] -= np.multiply.outer(f[k + 1 :, k], f[k, k + 1 :])
+    return [factors, pivots, order]

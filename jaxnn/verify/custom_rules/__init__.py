@@ -1,0 +1,1 @@
+"""What JAX asks of a custom rule beside being right."""

@@ -1,0 +1,1 @@
+"""What is found at one point."""

@@ -1,0 +1,74 @@
+"""Derivatives of a cost by differences at high precision."""
+
+import numpy as np
+from flint import arb
+
+from jaxnn.verify.arithmetic.balls import ZERO, enter, is_balls, wrap
+from jaxnn.verify.arithmetic.evaluation import Evaluation
+
+
+def difference(scalar, ev, balls, ways):
+    """(S(v + h·way) − S(v − h·way)) / 2h for a way in each of some float leaves, {number: way}; its radius widened for
+    what h leaves out.
+
+    A rounded constant would be one number at one end and another at the other; it is taken exactly, and the slope
+    widened by what its rounding can mean.
+    """
+    h, (after, before) = along_line(scalar, ev, balls, ways, (1, -1))
+    slope = (after - before) / (2 * h)
+    left_out = arb(2) ** -(ev.precision * 3 // 5) * (abs(slope) + abs(after))
+    return slope + arb(0, 1) * (left_out + abs(slope) * 16 * ev.unit)
+
+
+def along_line(scalar, ev, balls, ways, steps):
+    """h, and S(v + k·h·way) for every k in steps."""
+    exact = Evaluation(ev.precision, ties=ev.ties, deadline=ev.deadline)
+    exact.sides = ev.sides
+    centre = [wrap(np.frompyfunc(arb.mid, 1, 1)(v)) for v in balls]
+    h = arb(2) ** -(ev.precision * 2 // 5)
+    values = []
+    for k in steps:
+        moved = [wrap(v + ways[i] * (k * h)) if i in ways else v for i, v in enumerate(centre)]
+        values.append(scalar(exact, moved)[0].ravel()[0])
+    for ball in filter(is_balls, exact.literals.values()):
+        ev.literal(float(ball[()]))  # ev knows then how far constants are rounded
+    return h, values
+
+
+def kinked(scalar, ev, balls, arguments):
+    """Whether the slopes to the two sides along a random direction differ."""
+    ways = {i: random_direction(i, balls[i].shape) for i in arguments.differentiated}
+    _, (after, here, before) = along_line(scalar, ev, balls, ways, (1, 0, -1))
+    return not abs(after - 2 * here + before) < (abs(after - here) + abs(here - before)) * 1e-9
+
+
+def gradient(scalar, ev, balls, arguments, extra):
+    out = []
+    for i in arguments.differentiated:
+        leaf = np.ndarray(balls[i].shape, object)
+        for index in np.ndindex(leaf.shape):
+            way = np.full(leaf.shape, ZERO)
+            way[index] = arb(1)
+            leaf[index] = difference(scalar, ev, balls, {i: way})
+        out.append(leaf)
+    return out + scalar(ev, balls)[:extra]
+
+
+def slopes(scalar, ev, balls, arguments, directions, extra):
+    pairs = zip(arguments.differentiated, directions, strict=True)
+    return [wrap(difference(scalar, ev, balls, {i: way})) for i, way in pairs] + scalar(ev, balls)[:extra]
+
+
+def along(side, directions):
+    """The side's inner products with the directions."""
+
+    def products(ev, balls):
+        out = side(ev, balls)
+        n = len(directions)
+        return [wrap(np.sum(v * way)) for v, way in zip(out[:n], directions, strict=True)] + out[n:]
+
+    return products
+
+
+def random_direction(seed, shape):
+    return enter(np.random.default_rng(seed).integers(-8, 9, shape) / 8 + 1 / 64)

@@ -1,0 +1,67 @@
+"""Two arrays of balls, by hand and true: different, the same to so many digits, or not yet known."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.verify.arithmetic.balls import ONE, ZERO, finite, magnitude
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
+
+DIGITS = 12
+UNDEFINED = "the true value is not finite"
+
+
+class Judgement(NamedTuple):
+    """verdict; digits that agree; reason when INCONCLUSIVE; the worst entry; |hand − true| over the scale, by entry;
+    whether every true entry is 0, as far as is known."""
+
+    verdict: str
+    digits: float
+    reason: str
+    at: tuple[int, ...]  # the worst entry's index
+    hand: float
+    true: float
+    errors: np.ndarray
+    zero: bool
+
+
+def scales(true):
+    """What an error in each leaf is measured against: its largest entry, or, where every entry may be 0, the largest
+    of all leaves; 1 where they all may be."""
+    own = [ZERO if all(v.contains(0) for v in leaf.flat) else magnitude(leaf) for leaf in true]
+    whole = max((v for v in own), default=ZERO)
+    return [v if v > 0 else whole if whole > 0 else ONE for v in own]
+
+
+def judge(hand, true, scale, digits=DIGITS, slack=0.0):
+    """Whether two arrays of balls differ: some entry's balls are disjoint; or agree: all overlap, and none is wider
+    than 10**-digits of the scale. slack: a difference, relative to the scale, that is allowed."""
+    hand, true = np.broadcast_arrays(hand, true)
+    if not hand.size:
+        return Judgement(PASS, math.inf, "", (), 0.0, 0.0, np.zeros(hand.shape), True)
+    gaps = [abs(h - t) for h, t in zip(hand.flat, true.flat, strict=True)]
+    errors = np.array([float((gap / scale).upper()) if gap.is_finite() else math.inf for gap in gaps])
+    apart = (errors > slack) & [not h.overlaps(t) for h, t in zip(hand.flat, true.flat, strict=True)]
+
+    def found(verdict, worst, reason=""):
+        error = errors[worst]
+        return Judgement(
+            verdict,
+            -math.log10(error) if error else math.inf,
+            reason,
+            tuple(int(i) for i in np.unravel_index(worst, hand.shape)),
+            float(hand.flat[worst].mid()),
+            float(true.flat[worst].mid()),
+            errors.reshape(hand.shape),
+            all(v.contains(0) for v in true.flat),
+        )
+
+    if not finite(hand):
+        return found(FAIL, int(np.argmax([not v.is_finite() for v in hand.flat])), "not finite")
+    if apart.any():
+        return found(FAIL, int(np.argmax(np.where(apart, errors, -1))))
+    worst = int(np.argmax(errors))
+    if max(max(h.rad(), t.rad()) for h, t in zip(hand.flat, true.flat, strict=True)) > scale * 10.0**-digits:
+        return found(INCONCLUSIVE, worst, "precision")
+    return found(PASS, worst)
