@@ -10,8 +10,8 @@ from jax.extend.core import Literal, jaxprs_in_params
 from jaxnn.verify import power
 from jaxnn.verify.diagnosis.causes import explained
 from jaxnn.verify.diagnosis.predictions import facts_of, gradient_at
+from jaxnn.verify.evidence.comparison import comparison_of
 from jaxnn.verify.evidence.points import redraw
-from jaxnn.verify.evidence.sides import sides
 from jaxnn.verify.problems import gradient_problem
 
 ARCHITECTURES = ["tanh regression", "softmax classifier with tanh", "recurrent net", "layer norm", "attention"]
@@ -49,7 +49,7 @@ def diagnosed(architecture):
     right = RIGHT[architecture]
     make = functools.partial(gradient_problem, right.cost, right.grad, argnums=0, has_aux=False)
     problem = make(right.params, *right.data)
-    both, its = sides(problem), problem.arguments
+    comparison, its = comparison_of(problem), problem.arguments
     rng = np.random.default_rng(0)
     new = [redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in range(2)]
     points = [list(its.floats), *new]
@@ -59,16 +59,16 @@ def diagnosed(architecture):
             return make(*args)
 
     with jax.enable_x64(True):
-        facts = facts_of(problem, both, points, again, (right.params, *right.data))
-        exact = power.Point(problem, both, its.floats)
-        inputs = [[np.asarray(floats[i], np.float64) for i in both.free(problem)] for floats in points]
-        later = backward(both.hand.jaxpr)
-        for eqn, before in power.equations(both.hand.jaxpr, {}):
+        facts = facts_of(problem, comparison, points, again, (right.params, *right.data))
+        exact = power.Point(problem, comparison, its.floats)
+        inputs = [[np.asarray(floats[i], np.float64) for i in comparison.free(problem)] for floats in points]
+        later = backward(comparison.hand.jaxpr)
+        for eqn, before in power.equations(comparison.hand.jaxpr, {}):
             if eqn.outvars[0] not in later:
                 continue
-            for what, mutant in power.changed(both.hand, eqn, before):
+            for what, mutant in power.changed(comparison.hand, eqn, before):
                 true = next((causes for words, causes in TRUE.items() if words in what), None)
-                hand = np.concatenate([gradient_at(mutant, problem, both, floats) for floats in points])
+                hand = np.concatenate([gradient_at(mutant, problem, comparison, floats) for floats in points])
                 if true is None or np.abs((hand - facts.true) / facts.scale).max() < 1e-9:
                     continue  # it is right all the same
                 kinds = [cause.kind for cause in explained(facts, hand, hand, mutant, inputs)]

@@ -14,7 +14,7 @@ from jaxnn.explanation.names import named
 from jaxnn.explanation.variables import code_of, home
 from jaxnn.verify import FAIL, PASS
 from jaxnn.verify.arguments import called
-from jaxnn.verify.evidence.sides import sides
+from jaxnn.verify.evidence.comparison import comparison_of
 from jaxnn.verify.problems import gradient_problem
 from jaxnn.verify.tracing.jaxprs import MODES, trace
 from jaxnn.verify.tracing.numpy_code import in_jax
@@ -46,22 +46,22 @@ def descend_gradient(cost, grad, *args, argnums=0, learning_rate=0.1):
             raise
         raise TypeError(f"{untraced(cost, error)} Give grad, or write {called(cost)} in jax.numpy.") from None
     problem = gradient_problem(cost, rule, *args, argnums=argnums, has_aux=False)
-    both, its = sides(problem), problem.arguments
-    is_jax = both.scalar is not None
-    if not (both.hand and both.scalar):
-        problem = in_jax(problem, both)
+    comparison, its = comparison_of(problem), problem.arguments
+    is_jax = comparison.scalar is not None
+    if not (comparison.hand and comparison.scalar):
+        problem = in_jax(problem, comparison)
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as NumPy has it
-            both = sides(problem)
-            if not (both.hand and both.scalar):
-                f, one = (rule, problem.claim) if both.scalar else (cost, lambda floats: [problem.scalar(floats)])
+            comparison = comparison_of(problem)
+            if not (comparison.hand and comparison.scalar):
+                f, one = (rule, problem.claim) if comparison.scalar else (cost, lambda floats: [problem.scalar(floats)])
                 raise TypeError(untraced(f, error_of(one, its), cost))
-    free, floats = list(both.free(problem)), [np.asarray(v, np.float64) for v in its.floats]
+    free, floats = list(comparison.free(problem)), [np.asarray(v, np.float64) for v in its.floats]
 
     def passes(floats):
         with jax.enable_x64(True), np.errstate(all="ignore"):
             inputs = [floats[i] for i in free]
             asked = [free.index(i) for i in its.differentiated]
-            return Tape(both.scalar, inputs, asked, {}), Record(both.hand, inputs)
+            return Tape(comparison.scalar, inputs, asked, {}), Record(comparison.hand, inputs)
 
     names = None
     while True:

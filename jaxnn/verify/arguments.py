@@ -80,7 +80,7 @@ class Problem:
     by_autodiff: Callable | None = None  # (floats, own=) -> `truth`, of the forward pass as `own` rewrites it
 
 
-def arguments(args, differentiated, f):
+def arguments_of(args, differentiated, f):
     """`Arguments` of f(*args); of the arguments whose numbers are in `differentiated` the derivative is asked."""
     names = parameter_names(f, len(args))
     entries, treedef = tree_flatten_with_path(args)

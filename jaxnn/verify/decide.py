@@ -16,11 +16,11 @@ from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
 from jaxnn.verify.evidence import branches
+from jaxnn.verify.evidence.comparison import check_steady, comparison_of
 from jaxnn.verify.evidence.floating import black_box, in_floats
 from jaxnn.verify.evidence.judge import UNDEFINED
 from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, exactly
 from jaxnn.verify.evidence.points import KINDS, WIDE, redraw, seed_of
-from jaxnn.verify.evidence.sides import check_steady, sides
 from jaxnn.verify.evidence.witnesses import testimony
 from jaxnn.verify.links import links, unlinked
 from jaxnn.verify.power import power
@@ -60,37 +60,37 @@ def decide(problem: Problem, options: Options, replay: str, again: Callable, arg
     outcomes: list[Outcome] = []
     roundings = ROUNDINGS
 
-    def visit(kind, problem, both, name=None):
+    def visit(kind, problem, comparison, name=None):
         nonlocal roundings
         its = problem.arguments
-        dtypes = [v.dtype for v in its.floats] if both.numpy else its.dtypes
+        dtypes = [v.dtype for v in its.floats] if comparison.numpy else its.dtypes
         for trial in (kind, "near"):  # a formula need not be defined everywhere: then closer to what was given
             floats = redraw(trial, its.floats, dtypes, problem.redrawn, problem.always, rng)
-            outcome = at_point(name or trial, Check(problem, both, options, deadline), floats, roundings)
+            outcome = at_point(name or trial, Check(problem, comparison, options, deadline), floats, roundings)
             if not outcome.reason.startswith(UNDEFINED) or kind == "given":
                 break
         outcomes.append(outcome)
         if outcome.verdict == PASS and outcome.rounded:  # where constants are rounded, they are at every point
             roundings = ROUNDINGS[1:]
 
-    both = sides(problem)
-    visit("given", problem, both)
+    comparison = comparison_of(problem)
+    visit("given", problem, comparison)
     if options.points == "auto":
         for kind in KINDS if problem.redrawn else KINDS[:1] if problem.always else ():
             if not failed(outcomes):
-                visit(kind, problem, both)
+                visit(kind, problem, comparison)
         for other in others:
             if not failed(outcomes):
-                visit("generic", other, sides(other), "one example")
+                visit("generic", other, comparison_of(other), "one example")
         for i in range(3 if options.draw else 0):
             drawn = again(options.draw(jax.random.key(int(rng.integers(2**31)))))
             for kind in ("given", "generic"):
                 if not failed(outcomes):
-                    visit(kind, drawn, sides(drawn), f"drawn {i + 1}" + " (redrawn)" * (kind != "given"))
+                    visit(kind, drawn, comparison_of(drawn), f"drawn {i + 1}" + " (redrawn)" * (kind != "given"))
         for scale in WIDE if problem.redrawn else ():
             if not failed(outcomes) and unseen(outcomes) and time.monotonic() < start + SECONDS / 2:
-                visit(f"wide ×{scale:g}", problem, both)
-    return report(problem, both, outcomes, options, replay, start, again, args)
+                visit(f"wide ×{scale:g}", problem, comparison)
+    return report(problem, comparison, outcomes, options, replay, start, again, args)
 
 
 def failed(outcomes):
@@ -111,7 +111,7 @@ def unseen(outcomes):
 
 def at_point(kind, check, floats, roundings):
     """The `Outcome` at these values of the float leaves: by balls if that can be, else in floating point."""
-    if check.both.claim is None:
+    if check.comparison.claim is None:
         return black_box(kind, check, floats)
     try:
         return exactly(kind, check, floats, roundings)
@@ -121,7 +121,7 @@ def at_point(kind, check, floats, roundings):
         return in_floats(kind, check, floats, f"too large to be evaluated exactly ({error})")
 
 
-def report(problem, both, outcomes, options, replay, start, again, args):
+def report(problem, comparison, outcomes, options, replay, start, again, args):
     settled = counted([o for o in outcomes if o.verdict == PASS])
     table = branches.table(counted(outcomes))
     blind = [o for o in outcomes if o.verdict == INCONCLUSIVE]
@@ -131,7 +131,7 @@ def report(problem, both, outcomes, options, replay, start, again, args):
     leaves = leaves_of(problem, outcomes)
     left = [b for b in table if b.unseen and not b.special]
     if wrong:
-        check_steady(problem, both, wrong.floats)
+        check_steady(problem, comparison, wrong.floats)
         verdict, reason = FAIL, why_wrong(leaves, wrong)
     elif not any(o.verdict == PASS for o in outcomes):
         verdict, reason = INCONCLUSIVE, blind[0].reason
@@ -149,7 +149,7 @@ def report(problem, both, outcomes, options, replay, start, again, args):
     if verdict == PASS:
         n = sum(o.verdict == PASS for o in outcomes)
         reason = f"right, {'all' if digits == math.inf else shown(digits)} digits agree at {n} point{'s' * (n > 1)}"
-    witnesses, said = heard(problem, both, wrong, outcomes, options, start)
+    witnesses, said = heard(problem, comparison, wrong, outcomes, options, start)
     if verdict == PASS and any("autodiff is not the derivative" in sentence for sentence in said):
         verdict, reason = INCONCLUSIVE, "the witnesses disagree"
     return Report(
@@ -167,14 +167,16 @@ def report(problem, both, outcomes, options, replay, start, again, args):
             *(said if verdict == PASS else ()),
             *hints(problem, outcomes, wrong),
             *equal_sizes(problem),
-            *(unlinked(both) if wrong else ()),
+            *(unlinked(comparison) if wrong else ()),
         ),
         replay,
         time.monotonic() - start,
-        functools.partial(grades, problem, both, outcomes),
-        functools.partial(links, problem, both, wrong) if wrong else tuple,
-        functools.partial(causes, problem, both, wrong, again, args, seed_of(options.key)) if wrong else tuple,
-        functools.partial(power, problem, both, outcomes, seed_of(options.key)) if verdict == PASS else lambda: None,
+        functools.partial(grades, problem, comparison, outcomes),
+        functools.partial(links, problem, comparison, wrong) if wrong else tuple,
+        functools.partial(causes, problem, comparison, wrong, again, args, seed_of(options.key)) if wrong else tuple,
+        functools.partial(power, problem, comparison, outcomes, seed_of(options.key))
+        if verdict == PASS
+        else lambda: None,
     )
 
 
@@ -205,14 +207,14 @@ def hints(problem, outcomes, wrong):
         yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"
 
 
-def heard(problem, both, wrong, outcomes, options, start):
+def heard(problem, comparison, wrong, outcomes, options, start):
     """The other witnesses where the rule is wrong, else at a generic point; by then most of the time may be spent."""
     outcome = wrong or next((o for o in outcomes if o.kind == "generic" and o.judged), outcomes[0])
     if outcome.evidence != "exact" or not outcome.judged:
         return (), []
     now = time.monotonic()
     try:
-        return testimony(problem, both, outcome, options, 3 if now - start < 3 else 1, now + SECONDS)
+        return testimony(problem, comparison, outcome, options, 3 if now - start < 3 else 1, now + SECONDS)
     except (TooLarge, Undecided):
         return (), []
 

@@ -5,10 +5,10 @@ import decimal
 import jax
 import numpy as np
 
-from jaxnn.verify.arguments import Problem, arguments, called
+from jaxnn.verify.arguments import Problem, arguments_of, called
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import PRECISIONS, Evaluation
-from jaxnn.verify.evidence.sides import of_numpy, sides
+from jaxnn.verify.evidence.comparison import comparison_of, of_numpy
 
 
 def exact(f, *args, digits=30):
@@ -17,11 +17,11 @@ def exact(f, *args, digits=30):
     A written constant such as 0.1 is the float that it is. ArithmeticError where the value is not finite, or where
     12,800 bits do not decide it.
     """
-    its = arguments(args, range(len(args)), f)
+    its = arguments_of(args, range(len(args)), f)
     tree = jax.tree.structure(its.answer(f))
     flat = lambda floats: jax.tree.leaves(f(*its.build(floats)))  # noqa: E731
-    both = sides(Problem(called(f), its, flat, flat, None, (), ()))
-    side = both.claim or of_numpy(flat)
+    comparison = comparison_of(Problem(called(f), its, flat, flat, None, (), ()))
+    side = comparison.claim or of_numpy(flat)
     for precision in PRECISIONS:
         ev = Evaluation(precision)
         try:

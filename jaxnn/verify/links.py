@@ -14,8 +14,8 @@ from jax.interpreters import ad
 from jaxnn.verify.arithmetic.balls import enter, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
+from jaxnn.verify.evidence.comparison import of_jaxpr
 from jaxnn.verify.evidence.judge import judge, magnitude, scales
-from jaxnn.verify.evidence.sides import of_jaxpr
 from jaxnn.verify.reports.findings import FAIL, PASS, Link
 from jaxnn.verify.tracing.jaxprs import rewritten, through, trace, without_rules
 
@@ -37,31 +37,36 @@ def marked(J):
     return through(J, lambda jaxpr: rewritten(without_rules(jaxpr, []), mark))
 
 
-def links(problem, both, outcome):
+def links(problem, comparison, outcome):
     """A `Link` for every named value and every leaf, in the order of the backward pass.
 
     () where nothing is named, or where the rule is no JAX code. Names that are not compared are left out: those without
     a value of that name in the forward pass, or of another shape."""
-    if problem.by_autodiff is None or both.mode is None or both.claim is None or outcome.evidence != "exact":
+    if (
+        problem.by_autodiff is None
+        or comparison.mode is None
+        or comparison.claim is None
+        or outcome.evidence != "exact"
+    ):
         return ()
     try:
-        return compared(problem, both, outcome)
+        return compared(problem, comparison, outcome)
     except (TooLarge, Undecided, Unsupported):
         return ()
 
 
-def compared(problem, both, outcome):
+def compared(problem, comparison, outcome):
     ev = Evaluation(PRECISION, outcome.rounded, deadline=time.monotonic() + SECONDS)
     balls = [enter(v) for v in outcome.floats]
     n = len(problem.arguments.differentiated)
     with flint.ctx.workprec(PRECISION):
-        hand = both.claim(ev, balls)
+        hand = comparison.claim(ev, balls)
         if not any(name.startswith("d") for name in ev.named):
             return ()
         where = {id(v): k for k, step in enumerate(ev.steps) for v in step.outputs}
         own = {name[1:]: found for name, found in ev.named.items() if name.startswith("d")}
-        closed = trace(lambda floats: problem.by_autodiff(floats, own=marked), problem.arguments, both.mode)
-        jaxpr = of_jaxpr(closed, problem.arguments, both.mode)
+        closed = trace(lambda floats: problem.by_autodiff(floats, own=marked), problem.arguments, comparison.mode)
+        jaxpr = of_jaxpr(closed, problem.arguments, comparison.mode)
 
         def pulled(values):
             """∂J/∂v of every named v, where those in `values` are put in their places downstream; the leaves."""
@@ -129,12 +134,12 @@ def factor(mine, true):
     return a / t if same(mine, [wrap(v * (a / t)) for v in true]) else None
 
 
-def unlinked(both):
+def unlinked(comparison):
     """Of each named cotangent that is no link: why."""
-    if both.hand is None or both.scalar is None:
+    if comparison.hand is None or comparison.scalar is None:
         return
-    forward = {name for name, _ in names(both.scalar.jaxpr)}
-    for name, used in dict(names(both.hand.jaxpr)).items():
+    forward = {name for name, _ in names(comparison.scalar.jaxpr)}
+    for name, used in dict(names(comparison.hand.jaxpr)).items():
         if name.startswith("d") and name[1:] in forward and not used:
             yield f"{name} is named but not used: go on with what checkpoint_name returns"
         elif name.startswith("d") and name[1:] and forward and name[1:] not in forward:

@@ -18,8 +18,8 @@ from jax import numpy as jnp
 
 from jaxnn.verify.arguments import BadAnswer, called, is_float_leaf
 from jaxnn.verify.decide import equal_sizes, why_wrong
+from jaxnn.verify.evidence.comparison import ENTRIES
 from jaxnn.verify.evidence.judge import UNDEFINED
-from jaxnn.verify.evidence.sides import ENTRIES
 from jaxnn.verify.problems import gradient_problem
 from jaxnn.verify.questions import asserted
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Leaf, Point, shown

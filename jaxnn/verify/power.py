@@ -17,9 +17,9 @@ from jax.extend.core.primitives import closed_call_p
 from jaxnn.verify.arithmetic.balls import enter, finite
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, short
+from jaxnn.verify.evidence.comparison import of_jaxpr
 from jaxnn.verify.evidence.judge import judge, scales
 from jaxnn.verify.evidence.points import redraw
-from jaxnn.verify.evidence.sides import of_jaxpr
 from jaxnn.verify.reports.findings import FAIL, PASS, Power, Survivor
 from jaxnn.verify.tracing.jaxprs import rewritten
 
@@ -27,9 +27,9 @@ MUTANTS, SECONDS, FRESH = 400, 30, 5
 PRECISION = 400
 
 
-def power(problem, both, outcomes, seed):
+def power(problem, comparison, outcomes, seed):
     """The `Power` of the points that were used; None of a rule that is not traced."""
-    if both.hand is None or both.numpy:
+    if comparison.hand is None or comparison.numpy:
         return None
     deadline = time.monotonic() + SECONDS
     arguments = problem.arguments
@@ -38,16 +38,16 @@ def power(problem, both, outcomes, seed):
     everything = tuple(range(len(arguments.floats)))
     data = [i for i in everything if i not in problem.redrawn and i not in problem.always]
     fresh = [redraw("generic", arguments.floats, arguments.dtypes, everything, (), rng) for _ in range(FRESH)]
-    points, others = [list(map(lambda v: Point(problem, both, v), some)) for some in (used, fresh)]  # noqa: C417
+    points, others = [list(map(lambda v: Point(problem, comparison, v), some)) for some in (used, fresh)]  # noqa: C417
     killed, survivors = 0, []
-    every = list(mutants(both.hand))
+    every = list(mutants(comparison.hand))
     for what, place, mutant in every[:: max(1, -(-len(every) // MUTANTS))]:
         if time.monotonic() > deadline:
             break
         if any(point.notices(mutant) for point in points):
             killed += 1
         elif any(point.notices(mutant) for point in others):
-            survivors.append(Survivor(what, place, hidden(problem, both, mutant, data, fresh[0])))
+            survivors.append(Survivor(what, place, hidden(problem, comparison, mutant, data, fresh[0])))
     return Power(killed, killed + len(survivors), tuple(survivors))
 
 
@@ -55,12 +55,12 @@ def fits(floats, arguments):
     return [v.shape for v in floats] == [v.shape for v in arguments.floats]
 
 
-def hidden(problem, both, mutant, data, fresh):
+def hidden(problem, comparison, mutant, data, fresh):
     """Why the points could not see it: which data, were they others, would have shown it."""
     its = problem.arguments
     for i in data:
         floats = [fresh[k] if k == i or k not in data else v for k, v in enumerate(its.floats)]
-        if Point(problem, both, floats).notices(mutant):
+        if Point(problem, comparison, floats).notices(mutant):
             return f"{its.name(i)}, as it is given, hides it"
     return "it is seen only where other arguments are drawn anew too"
 
@@ -68,13 +68,13 @@ def hidden(problem, both, mutant, data, fresh):
 class Point:
     """Both sides at some floats, evaluated once; a mutant shares with them what it has not changed."""
 
-    def __init__(self, problem, both, floats):
-        self.problem, self.both = problem, both
+    def __init__(self, problem, comparison, floats):
+        self.problem, self.comparison = problem, comparison
         self.ev = Evaluation(PRECISION, ("literals",))
         self.balls = [enter(v) for v in floats]
         with flint.ctx.workprec(PRECISION):
             try:
-                self.true = both.truth(self.ev, self.balls)
+                self.true = comparison.truth(self.ev, self.balls)
                 self.usable = all(map(finite, self.true))
             except Undecided:
                 self.usable = False
@@ -84,7 +84,7 @@ class Point:
             return False
         with flint.ctx.workprec(PRECISION):
             try:
-                hand = of_jaxpr(mutant, self.problem.arguments, self.both.mode)(self.ev, self.balls)
+                hand = of_jaxpr(mutant, self.problem.arguments, self.comparison.mode)(self.ev, self.balls)
             except Undecided:
                 return False
         pairs = zip(hand, self.true, scales(self.true), strict=True)

@@ -13,17 +13,17 @@ from jaxnn.verify.reports.findings import INCONCLUSIVE, Grade
 DTYPES = ("float32", "bfloat16", "float64")
 
 
-def grades(problem, both, outcomes, dtypes=DTYPES):
+def grades(problem, comparison, outcomes, dtypes=DTYPES):
     """A `Grade` for each leaf in each dtype: the hand rule and autodiff, jitted on the default device, against the
     exact truth at a generic point. A dtype in which a function does not run has none."""
     outcome = next((o for o in outcomes if o.judged and o.kind in ("generic", "near", "given")), None)
-    if outcome is None or outcome.verdict == INCONCLUSIVE or both.numpy or both.mode is None:
+    if outcome is None or outcome.verdict == INCONCLUSIVE or comparison.numpy or comparison.mode is None:
         return ()
     out = []
     for dtype in map(jnp.dtype, dtypes):
         floats = [np.asarray(np.asarray(v, dtype), np.float64) for v in outcome.floats]
         try:
-            true = true_floats(both, floats)
+            true = true_floats(comparison, floats)
             hand, auto = jitted(lambda v: (problem.claim(v), problem.truth(v)), floats, dtype)
         except Exception:  # whatever a function raises that was not written for this dtype
             continue

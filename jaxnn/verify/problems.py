@@ -7,7 +7,7 @@ from jaxnn.verify.arguments import (
     BadAnswer,
     Problem,
     answer_like,
-    arguments,
+    arguments_of,
     called,
     check_dtypes,
     is_float_leaf,
@@ -19,7 +19,7 @@ from jaxnn.verify.tracing.jaxprs import MODES, own_derivative, trace, value_and_
 def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
     single = isinstance(argnums, int)
     numbers = [i % len(args) for i in ([argnums] if single else argnums)]
-    its = arguments(args, numbers, cost)
+    its = arguments_of(args, numbers, cost)
     if not its.differentiated:
         raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
     like = args[argnums] if single else tuple(args[i] for i in numbers)
@@ -66,7 +66,7 @@ def gradient_problem(cost, grad, *args, argnums, has_aux, title=None):
 
 def vjp_problem(forward, backward, *args, argnums, title=None):
     wanted, checked = chosen(argnums, args)
-    out, _ = its_pair(arguments(args, wanted, forward).answer(forward), forward)
+    out, _ = its_pair(arguments_of(args, wanted, forward).answer(forward), forward)
     its, cotangents = with_random(args, wanted, out, forward)
 
     def listed(out):
@@ -140,7 +140,7 @@ def custom_jvp_problem(f, *args, argnums):
     wanted, checked = chosen(argnums, args)
     check_has_rule(f, args)
     names, _, leaves = outputs(f, args)
-    asked = arguments(args, wanted, f)
+    asked = arguments_of(args, wanted, f)
     its, tangents = with_random(args, wanted, [asked.floats[i] for i in asked.differentiated], f)
 
     def derivative(own):
@@ -165,7 +165,7 @@ def custom_jvp_problem(f, *args, argnums):
 
 
 def check_has_rule(f, args):
-    its = arguments(args, range(len(args)), f)
+    its = arguments_of(args, range(len(args)), f)
     names: list[str] = []
     without_rules(trace(lambda floats: jax.tree.leaves(f(*its.build(floats))), its, MODES[-2]).jaxpr, names)
     if not names:
@@ -177,7 +177,7 @@ def check_has_rule(f, args):
 def outputs(f, args, taken=is_float_leaf):
     """The leaves that f returns and that are `taken`: their names, their values or shapes, and the function that takes
     them, as floats, from the tree that f, or a function like it, returns."""
-    entries = jax.tree_util.tree_leaves_with_path(arguments(args, range(len(args)), f).answer(f))
+    entries = jax.tree_util.tree_leaves_with_path(arguments_of(args, range(len(args)), f).answer(f))
     numbers = [i for i, (_, v) in enumerate(entries) if taken(v)]
     if not numbers:
         raise BadAnswer(f"{called(f)} returns no float array: there is nothing to compare.")
@@ -208,7 +208,7 @@ def function(f, leaves, its, floats):
 
 def same_problem(f, g, *args, argnums):
     wanted, checked = chosen(argnums, args)
-    its = arguments(args, wanted, f)
+    its = arguments_of(args, wanted, f)
     names, _, leaves = outputs(f, args, is_number)
     answer_like(its.answer(g), its.answer(f), called(g))
 
@@ -241,7 +241,7 @@ def its_pair(out, forward):
 def with_random(args, wanted, out, f):
     """(`Arguments` of args and a cotangent of `out`, the numbers of the cotangent's float leaves)."""
     dout = jax.tree.map(lambda v: np.ones(v.shape, v.dtype) if is_float_leaf(v) else None, out)
-    its = arguments((*args, dout), wanted, f)
+    its = arguments_of((*args, dout), wanted, f)
     return its, tuple(i for i, n in enumerate(its.positions) if n == len(args))
 
 

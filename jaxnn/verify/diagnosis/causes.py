@@ -17,9 +17,9 @@ from jaxnn.verify.diagnosis.guesses import Guess, guesses, of_factor
 from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS
 from jaxnn.verify.diagnosis.predictions import facts_of, flat, hand_of
 from jaxnn.verify.diagnosis.repair import repairs
+from jaxnn.verify.evidence.comparison import comparison_of
+from jaxnn.verify.evidence.comparison import run as run_in_floats
 from jaxnn.verify.evidence.points import redraw
-from jaxnn.verify.evidence.sides import run as run_in_floats
-from jaxnn.verify.evidence.sides import sides
 from jaxnn.verify.reports.findings import Cause
 from jaxnn.verify.tracing.floats import Approximation
 from jaxnn.verify.tracing.numpy_code import in_jax
@@ -28,36 +28,36 @@ FEW = 20  # entries, of which so few points cannot tell mistakes apart
 ALIKE = 3  # causes that say the same of the same leaves
 
 
-def causes(problem: Problem, both, outcome, again, args, seed):
+def causes(problem: Problem, comparison, outcome, again, args, seed):
     """`Cause`s of a wrong gradient, likeliest first; () of a rule, or of a cost, that is not traced."""
-    if problem.scalar is None or both.claim is None:
+    if problem.scalar is None or comparison.claim is None:
         return ()
     promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
     x64 = jax.config.read("jax_enable_x64")
     plain = problem
     try:
-        if not (both.hand and both.scalar):
+        if not (comparison.hand and comparison.scalar):
             with promotion[0], promotion[1]:
-                problem, both = in_jax(problem, both), sides(in_jax(problem, both))
-        if not (both.hand and both.scalar and both.mode.x64):
+                problem, comparison = in_jax(problem, comparison), comparison_of(in_jax(problem, comparison))
+        if not (comparison.hand and comparison.scalar and comparison.mode.x64):
             return ()
 
         def others(args):
             with jax.enable_x64(x64):  # as the user has it
-                return in_jax(again(args), both)
+                return in_jax(again(args), comparison)
 
         points = drawn(problem, outcome, seed)
         with jax.enable_x64(True), promotion[0], promotion[1], np.errstate(all="ignore"):
-            if problem is not plain and not is_what_it_was(both, plain, points):
+            if problem is not plain and not is_what_it_was(comparison, plain, points):
                 return ()
-            facts = facts_of(problem, both, points, others, args)
+            facts = facts_of(problem, comparison, points, others, args)
             if not facts:
                 return ()
-            hand = hand_of(problem, both, points)
+            hand = hand_of(problem, comparison, points)
             scaled = [[7 * v if i in problem.always else v for i, v in enumerate(floats)] for floats in points]
-            sevenfold = hand_of(problem, both, scaled) / 7 if problem.always else hand
-            inputs = [[np.asarray(floats[i], np.float64) for i in both.free(problem)] for floats in points]
-            return explained(facts, hand, sevenfold, both.hand, inputs)
+            sevenfold = hand_of(problem, comparison, scaled) / 7 if problem.always else hand
+            inputs = [[np.asarray(floats[i], np.float64) for i in comparison.free(problem)] for floats in points]
+            return explained(facts, hand, sevenfold, comparison.hand, inputs)
     except Exception:  # a cost has many ways not to bear edits; the verdict stands without an explanation
         return ()
 
@@ -73,12 +73,15 @@ def drawn(problem, outcome, seed):
     return [list(start), *new]
 
 
-def is_what_it_was(both, problem, points):
+def is_what_it_was(comparison, problem, points):
     """Whether the traced rule and the traced cost give what the user's own code gives."""
     n = len(problem.arguments.differentiated)
     for floats in points:
-        inputs = [np.asarray(floats[i], np.float64) for i in both.free(problem)]
-        for traced, own in ((both.hand, problem.claim), (both.scalar, lambda floats: [problem.scalar(floats)])):
+        inputs = [np.asarray(floats[i], np.float64) for i in comparison.free(problem)]
+        for traced, own in (
+            (comparison.hand, problem.claim),
+            (comparison.scalar, lambda floats: [problem.scalar(floats)]),
+        ):
             ours, theirs = flat(Approximation()(traced, inputs)[:n]), flat(run_in_floats(own, floats, np.float64)[:n])
             if not np.allclose(ours, theirs, 1e-7, 1e-9 * np.abs(theirs).max(initial=0)):
                 return False

@@ -59,11 +59,11 @@ class Facts(NamedTuple):
         return out
 
 
-def facts_of(problem, both, points, again, args):
+def facts_of(problem, comparison, points, again, args):
     """The `Facts`, None where there are too many entries for them."""
     its, m = problem.arguments, examples_of(problem)
     asked = its.differentiated
-    met = turned(problem, both, points, m)
+    met = turned(problem, comparison, points, m)
     if met is None:
         return None
     rows, found, sizes = met
@@ -80,7 +80,7 @@ def facts_of(problem, both, points, again, args):
     )
     return Facts(
         problem.paths[: len(asked)],
-        tuple(its.paths[i] or its.names[its.positions[i]] for i in both.free(problem)),
+        tuple(its.paths[i] or its.names[its.positions[i]] for i in comparison.free(problem)),
         [its.floats[i].shape for i in asked],
         len(points),
         leaf,
@@ -89,7 +89,7 @@ def facts_of(problem, both, points, again, args):
         np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
         rows,
         np.concatenate([its for _, its in found], axis=1),
-        list(shifts(problem, both, points, again, args, m)),
+        list(shifts(problem, comparison, points, again, args, m)),
         m,
         sizes,
     )
@@ -99,13 +99,13 @@ def flat(leaves):
     return np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in leaves])
 
 
-def hand_of(problem, both, points):
+def hand_of(problem, comparison, points):
     """What the rule says, as the vector of `Facts`."""
-    return np.concatenate([gradient_at(both.hand, problem, both, floats) for floats in points])
+    return np.concatenate([gradient_at(comparison.hand, problem, comparison, floats) for floats in points])
 
 
-def gradient_at(closed, problem, both, floats):
-    out = Approximation()(closed, [np.asarray(floats[i], np.float64) for i in both.free(problem)])
+def gradient_at(closed, problem, comparison, floats):
+    out = Approximation()(closed, [np.asarray(floats[i], np.float64) for i in comparison.free(problem)])
     return flat(out[: len(problem.arguments.differentiated)])
 
 
@@ -122,22 +122,22 @@ def examples_of(problem):
     return data[0][0] if data else None
 
 
-def turned(problem, both, points, m):
+def turned(problem, comparison, points, m):
     """(the edits, with amounts; at each point the true leaves and a row for each edit; over what a mean may be taken);
     None where the points do not go the same way through the cost, or are too large."""
     its = problem.arguments
-    free, asked = list(both.free(problem)), its.differentiated
+    free, asked = list(comparison.free(problem)), its.differentiated
     pulls: dict = {}
 
     def tape(floats, swap=None):
         inputs = [np.asarray(floats[i], np.float64) for i in free]
-        return Tape(both.scalar, inputs, map(free.index, asked), pulls, swap)
+        return Tape(comparison.scalar, inputs, map(free.index, asked), pulls, swap)
 
     first, *others = tapes = [tape(floats) for floats in points]
     if any((other.ins, other.outs) != (first.ins, first.outs) for other in others):
         return None
     data = [v for v, i in zip(first.inputs, free, strict=True) if i not in asked]
-    formula = both.mode.every  # float data are inputs then: a constant array of floats is a part of the formula
+    formula = comparison.mode.every  # float data are inputs then: a constant array of floats is a part of the formula
     data += [v for v in first.consts if np.ndim(first.values[v]) and not (formula and is_float(first.values[v]))]
     notes = Notes(first, [its.paths[i] or its.names[its.positions[i]] for i in free], data)
     notes.dout = {v for v, i in zip(first.inputs, free, strict=True) if i in problem.always}
@@ -251,13 +251,13 @@ def changed(tape, rows):
     return np.concatenate(out)
 
 
-def shifts(problem, both, points, again, args, m):
+def shifts(problem, comparison, points, again, args, m):
     """(kind, what is shifted, the true gradient then): labels by one example, or by one; a cotangent of ones."""
     its = problem.arguments
-    truth = trace(problem.truth, its, both.mode)
+    truth = trace(problem.truth, its, comparison.mode)
 
     def at(change, problem=problem, truth=truth):
-        return np.concatenate([gradient_at(truth, problem, both, change(floats)) for floats in points])
+        return np.concatenate([gradient_at(truth, problem, comparison, change(floats)) for floats in points])
 
     if problem.always:
         ones = lambda floats: [np.ones_like(v) if i in problem.always else v for i, v in enumerate(floats)]  # noqa: E731
@@ -278,7 +278,7 @@ def shifts(problem, both, points, again, args, m):
         for what, f in ways.items():
             if arg.dtype.kind in "iu":
                 other = again([*args[:n], f(arg), *args[n + 1 :]])
-                moved = at(list, other, trace(other.truth, other.arguments, both.mode))
+                moved = at(list, other, trace(other.truth, other.arguments, comparison.mode))
             else:
                 moved = at(
                     lambda floats, f=f, n=n: [f(v) if its.positions[i] == n else v for i, v in enumerate(floats)]

@@ -6,9 +6,9 @@ import numpy as np
 
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TooLarge
+from jaxnn.verify.evidence.comparison import run
 from jaxnn.verify.evidence.judge import UNDEFINED, Judgement
 from jaxnn.verify.evidence.outcome import Outcome, eps, true_floats
-from jaxnn.verify.evidence.sides import run
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 
 
@@ -47,9 +47,9 @@ def in_floats(kind, check, floats, why):
         return Outcome(kind, INCONCLUSIVE, f"{why}, and require='exact'", floats=floats)
     try:
         hand = run(problem.claim, floats, np.float64)
-        if check.both.numpy and set(problem.paths[len(problem.arguments.differentiated) :]) - {"value"}:
+        if check.comparison.numpy and set(problem.paths[len(problem.arguments.differentiated) :]) - {"value"}:
             return Outcome(kind, INCONCLUSIVE, why, floats=floats)  # more than a gradient is asked
-        if check.both.numpy:
+        if check.comparison.numpy:
             true, noise = numeric_gradient(problem, floats, len(hand))
         else:
             true, coarse = run(problem.truth, floats, np.float64), run(problem.truth, floats, np.float32)
@@ -94,7 +94,7 @@ def black_box(kind, check, floats):
     hand = run(problem.claim, floats)
     note = "the rule is a black box (a kernel, a callback): it ran in its own dtype, against the exact truth"
     try:
-        true = true_floats(check.both, floats, check.deadline)
+        true = true_floats(check.comparison, floats, check.deadline)
     except (Unsupported, TooLarge, Undecided) as error:
         true = run(problem.truth, floats, np.float64)
         note = f"neither the rule nor the truth can be evaluated exactly ({error}): the truth is that of float64"

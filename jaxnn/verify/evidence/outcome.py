@@ -13,8 +13,8 @@ from jaxnn.verify.arithmetic.balls import enter, finite, is_balls, midpoints
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import PRECISIONS, Evaluation
 from jaxnn.verify.evidence import branches, kinks
+from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.evidence.judge import DIGITS, UNDEFINED, Judgement, judge, scales
-from jaxnn.verify.evidence.sides import Sides
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 
 ROUNDINGS: tuple[tuple[str, ...], ...] = ((), ("literals",), ("literals", "inputs"))
@@ -25,7 +25,7 @@ class Check(NamedTuple):
     """What is asked, and how."""
 
     problem: Problem
-    both: Sides
+    comparison: Comparison
     options: Any
     deadline: float
 
@@ -70,7 +70,7 @@ def exactly(kind, check, floats, roundings):
 
 def at_rounding(kind, check, floats, rounded):
     """Precision is doubled until every entry is decided, or it no longer helps."""
-    problem, both, _, deadline = check
+    problem, comparison, _, deadline = check
     judged: list[Judgement] = []
     reason, widest = "precision: a decision between values that are too close", math.inf
     for precision in PRECISIONS:
@@ -78,10 +78,14 @@ def at_rounding(kind, check, floats, rounded):
         balls = entered(ev, floats, problem)
         with flint.ctx.workprec(precision):
             try:
-                true = both.truth(ev, balls)
+                true = comparison.truth(ev, balls)
                 met = dict(ev.ties.met)
-                cost = [] if both.scalar is None else ev(both.scalar, [balls[i] for i in both.free(problem)])
-                hand = both.claim(ev, balls)
+                cost = (
+                    []
+                    if comparison.scalar is None
+                    else ev(comparison.scalar, [balls[i] for i in comparison.free(problem)])
+                )
+                hand = comparison.claim(ev, balls)
             except Undecided:
                 continue
             if not all(map(finite, [*cost, *true])):  # or not precise enough: log(1 − σ(800)) needs 1200 bits
@@ -108,16 +112,16 @@ def at_rounding(kind, check, floats, rounded):
     seen = sides_of(ev, balls, [*true, *hand])
     found = Outcome(kind, PASS, "", tuple(judged), seen, floats=tuple(floats), rounded=rounded)
     asked = [balls[i] for i in problem.arguments.differentiated]
-    ties = kinks.kinks(met, ev.steps, branches.dependent(ev.steps, asked)) if not both.numpy else met
-    if ties and FAIL in verdicts and both.kinked:
+    ties = kinks.kinks(met, ev.steps, branches.dependent(ev.steps, asked)) if not comparison.numpy else met
+    if ties and FAIL in verdicts and comparison.kinked:
         with flint.ctx.workprec(precision):
-            if both.kinked(ev, balls):
+            if comparison.kinked(ev, balls):
                 return replace(found, verdict=INCONCLUSIVE, reason="at a kink")
-    if ties and not both.numpy and INCONCLUSIVE not in verdicts:
+    if ties and not comparison.numpy and INCONCLUSIVE not in verdicts:
 
         def truth(choice):
             again = Evaluation(precision, rounded, choice, deadline)
-            return both.truth(again, entered(again, floats, problem))
+            return comparison.truth(again, entered(again, floats, problem))
 
         sentence = kinks.explained(hand, true, truth, ties, digits)
         if sentence == "":
@@ -138,12 +142,12 @@ def at_rounding(kind, check, floats, rounded):
     return found
 
 
-def true_floats(both, floats, deadline=math.inf):
+def true_floats(comparison, floats, deadline=math.inf):
     """The truth as the nearest floats."""
     for precision in PRECISIONS:
         ev = Evaluation(precision, deadline=deadline)
         with flint.ctx.workprec(precision):
-            true = both.truth(ev, [enter(v) for v in floats])
+            true = comparison.truth(ev, [enter(v) for v in floats])
         if all(map(finite, true)) or precision == ENOUGH:
             return [midpoints(v) for v in true]
 

@@ -11,31 +11,31 @@ from jaxnn.verify.arithmetic import numpy_code
 from jaxnn.verify.arithmetic.balls import enter, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation
+from jaxnn.verify.evidence.comparison import of_jaxpr, of_numpy
 from jaxnn.verify.evidence.differences import difference, random_direction
 from jaxnn.verify.evidence.judge import judge, scales
-from jaxnn.verify.evidence.sides import of_jaxpr, of_numpy
 from jaxnn.verify.reports.findings import PASS, Witness
 from jaxnn.verify.tracing.jaxprs import trace, without_rules
 
 PRECISION = 400
 
 
-def testimony(problem, both, outcome, options, directions, deadline):
+def testimony(problem, comparison, outcome, options, directions, deadline):
     """(witnesses, sentences) at one point."""
     ev = Evaluation(PRECISION, outcome.rounded[:1], deadline=deadline)
     balls = [enter(v) for v in outcome.floats]
     witnesses, said = [], []
     with flint.ctx.workprec(PRECISION):
-        hand, true = both.claim(ev, balls), both.truth(ev, balls)
+        hand, true = comparison.claim(ev, balls), comparison.truth(ev, balls)
         if ev.ties.met or not all(v.is_finite() for leaf in (*hand, *true) for v in leaf.flat):
             return (), []
-        if both.scalar is not None:
-            side = of_jaxpr(both.scalar, problem.arguments, both.mode)
+        if comparison.scalar is not None:
+            side = of_jaxpr(comparison.scalar, problem.arguments, comparison.mode)
             if all(v.is_finite() for leaf in side(ev, balls) for v in leaf.flat):
                 witness = differences(problem, side, ev, balls, hand, true, directions)
                 witnesses.append(witness)
-                said += what_differences_say(witness, agree(hand, true), stops(both.scalar.jaxpr))
-            said += custom_rules(problem, both, ev, balls, hand, true)
+                said += what_differences_say(witness, agree(hand, true), stops(comparison.scalar.jaxpr))
+            said += custom_rules(problem, comparison, ev, balls, hand, true)
         if options.reference is not None:
             witness = reference(problem, options.reference, ev, balls, hand, true)
             witnesses.append(witness)
@@ -75,14 +75,14 @@ def reference(problem, f, ev, balls, hand, true):
     return Witness("reference", *compared([wrap(v) for v in its], hand[:n], true[:n], 9))
 
 
-def custom_rules(problem, both, ev, balls, hand, true):
+def custom_rules(problem, comparison, ev, balls, hand, true):
     """What is to be said of custom derivative rules in the forward pass."""
     names: list[str] = []
-    without_rules(both.scalar.jaxpr, names)
+    without_rules(comparison.scalar.jaxpr, names)
     if not names or problem.by_autodiff is None:
         return
-    ruled = trace(lambda floats: problem.by_autodiff(floats, own=lambda J: J), problem.arguments, both.mode)
-    its = of_jaxpr(ruled, problem.arguments, both.mode)(ev, balls)
+    ruled = trace(lambda floats: problem.by_autodiff(floats, own=lambda J: J), problem.arguments, comparison.mode)
+    its = of_jaxpr(ruled, problem.arguments, comparison.mode)(ev, balls)
     if not agree(its, true):
         whose = f"The custom rule of {', '.join(dict.fromkeys(names))} in the forward pass"
         also = ", and the hand rule agrees with it" if agree(hand, its) else ""

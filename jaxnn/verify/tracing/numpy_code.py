@@ -18,11 +18,11 @@ from jax.extend import source_info_util
 from jaxnn.verify.tracing.jaxprs import value_and_gradient
 
 
-def in_jax(problem, both):
+def in_jax(problem, comparison):
     """The problem with its NumPy code as JAX code."""
-    if both.hand is None:
+    if comparison.hand is None:
         problem = replace(problem, claim=as_jax(problem.claim))
-    if both.scalar is None:
+    if comparison.scalar is None:
         scalar, n = as_jax(problem.scalar), len(problem.arguments.differentiated)
 
         def truth(floats):

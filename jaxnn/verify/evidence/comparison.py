@@ -26,7 +26,7 @@ ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direc
 
 
 @dataclass(frozen=True)
-class Sides:
+class Comparison:
     claim: Callable | None  # None: a black box
     truth: Callable
     mode: Mode | None
@@ -46,7 +46,7 @@ class Sides:
         return np.float64 if self.mode is None or self.mode.x64 else np.float32
 
 
-def sides(problem):
+def comparison_of(problem):
     """`Sides` of a problem; the error of the user's own function where it does not run at all."""
     arguments = problem.arguments
     found: dict[str, dict] = {"claim": {}, "truth": {}}
@@ -65,25 +65,25 @@ def sides(problem):
             if without_rule(found["claim"][mode].jaxpr) and not without_rule(found["truth"][mode].jaxpr):
                 continue  # a kernel or a callback: it runs in its own dtype
             claim, truth = (of_jaxpr(found[name][mode], arguments, mode) for name in ("claim", "truth"))
-            return Sides(claim, truth, mode, traced_scalar(problem, mode), found["claim"][mode])
+            return Comparison(claim, truth, mode, traced_scalar(problem, mode), found["claim"][mode])
     own = next((m for m in (*MODES[2:], *MODES[:2]) if m in found["truth"]), None)
     if own:
         claim = None if found["claim"] or not works(of_numpy(problem.claim), arguments) else of_numpy(problem.claim)
-        return Sides(claim, of_jaxpr(found["truth"][own], arguments, own), own, traced_scalar(problem, own))
+        return Comparison(claim, of_jaxpr(found["truth"][own], arguments, own), own, traced_scalar(problem, own))
     if found["claim"]:
         its, jaxpr = next(iter(found["claim"].items()))
         claim = of_jaxpr(jaxpr, arguments, its)
     else:
         claim = of_numpy(problem.claim)
     if problem.scalar is None:
-        return Sides(claim, of_numpy(problem.truth), None, numpy=True)
+        return Comparison(claim, of_numpy(problem.truth), None, numpy=True)
     scalar = of_numpy(lambda floats: [problem.scalar(floats)])
     extra = len(problem.paths) - len(arguments.differentiated)  # the value itself
     if sum(arguments.floats[i].size for i in arguments.differentiated) <= ENTRIES:
         truth = functools.partial(gradient, scalar, arguments=arguments, extra=extra)
-        return Sides(claim, truth, None, numpy=True, kinked=functools.partial(kinked, scalar, arguments=arguments))
+        return Comparison(claim, truth, None, numpy=True, kinked=functools.partial(kinked, scalar, arguments=arguments))
     directions = [random_direction(i, arguments.floats[i].shape) for i in arguments.differentiated]
-    return Sides(
+    return Comparison(
         along(claim, directions),
         lambda ev, balls: slopes(scalar, ev, balls, arguments, directions, extra),
         None,
@@ -110,14 +110,14 @@ def traced_scalar(problem, mode):
     return trace(lambda floats: [problem.scalar(floats)], problem.arguments, mode)
 
 
-def check_steady(problem, both, floats):
+def check_steady(problem, comparison, floats):
     """BadAnswer if one of the functions computes something else when it is called again."""
     scalar = problem.scalar and (lambda v: [problem.scalar(v)])
-    for who, f, before in (("hand rule", problem.claim, both.hand), ("forward pass", scalar, both.scalar)):
+    for who, f, before in (("hand rule", problem.claim, comparison.hand), ("forward pass", scalar, comparison.scalar)):
         if f is None:
             continue
         try:
-            again = functools.partial(trace, f, problem.arguments, both.mode or MODES[0])
+            again = functools.partial(trace, f, problem.arguments, comparison.mode or MODES[0])
             same = written(before or again()) == written(again())
         except Exception:  # NumPy code
             once, twice = (run(f, floats) for _ in range(2))
