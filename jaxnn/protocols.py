@@ -10,8 +10,9 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-Params = Any  # a pytree of arrays: a NamedTuple, () when there is nothing to learn
-Residuals = Any  # a pytree of arrays
+PyTree = Any  # what `jax.tree` takes for a tree; everywhere else this alias stands for Any
+Params = PyTree  # of arrays: a NamedTuple, () when there is nothing to learn
+Residuals = PyTree  # of arrays
 
 
 class Layer(Protocol):
