@@ -21,16 +21,11 @@ itself.
 
 import importlib
 
+from jaxnn import catalogue
+
 _HOME = {
-    "Dense": "layers.dense",
-    "Activation": "layers.activations",
-    "Chain": "layers.chain",
-    "Repeat": "layers.repeat",
-    "HalfSquaredError": "losses.half_squared_error",
-    "MeanSquaredError": "losses.mean_squared_error",
-    "BinaryCrossEntropy": "losses.binary_cross_entropy",
-    "SigmoidCrossEntropy": "losses.sigmoid_cross_entropy",
-    "SoftmaxCrossEntropy": "losses.softmax_cross_entropy",
+    catalogue.class_name(name): f"{room}.{name}" for room in ("layers", "losses") for name in catalogue.names(room)
+} | {
     "L2": "penalty",
     "cost": "backprop",
     "value_and_grad": "backprop",
@@ -42,12 +37,12 @@ _HOME = {
 __all__ = list(_HOME)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     """Imports a public name when it is first used, so that `jaxnn --help` never waits for JAX."""
     if name not in _HOME:
         raise AttributeError(f"module 'jaxnn' has no attribute {name!r}")
     return getattr(importlib.import_module(f"jaxnn.{_HOME[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])

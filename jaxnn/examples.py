@@ -1,41 +1,50 @@
-"""Every layer and loss, found by scanning, with the examples in its own file: cases are discovered, never enlisted."""
-
-import importlib
-import pkgutil
+"""Every layer and loss, found by scanning, with the examples in its own file; and random inputs for them."""
 
 import jax
 import numpy as np
+from jax import Array
 from jax import numpy as jnp
+from jax.typing import DTypeLike
 
-import jaxnn.layers
-import jaxnn.losses
-
-
-def modules(package):
-    return [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+from jaxnn import catalogue
+from jaxnn.protocols import Layer, LayerExample, LossExample, Params, Target
 
 
-LAYERS = {name: example for m in modules(jaxnn.layers) for name, example in m.EXAMPLES.items()}
-LOSSES = {name: example for m in modules(jaxnn.losses) for name, example in m.EXAMPLES.items()}
+def examples(room: str) -> dict:
+    """{name: example} of all files of a room."""
+    modules = [catalogue.module(room, name) for name in catalogue.names(room)]
+    return {name: example for module in modules for name, example in module.EXAMPLES.items()}
 
 
-def draw_params(layer, rng, dtype=np.float64):
+LAYERS: dict[str, LayerExample] = examples("layers")
+LOSSES: dict[str, LossExample] = examples("losses")
+
+
+def draw_params(layer: Layer, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Params:
     """Every leaf random, biases too: at zero biases a rule that loses them would go unseen."""
     shapes = jax.eval_shape(lambda key: layer.init(key, dtype), jax.random.key(0))
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
 
 
-def draw_target(kind, rng, shape):
-    if kind == "labels":
+def draw_x(example: LayerExample, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
+    """An x for the layer: normal in this dtype, or whole numbers."""
+    if example.below is not None:
+        return jnp.asarray(rng.integers(0, example.below, example.shape), jnp.int32)
+    return jnp.asarray(rng.normal(size=example.shape), dtype)
+
+
+def draw_z(example: LossExample, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
+    """A z for which the loss is defined."""
+    inside = example.loss.output == "probabilities"
+    z = rng.uniform(0.05, 0.95, example.shape) if inside else 2 * rng.normal(size=example.shape)
+    return jnp.asarray(z, dtype)
+
+
+def draw_y(
+    target: Target, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike = np.float64
+) -> np.ndarray:
+    """A y of this kind for outputs of this shape (…, K)."""
+    if target == "labels":
         return rng.integers(0, shape[-1], shape[:-1])
-    y = rng.uniform(size=shape)
-    return {
-        "values": lambda: rng.normal(size=shape),
-        "probabilities": lambda: y,
-        "distributions": lambda: y / y.sum(-1, keepdims=True),
-    }[kind]()
-
-
-def draw_output(loss, rng, shape):
-    """z where the loss is defined: probabilities for the one that takes them."""
-    return rng.uniform(0.05, 0.95, shape) if type(loss).__name__ == "BinaryCrossEntropy" else 2 * rng.normal(size=shape)
+    y = rng.normal(size=shape) if target == "values" else rng.uniform(size=shape)
+    return np.asarray(y / y.sum(-1, keepdims=True) if target == "distributions" else y, dtype)

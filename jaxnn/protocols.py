@@ -1,10 +1,12 @@
-"""What a layer, a loss and a penalty are: structural types, nothing to inherit from.
+"""What a layer, a loss, a penalty and an activation are: structural types, nothing to inherit from.
 
-Each is a frozen dataclass of static configuration (str, int, float, bool, tuples, layers) with pure methods. It hashes
-and compares by value, so it can be a static argument of `jax.jit`, and its repr says all that it is.
+A layer, a loss and a penalty are frozen dataclasses of static configuration (str, int, float, bool, tuples, layers)
+with pure methods. Each hashes and compares by value, so it can be a static argument of `jax.jit`, and its repr says all
+that it is.
 """
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from jax import Array
 from jax import numpy as jnp
@@ -33,12 +35,41 @@ class Layer(Protocol):
         ...
 
 
+class LayerExample(NamedTuple):
+    """A layer and an x for it: what tests, the verifier and strategies draw.
+
+    shape: of x. inner: how many of its last axes are one example, the others are examples: 1 for vectors (…, n), 2 for
+    sequences (…, T, n), 3 for images (…, height, width, channels), 0 for single numbers. below: x is whole numbers
+    from 0 to below − 1; real numbers if None.
+    """
+
+    layer: Layer
+    shape: tuple[int, ...]
+    inner: int = 1
+    below: int | None = None
+
+
+Target = Literal["values", "probabilities", "distributions", "labels"]
+Output = Literal["values", "probabilities"]
+
+
+class LossFormulas(NamedTuple):
+    """A loss as people write it: ŷ in {z}; L, of one output of one example, in ŷ and y; and ∂J/∂z in these."""
+
+    y_hat: str
+    L: str
+    dz: str
+
+
 class Loss(Protocol):
     """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and by hand ∂J/∂z."""
 
-    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]: ...
+    metric: ClassVar[str]  # the name in `metrics.METRICS` of the number that is reported beside J
+    output: ClassVar[Output]  # what z is: any values, or probabilities, after a last layer such as a sigmoid
+    takes: ClassVar[Target]  # what y is: any values; or, of classes, a probability for each, or labels
+    formulas: ClassVar[LossFormulas]
 
-    metric: ClassVar[str]  # the name in `metrics.METRICS` of what is reported beside J
+    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]: ...
 
     def backward(self, residuals: Residuals) -> Array: ...
 
@@ -47,9 +78,36 @@ class Loss(Protocol):
         ...
 
 
+class LossExample(NamedTuple):
+    """A loss, the shape (…, K) of a z for it, and the kind of y."""
+
+    loss: Loss
+    shape: tuple[int, ...]
+    target: Target
+
+
 class Penalty(Protocol):
     """R(params), a term added to J, and by hand ∂R/∂params."""
 
     def forward(self, params: Params) -> tuple[Array, Residuals]: ...
 
     def backward(self, residuals: Residuals) -> Params: ...
+
+
+class Elementwise(NamedTuple):
+    """An activation: a = g(z) entry by entry, and g′, written in z or in a, whichever is simpler; that alone is saved.
+
+    formula, derivative: g and g′ as people write them, in {z}, {a} and {slope}. slope: a number that g and g′ take
+    too, as it is when none is given. kinks: the z at which g′ jumps. steepest: the largest g′, if g is flat at both
+    ends, where a unit can saturate. dies: g′ is 0 for all z below some number, where a unit can stay for ever.
+    """
+
+    g: Callable[..., Array]
+    dg: Callable[..., Array]
+    of: Literal["z", "a"]
+    formula: str
+    derivative: str
+    slope: float | None = None
+    kinks: tuple[float, ...] = ()
+    steepest: float | None = None
+    dies: bool = False

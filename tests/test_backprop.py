@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import differences
 import jax
 import numpy as np
 import pytest
@@ -12,11 +13,9 @@ from hypothesis import strategies as st
 from jax import numpy as jnp
 
 from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, cost, value_and_grad
-from jaxnn.examples import LOSSES, draw_params, draw_target
-from jaxnn.initializers import INITIALIZERS
-from jaxnn.layers.activations import RULES
-
-KINKED = {"relu", "leaky_relu"}
+from jaxnn.catalogue import names
+from jaxnn.examples import LOSSES, draw_params, draw_y
+from reference.layers import twin
 
 
 @st.composite
@@ -26,8 +25,8 @@ def networks(draw, outputs, ending=()):
     sizes = [*(draw(st.sampled_from([1, 2, 3, 5])) for _ in range(depth)), outputs]
     layers = []
     for n_in, n_out in pairwise(sizes):
-        layers += [Dense(n_in, n_out, draw(st.sampled_from(list(INITIALIZERS))))]
-        layers += [Activation(draw(st.sampled_from(list(RULES))))]
+        layers += [Dense(n_in, n_out, draw(st.sampled_from(names("initializers"))))]
+        layers += [Activation(draw(st.sampled_from(names("activations"))))]
     return Chain((*layers[:-1], *ending))
 
 
@@ -35,11 +34,11 @@ def networks(draw, outputs, ending=()):
 def cases(draw, loss_name, dtype=np.float64):
     """(model, loss, params, x, y, w, penalty): parameters as an initialiser leaves them, or random throughout."""
     loss, (_, outputs), kind = LOSSES[loss_name]
-    model = draw(networks(outputs, [Activation("sigmoid")] if "binary" in loss_name else []))
+    model = draw(networks(outputs, [Activation("sigmoid")] if loss.output == "probabilities" else []))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     m = draw(st.integers(1, 9))
     x = jnp.asarray(rng.normal(size=(m, model.layers[0].n_in)), dtype)
-    y = draw_target(kind, rng, (m, outputs))
+    y = draw_y(kind, rng, (m, outputs))
     w = draw(st.sampled_from([None, rng.uniform(0.1, 2, m)]))
     penalty = draw(st.sampled_from([None, L2(0.3)]))
     if draw(st.booleans()):
@@ -50,12 +49,12 @@ def cases(draw, loss_name, dtype=np.float64):
 
 
 def pre_activations(model, params, x):
-    """(activation, its z) of each activation layer, by the twin: NumPy compiles nothing."""
+    """(rule, its z) of each activation layer, by the twin: NumPy compiles nothing."""
     X = to_columns(x)
-    for layer, p in zip(model.layers, params_to_columns(params), strict=True):
+    for layer, p in zip(model.layers, params_to_columns(model, params), strict=True):
         if isinstance(layer, Activation):
-            yield layer.name, X
-        X = witnesses.twin(layer).forward(layer, p, X)
+            yield layer.rule, X
+        X = twin(layer).forward(layer, p, X)
 
 
 def by_hand_and_by_autodiff(model, loss, penalty, *case):
@@ -65,14 +64,14 @@ def by_hand_and_by_autodiff(model, loss, penalty, *case):
 
 
 def on_a_kink(model, params, x):
-    """Whether a relu or leaky_relu sits at its kink, where differences see neither side."""
-    return any(name in KINKED and np.abs(z).min() < 1e-9 for name, z in pre_activations(model, params, x))
+    """Whether an activation sits at one of its kinks, where differences see neither side."""
+    return any(np.abs(z - kink).min() < 1e-9 for rule, z in pre_activations(model, params, x) for kink in rule.kinks)
 
 
 def saturated(model, params, x):
-    """Whether a sigmoid or tanh is so flat that 1 − a loses digits: there float64 itself, in each witness, is short of
-    12 digits of the true gradient."""
-    return any(name in ("sigmoid", "tanh") and np.abs(z).max() > 4 for name, z in pre_activations(model, params, x))
+    """Whether a sigmoid, a tanh or the like is so flat that 1 − a loses digits: there float64 itself, in each witness,
+    is short of 12 digits of the true gradient."""
+    return any(rule.steepest and np.abs(z).max() > 4 for rule, z in pre_activations(model, params, x))
 
 
 @pytest.mark.parametrize("loss_name", LOSSES)
@@ -92,7 +91,7 @@ def test_gradient_is_the_true_one(loss_name, data):
             terms = jax.tree.map(lambda dv, u: np.asarray(dv * u), hand[1], direction)
             along = sum(t.sum() for t in jax.tree.leaves(terms))
             size = sum(np.abs(t).sum() for t in jax.tree.leaves(terms))
-            slope = witnesses.net_slope(model, loss, params, direction, x, y, w, penalty)
+            slope = differences.net_slope(model, loss, params, direction, x, y, w, penalty)
             assert abs(along - slope) <= 1e-12 * size
 
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from jaxnn import cli, verify
+from jaxnn.catalogue import names
 from jaxnn.commands import config
 from jaxnn.commands import verify as verify_command
 from jaxnn.examples import LAYERS, LOSSES
-from jaxnn.layers.activations import RULES
 from jaxnn.storage import text_file
 from jaxnn.verify.decide import Options
 
@@ -398,7 +398,7 @@ def test_all_that_ships_is_right(here, capsys, monkeypatch):
     titles = [r["title"] for r in found["reports"]]
     assert {*LAYERS, *LOSSES, *(f"{name}, weighted" for name in LOSSES)} <= {*titles}
     networks = [title for title in titles if re.match(r"\d+–\d+", title)]
-    assert all(any(f", {name}" in title for title in networks) for name in (*RULES, *LOSSES))
+    assert all(any(f", {name}" in title for title in networks) for name in (*names("activations"), *LOSSES))
     assert all(len({*sizes}) == len(sizes) for sizes in (title.split(",")[0].split("–") for title in networks))
     for extra in ("L2", "one example", "–1–"):
         assert any(extra in title for title in networks)

@@ -2,6 +2,7 @@
 
 import importlib
 
+import differences
 import jax
 import numpy as np
 import pytest
@@ -9,25 +10,29 @@ import witnesses
 from columns import to_columns
 from jax import numpy as jnp
 
-import jaxnn.losses
-from jaxnn import BinaryCrossEntropy, HalfSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
-from jaxnn.examples import LOSSES, draw_output, draw_target, modules
+from jaxnn import BinaryCrossEntropy, HalfSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy, catalogue
+from jaxnn.examples import LOSSES, draw_y, draw_z
 
 losses = pytest.mark.parametrize("name", LOSSES)
+WITNESSES = {
+    "autodiff": witnesses.loss_autodiff,
+    "twin": witnesses.loss_twin,
+    "differences": differences.loss_differences,
+}
 weighted = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 
 
 def draw(name, weighted=False, dtype=np.float64):
     rng = np.random.default_rng(0)
     loss, shape, kind = LOSSES[name]
-    z, y = jnp.asarray(draw_output(loss, rng, shape), dtype), draw_target(kind, rng, shape)
+    z, y = draw_z(LOSSES[name], rng, dtype), draw_y(kind, rng, shape)
     return loss, z, y, rng.uniform(size=shape[:-1]) if weighted else None
 
 
-@pytest.mark.parametrize("module", modules(jaxnn.losses), ids=lambda m: m.__name__)
-def test_every_loss_has_examples_and_a_twin(module):
-    assert module.EXAMPLES
-    twin = importlib.import_module(module.__name__.replace("jaxnn.", "reference."))
+@pytest.mark.parametrize("name", catalogue.names("losses"))
+def test_every_loss_has_examples_and_a_twin(name):
+    assert catalogue.module("losses", name).EXAMPLES
+    twin = importlib.import_module(f"reference.losses.{name}")
     assert callable(twin.forward)
     assert callable(twin.gradient)
 
@@ -44,11 +49,11 @@ def test_cost_is_the_twins(x64, name, weighted):
 
 @losses
 @weighted
-@pytest.mark.parametrize("witness", ["autodiff", "twin", "differences"])
+@pytest.mark.parametrize("witness", WITNESSES)
 def test_backward_is_the_gradient_of_forward(x64, name, weighted, witness):
     case = draw(name, weighted)
     hand = witnesses.loss_by_hand(*case)
-    assert witnesses.difference(hand, getattr(witnesses, f"loss_{witness}")(*case)) < 1e-12
+    assert witnesses.difference(hand, WITNESSES[witness](*case)) < 1e-12
 
 
 @losses
@@ -117,7 +122,7 @@ def test_certain_probabilities_are_finite_and_as_documented(p, y):
 @losses
 def test_targets_of_another_shape_are_refused(x64, name):
     loss, z, _, _ = draw(name)
-    words = "give integer labels" if isinstance(loss, SoftmaxCrossEntropy) else "must be equal, one example a row"
+    words = "give integer labels" if loss.takes == "labels" else "must be equal, one example a row"
     with pytest.raises(ValueError, match=words):
         loss.forward(z, jnp.zeros(len(z)))
 

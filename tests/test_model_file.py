@@ -12,17 +12,16 @@ from jax import numpy as jnp
 from safetensors.numpy import save_file
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy
+from jaxnn.catalogue import names
 from jaxnn.data.scale import Scale
 from jaxnn.examples import LAYERS, LOSSES, draw_params
-from jaxnn.initializers import INITIALIZERS
-from jaxnn.layers.activations import RULES
 from jaxnn.storage import model_file
 from jaxnn.trained import Model
 
-activations = st.sampled_from(sorted(RULES)).map(Activation) | st.floats(-2, 2).map(
+activations = st.sampled_from(names("activations")).map(Activation) | st.floats(-2, 2).map(
     lambda slope: Activation("leaky_relu", slope)
 )
-denses = st.builds(Dense, st.integers(1, 4), st.integers(1, 4), st.sampled_from(sorted(INITIALIZERS)))
+denses = st.builds(Dense, st.integers(1, 4), st.integers(1, 4), st.sampled_from(names("initializers")))
 networks = st.recursive(denses | activations, lambda layer: st.lists(layer, max_size=3).map(tuple).map(Chain))
 texts = st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=3).map(tuple)
 SCALE = Scale(np.arange(3.0), np.full(3, 0.1))

@@ -116,8 +116,8 @@ def test_whole_cost_curves_are_the_twins(x64, net, loss, penalty, weighted, batc
         order=orders.__getitem__, weights=w, penalty=penalty,
     )  # fmt: skip
     twin_params, twin_costs = gradient_descent(
-        net, loss, params_to_columns(params), to_columns(x), y if y.ndim == 1 else to_columns(y), learning_rate=0.3,
-        epochs=epochs, batch_size=batch_size, order=orders.__getitem__, w=w, penalty=penalty,
+        net, loss, params_to_columns(net, params), to_columns(x), y if y.ndim == 1 else to_columns(y),
+        learning_rate=0.3, epochs=epochs, batch_size=batch_size, order=orders.__getitem__, w=w, penalty=penalty,
     )  # fmt: skip
     np.testing.assert_allclose(run.history.iteration_cost, twin_costs, rtol=1e-10)
     for ours, twins in zip(

@@ -17,7 +17,7 @@ from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, verify
-from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
+from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS
 from jaxnn.verify.tracing.floats import Approximation
 from jaxnn.verify.tracing.numpy_code import as_jax
@@ -292,12 +292,12 @@ def test_no_cause_is_false(name):
 def test_every_change_of_our_own_rules_is_noticed(name):
     rng = np.random.default_rng(0)
     if name in LAYERS:
-        layer, shape = LAYERS[name]
-        report = verify.layer(layer, np.float32(rng.normal(size=shape)), draw_params(layer, rng, np.float32))
+        layer = LAYERS[name].layer
+        report = verify.layer(layer, draw_x(LAYERS[name], rng, np.float32), draw_params(layer, rng, np.float32))
     else:
         loss, shape, kind = LOSSES[name]
-        y = draw_target(kind, rng, shape)
-        report = verify.loss(loss, np.float32(draw_output(loss, rng, shape)), y if kind == "labels" else np.float32(y))
+        y = draw_y(kind, rng, shape, np.float32)
+        report = verify.loss(loss, draw_z(LOSSES[name], rng, np.float32), y)
     power = report.power()
     assert power.survivors == ()
     assert power.killed == power.non_equivalent

@@ -2,23 +2,23 @@
 
 import numpy as np
 import pytest
-from columns import from_columns, params_from_columns, params_to_columns, to_columns
-from witnesses import target
+from columns import from_columns, params_from_columns, to_columns
+from witnesses import in_columns, target
 
 from jaxnn import verify
-from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
+from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from reference import losses as twin_losses
 from reference.vjp import vjp
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_is_proven(name):
-    layer, shape = LAYERS[name]
+    layer, _, inner, _ = LAYERS[name]
     rng = np.random.default_rng(0)
-    params, x = draw_params(layer, rng, np.float32), rng.normal(size=shape).astype(np.float32)
+    params, x = draw_params(layer, rng, np.float32), np.asarray(draw_x(LAYERS[name], rng, np.float32))
 
     def twin(params, x, dout):
-        dparams, dx = vjp(layer, params_to_columns(params), to_columns(x), to_columns(dout))
+        dparams, dx = vjp(layer, *in_columns(layer, params, x, dout, inner))
         return params_from_columns(dparams, params), from_columns(dx, np.shape(x))
 
     report = verify.assert_layer(layer, x, params, reference=twin, require="exact", strict=True)
@@ -31,8 +31,7 @@ def test_every_layer_is_proven(name):
 def test_every_loss_is_proven(name):
     loss, shape, kind = LOSSES[name]
     rng = np.random.default_rng(0)
-    z, y = draw_output(loss, rng, shape).astype(np.float32), draw_target(kind, rng, shape)
-    y = y.astype(np.float32) if y.dtype == float else y
+    z, y = np.asarray(draw_z(LOSSES[name], rng, np.float32)), draw_y(kind, rng, shape, np.float32)
 
     def twin(z, y):
         return from_columns(twin_losses.twin(loss).gradient(loss, to_columns(z), target(z, y), None), np.shape(z))
@@ -43,7 +42,7 @@ def test_every_loss_is_proven(name):
 
 
 def test_the_twin_as_a_witness_can_disagree():
-    layer, shape = LAYERS["dense"] if "dense" in LAYERS else next(iter(LAYERS.values()))
+    layer, shape, *_ = LAYERS["dense"]
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     report = verify.layer(layer, x, reference=lambda params, x, dout: (params, x))
     assert [w.agrees_with_truth for w in report.witnesses if w.name == "reference"] == [False]

@@ -3,20 +3,20 @@
 from dataclasses import dataclass, fields
 from math import inf, isfinite
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from tyro.conf import Positional, arg, subcommand
 
-Activation = Literal["identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "silu", "gelu"]
-Initializer = Literal["small", "xavier", "glorot", "he", "lecun", "zeros", "equal"]
-Loss = Literal[
-    "auto",
-    "half_squared_error",
-    "mean_squared_error",
-    "binary_cross_entropy",
-    "sigmoid_cross_entropy",
-    "softmax_cross_entropy",
-]
+from jaxnn import catalogue
+
+if TYPE_CHECKING:
+    Activation: TypeAlias = str
+    Initializer: TypeAlias = str
+    Loss: TypeAlias = str
+else:  # the names of the files that ship
+    Activation = Literal[catalogue.names("activations")]
+    Initializer = Literal[catalogue.names("initializers")]
+    Loss = Literal[("auto", *catalogue.names("losses"))]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Train:
     activation: Activation = "relu"
     """g of the hidden layers."""
     slope: float | None = None
-    """Of leaky_relu, for negative z (0.01 when not given)."""
+    """Of an activation that has one: leaky_relu, for negative z (0.01 when not given)."""
     initializer: Initializer = "xavier"
     """Where the weights start."""
     loss: Loss = "auto"
@@ -63,7 +63,7 @@ class Train:
     cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next run starts sooner."""
 
-    def check(self):
+    def check(self) -> None:
         """ValueError for a number out of range."""
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
             value = getattr(self, name)
@@ -123,7 +123,7 @@ class Sweep:
     cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next run starts sooner."""
 
-    def check(self):
+    def check(self) -> None:
         """ValueError for a number out of range."""
         for name, least in (("layers", 1), ("seeds", 1)):
             if not least <= getattr(self, name) <= 10_000:
@@ -137,7 +137,7 @@ class Sweep:
             raise ValueError(f"--learning-rates are {' '.join(map(str, self.learning_rates))}: give positive numbers.")
         self.network(self.widths[0]).check()
 
-    def network(self, width, learning_rate=None):
+    def network(self, width: int, learning_rate: float | None = None) -> Train:
         """The settings of `jaxnn train` for one of the networks; seed: that of the split."""
         names = {field.name for field in fields(Train)} & {field.name for field in fields(Sweep)}
         its = {name: getattr(self, name) for name in names}
@@ -186,7 +186,7 @@ class Verify:
     power: bool = False
     """Also change the rule as mistakes would, and say which changes were noticed."""
 
-    def check(self):
+    def check(self) -> None:
         """ValueError for settings that are out of range or contradict each other."""
         if not 0 <= self.key < 2**31:
             raise ValueError(f"--key is {self.key}: it must be 0 or more, and below 2³¹.")
@@ -230,7 +230,7 @@ class Explain:
     iterations: int = 20
     """How many of these the page has."""
 
-    def check(self):
+    def check(self) -> None:
         """ValueError for a number out of range."""
         if not 1 <= self.examples < 2**31:
             raise ValueError(f"--examples is {self.examples}: it must be 1 or more.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 
 from jaxnn import data
@@ -41,7 +42,7 @@ def explain(config):
 def shown(config, its, trained):
     table = data.load(its.data)
     model, loss, y = network(its, table)
-    rows = parts_of(table, its)[0]["train"]
+    rows = parts_of(table, its.seed, hold_out=its.patience is not None)[0]["train"]
     width = table.x[0].size
     if trained and len(trained.x_scale.shift) != width:
         raise ValueError(f"{its.data} has {width} inputs now, the run was trained on {len(trained.x_scale.shift)}.")
@@ -54,7 +55,7 @@ def shown(config, its, trained):
     some = rows[: config.examples]
     x, y = x[some], y[some]
     dtype = jax.tree.leaves(params)[0].dtype
-    y = y if jnp.issubdtype(y.dtype, jnp.integer) else jnp.asarray(y, dtype)
+    y = y if jnp.issubdtype(y.dtype, jnp.integer) else np.asarray(y, dtype)
     print(f"{len(some)} examples of {table.name}; {model}; {loss}\n")
     penalty = L2(its.l2) if its.l2 else None
     flags = {"penalty": penalty, "notation": config.notation, "learning_rate": config.learning_rate}

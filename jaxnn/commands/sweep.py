@@ -49,14 +49,14 @@ def sweep(config):
     say = partial(console.print, markup=False, soft_wrap=True)
     table = data.load(config.data)
     its = config.network(config.widths[0])
-    experiment.optimizer_of(its)
-    parts, held_out = experiment.parts_of(table, its)
+    experiment.optimizer_of(config.optimizer, None)
+    parts, held_out = experiment.parts_of(table, config.seed, hold_out=True)
     model, loss, y = experiment.network(its, table)
     x, y, x_scale, y_scale = experiment.scaled(table, y, parts["train"])
     x64, name = jax.enable_x64(config.dtype == "float64"), f"{table.name}-sweep"
     with x64, run_folder.new(config.out, name) as (folder, publish), np.errstate(all="ignore"):
         say(describe(table, parts))
-        config = replace(config, batch_size=experiment.batch_size_of(config, len(parts["train"]), say))
+        config = replace(config, batch_size=experiment.batch_size_of(config.batch_size, len(parts["train"]), say))
         found = [
             network
             for width in config.widths

@@ -25,8 +25,8 @@ def train(config):
     say = partial(console.print, markup=False, soft_wrap=True)
     table = data.load(config.data)
     model, loss, y = network(config, table)
-    optimizer = optimizer_of(config)
-    parts, held_out = parts_of(table, config)
+    optimizer = optimizer_of(config.optimizer, config.learning_rate)
+    parts, held_out = parts_of(table, config.seed, hold_out=config.patience is not None)
     rows, m = parts["train"], len(parts["train"])
     x, y, x_scale, y_scale = scaled(table, y, rows)
     penalty = L2(config.l2) if config.l2 else None
@@ -36,7 +36,7 @@ def train(config):
         say(describe(table, parts))
         params = drawn(model, init_key, "float64" if config.dtype == "float64" else "float32")
         console.print(layer_table(model, loss, params, m))
-        batch_size = batch_size_of(config, m, say)
+        batch_size = batch_size_of(config.batch_size, m, say)
         first = rows[:batch_size]
         say(compare_with_autodiff(model, loss, penalty, params, x[first], y[first]))
         with bar(console) as progress:

@@ -6,7 +6,7 @@ import platform
 import shlex
 from dataclasses import replace
 from functools import partial
-from itertools import cycle, islice, pairwise
+from itertools import cycle, islice
 from pathlib import Path
 
 import jax
@@ -16,14 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
+from jaxnn import catalogue
 from jaxnn import verify as verifier
 from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions
-from jaxnn.examples import LAYERS, LOSSES, draw_output, draw_params, draw_target
-from jaxnn.layers.activations import RULES, Activation
-from jaxnn.layers.chain import Chain
-from jaxnn.layers.dense import Dense
+from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
+from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
-from jaxnn.protocols import Layer
 from jaxnn.storage import text_file
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 from jaxnn.verify.reports.findings import shown
@@ -70,39 +68,25 @@ SHAPES = (  # of networks with 4 inputs: widths of the hidden layers, examples, 
 def rules(options):
     """(name, function that makes the report) of every layer, every loss, and a network for each activation and loss."""
     rng = np.random.default_rng(options["key"])
-
-    def draw(shape):
-        return rng.normal(size=shape).astype(np.float32)
-
-    def target(kind, shape):
-        y = draw_target(kind, rng, shape)
-        return y if kind == "labels" else y.astype(np.float32)
-
-    for name, (layer, shape) in LAYERS.items():
-        yield name, partial(verifier.layer, layer, draw(shape), draw_params(layer, rng, np.float32), **options)
-    for name, (loss, shape, kind) in LOSSES.items():
-        z, y = draw_output(loss, rng, shape).astype(np.float32), target(kind, shape)
-        yield name, partial(verifier.loss, loss, z, y, **options)
-        w = rng.uniform(0.1, 2, shape[:-1]).astype(np.float32)
-        yield f"{name}, weighted", partial(verifier.loss, loss, z, y, w, **options)
-    columns = (cycle(column) for column in (SHAPES, RULES, LOSSES.items()))
-    for (hidden, m, lam), activation, (name, (loss, shape, kind)) in islice(
-        zip(*columns, strict=True), max(len(RULES), len(LOSSES))
-    ):
+    for name, example in LAYERS.items():
+        x, params = draw_x(example, rng, np.float32), draw_params(example.layer, rng, np.float32)
+        yield name, partial(verifier.layer, example.layer, x, params, **options)
+    for name, case in LOSSES.items():
+        z, y = draw_z(case, rng, np.float32), draw_y(case.target, rng, case.shape, np.float32)
+        yield name, partial(verifier.loss, case.loss, z, y, **options)
+        w = rng.uniform(0.1, 2, case.shape[:-1]).astype(np.float32)
+        yield f"{name}, weighted", partial(verifier.loss, case.loss, z, y, w, **options)
+    activations = catalogue.names("activations")
+    columns = zip(cycle(SHAPES), cycle(activations), cycle(LOSSES.items()), strict=False)
+    for (hidden, m, lam), activation, (name, case) in islice(columns, max(len(activations), len(LOSSES))):
         hidden = () if activation == "identity" else hidden  # one layer: logistic regression
-        sizes = (4, *hidden, shape[-1])
-        model = network(sizes, activation, ("sigmoid",) if "binary" in name else ())
-        x, y, params = draw((m, 4)), target(kind, (m, shape[-1])), draw_params(model, rng, np.float32)
-        words = ["–".join(map(str, sizes)), activation, name, "L2" if lam else "", "one example" if m == 1 else ""]
-        penalty = L2(lam) if lam else None
-        yield ", ".join(filter(None, words)), partial(verifier.model, model, loss, x, y, params, penalty, **options)
-
-
-def network(sizes, activation, ending):
-    layers: list[Layer] = []
-    for n_in, n_out in pairwise(sizes):
-        layers += [Dense(n_in, n_out), Activation(activation)]
-    return Chain((*layers[:-1], *map(Activation, ending)))
+        widths = (4, *hidden, case.shape[-1])
+        model = perceptron(widths, activation, case.loss)
+        inputs, y = rng.normal(size=(m, 4)), draw_y(case.target, rng, (m, widths[-1]), np.float32)
+        params = draw_params(model, rng, np.float32)
+        words = ["–".join(map(str, widths)), activation, name, "L2" if lam else "", "one example" if m == 1 else ""]
+        asked = (model, case.loss, inputs.astype(np.float32), y, params, L2(lam) if lam else None)
+        yield ", ".join(filter(None, words)), partial(verifier.model, *asked, **options)
 
 
 def of_all(options, console, power):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxnn import verify
 from jaxnn.backprop import value_and_grad
 from jaxnn.explanation.explanation import Explanation, Link, Notation, decimal
-from jaxnn.layers.activations import Activation
+from jaxnn.layers.activation import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.repeat import Repeat
@@ -18,24 +18,6 @@ NOTATIONS = {
     "rows": Notation("{x} {W}ᵀ + {b}", "({dz})ᵀ {x}", "Σᵢ {dz}", "{dz} {W}", False, False),
     "columns": Notation("{W} {x} + {b}", "{dz} {x}ᵀ", "Σᵢ {dz}", "{W}ᵀ {dz}", True, False),
     "wtx": Notation("{W}ᵀ {x} + {b}", "{x} ({dz})ᵀ", "Σᵢ {dz}", "{W} {dz}", True, True),
-}
-G = {  # name: (g(z), its derivative)
-    "identity": ("{z}", "1"),
-    "sigmoid": ("σ({z})", "{a} ⊙ (1 − {a})"),
-    "tanh": ("tanh({z})", "1 − {a}²"),
-    "relu": ("max({z}, 0)", "[{z} > 0]"),
-    "leaky_relu": ("{z} if {z} > 0 else {slope} {z}", "1 if {z} > 0 else {slope}"),
-    "softplus": ("log(1 + exp({z}))", "σ({z})"),
-    "elu": ("{z} if {z} > 0 else exp({z}) − 1", "exp(min({z}, 0))"),
-    "silu": ("{z} ⊙ σ({z})", "σ({z}) ⊙ (1 + {z} ⊙ σ(−{z}))"),
-    "gelu": ("{z} ⊙ Φ({z})", "Φ({z}) + {z} ⊙ φ({z})"),
-}
-LOSSES = {  # name: (ŷ, L of one output of one example, ∂J/∂z)
-    "HalfSquaredError": ("{z}", "½ (ŷ − y)²", "(ŷ − y) / m"),
-    "MeanSquaredError": ("{z}", "(ŷ − y)² / K", "2 (ŷ − y) / (K m)"),
-    "BinaryCrossEntropy": ("{z}", "−(y log ŷ + (1 − y) log(1 − ŷ))", "((1 − y) / (1 − ŷ) − y / ŷ) / m"),
-    "SigmoidCrossEntropy": ("σ({z})", "−(y log ŷ + (1 − y) log(1 − ŷ))", "(ŷ − y) / m"),
-    "SoftmaxCrossEntropy": ("softmax({z})", "−y log ŷ", "(ŷ − y) / m"),
 }
 
 
@@ -65,8 +47,8 @@ def descend(model, loss, params, x, y, *, penalty=None, notation="rows", learnin
             )
     if not jax.tree.leaves(params):
         raise TypeError(f"{model} cannot be explained: it has no Dense layer, so nothing to learn.")
-    if type(loss).__name__ not in LOSSES:
-        raise TypeError(f"{type(loss).__name__} cannot be explained: use one of {', '.join(LOSSES)}.")
+    if not hasattr(loss, "formulas"):
+        raise TypeError(f"{type(loss).__name__} cannot be explained: it has no `formulas`, as protocols.Loss asks for.")
     if not isinstance(penalty, L2 | None):
         raise TypeError(f"{type(penalty).__name__} cannot be explained: an L2 can, or None.")
     layout, x = NOTATIONS[notation], jax.numpy.asarray(x, jax.tree.leaves(params)[0].dtype)
@@ -116,11 +98,11 @@ def passed_on(layers, loss, penalty, x, y, layout):
             name, formula = f"z{k}", layout.z.format(**words)
         else:
             name, words = f"a{k}" if before == f"z{k}" else f"{before}′", {"z": before}
-            formula = G[layer.name][0].format(z=before, slope=layer.slope)
+            formula = layer.rule.formula.format(z=before, slope=layer.slope)
         x, residuals = layer.forward(p, x)
         links.append(Link(name, formula, laid(x, layout)))
         met.append((layer, p, residuals, words | {"out": name}))
-    y_hat, L, _ = LOSSES[type(loss).__name__]
+    y_hat, L, _ = loss.formulas
     J, residuals = loss.forward(x, y)
     links.append(Link("ŷ", y_hat.format(z=name), laid(loss.predict(x), layout)))
     formula = f"1/m Σᵢ Σₖ [{L}]"
@@ -138,7 +120,7 @@ def passed_back(layers, loss, penalty, met, out, layout, report):
     found = {link.name: link.verdict for link in report.links} if report else {}  # where a layer is wrong
     right = report.verdict if report and report.ok else ""
     dv = loss.backward(residuals)
-    dz = LOSSES[type(loss).__name__][2].format(z=name)
+    dz = loss.formulas.dz.format(z=name)
     links = [Link(f"∂J/∂{name}", dz, laid(dv, layout), verdict=right or found.get("dz", ""))]
     grads: list = []
     leaves = [leaf.verdict for leaf in report.leaves] if report else [""] * 2 * len(met)
@@ -162,7 +144,7 @@ def passed_back(layers, loss, penalty, met, out, layout, report):
                     Link(f"∂J/∂{words['x']}", formula, laid(dv, layout), words["W"], weights(p.W, layout), its)
                 )
         else:
-            local = G[layer.name][1].format(z=words["z"], a=words["out"], slope=layer.slope)
+            local = layer.rule.derivative.format(z=words["z"], a=words["out"], slope=layer.slope)
             slope = laid(layer.rule.dg(residuals), layout)
             formula = f"{words['dz']} ⊙ ({local})"
             links.append(Link(f"∂J/∂{words['z']}", formula, laid(dv, layout), local, slope, its))

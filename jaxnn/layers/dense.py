@@ -5,8 +5,12 @@ from typing import NamedTuple
 
 from jax import Array
 from jax import numpy as jnp
+from jax.typing import DTypeLike
 
-from jaxnn.initializers import INITIALIZERS
+from jaxnn import catalogue
+from jaxnn.protocols import LayerExample
+
+INITIALIZERS = catalogue.names("initializers")
 
 
 class Params(NamedTuple):
@@ -14,7 +18,7 @@ class Params(NamedTuple):
     b: Array  # (n_out,)
 
 
-def rows(v):
+def rows(v: Array) -> Array:
     """(…, n) as (examples, n): all leading axes are examples."""
     return v.reshape(-1, v.shape[-1])
 
@@ -37,17 +41,17 @@ class Dense:
     n_out: int
     initializer: str = "xavier"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.n_in < 1 or self.n_out < 1:
             raise ValueError(f"Dense({self.n_in}, {self.n_out}): a layer needs at least one input and one unit.")
         if self.initializer not in INITIALIZERS:
             raise ValueError(f"Unknown initializer {self.initializer!r}; use one of {', '.join(INITIALIZERS)}.")
 
-    def init(self, key, dtype=jnp.float32):
-        W = INITIALIZERS[self.initializer](key, (self.n_out, self.n_in), dtype)
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
+        W = catalogue.module("initializers", self.initializer).draw(key, (self.n_out, self.n_in), dtype)
         return Params(W, jnp.zeros(self.n_out, dtype))
 
-    def forward(self, params, x, key=None):
+    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, tuple[Array, Array]]:
         W, b = params
         if jnp.shape(x)[-1:] != (self.n_in,):
             raise ValueError(
@@ -62,22 +66,22 @@ class Dense:
         z = x @ W.T
         return z + jnp.broadcast_to(b, z.shape), (W, x)
 
-    def backward(self, residuals, dz):
+    def backward(self, residuals: tuple[Array, Array], dz: Array) -> tuple[Params, Array]:
         W, x = residuals
         dW = rows(dz).T @ rows(x)
         db = rows(dz).sum(0)
         dx = dz @ W
         return Params(dW, db), dx
 
-    def apply(self, params, x):
+    def apply(self, params: Params, x: Array) -> Array:
         return self.forward(params, x)[0]
 
 
 EXAMPLES = {
-    "dense": (Dense(5, 3), (4, 5)),
-    "dense, one example without a batch axis": (Dense(5, 3), (5,)),
-    "dense, two leading axes": (Dense(5, 3), (2, 4, 5)),
-    "dense, all sizes equal": (Dense(3, 3), (3, 3)),
-    "dense, all sizes equal, two leading axes": (Dense(3, 3), (3, 3, 3)),
-    "dense, width one": (Dense(1, 1), (1, 1)),
+    "dense": LayerExample(Dense(5, 3), (4, 5)),
+    "dense, one example without a batch axis": LayerExample(Dense(5, 3), (5,)),
+    "dense, two leading axes": LayerExample(Dense(5, 3), (2, 4, 5)),
+    "dense, all sizes equal": LayerExample(Dense(3, 3), (3, 3)),
+    "dense, all sizes equal, two leading axes": LayerExample(Dense(3, 3), (3, 3, 3)),
+    "dense, width one": LayerExample(Dense(1, 1), (1, 1)),
 }

@@ -7,10 +7,10 @@ import jax
 from jax import Array, lax
 from jax import numpy as jnp
 
-from jaxnn.layers.activations import Activation
+from jaxnn.layers.activation import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.protocols import Layer, Params
+from jaxnn.protocols import Layer, LayerExample, Params
 
 
 class Residuals(NamedTuple):
@@ -115,12 +115,12 @@ def without(residuals, known):
 
 BLOCK = Chain((Dense(4, 4), Activation("tanh")))
 EXAMPLES = {
-    "three blocks": (Repeat(BLOCK, 3), (5, 4)),
-    "three blocks, recomputed": (Repeat(BLOCK, 3, recompute=True), (5, 4)),
-    "blocks of what saves z": (
+    "three blocks": LayerExample(Repeat(BLOCK, 3), (5, 4)),
+    "three blocks, recomputed": LayerExample(Repeat(BLOCK, 3, recompute=True), (5, 4)),
+    "blocks of what saves z": LayerExample(
         Repeat(Chain((Dense(3, 4), Activation("gelu"), Dense(4, 3), Activation("relu"))), 2),
         (5, 3),
     ),
-    "repeated twice over": (Repeat(Repeat(BLOCK, 2), 2, recompute=True), (3, 4)),
-    "one layer without parameters": (Repeat(Activation("sigmoid"), 2), (2, 3, 4)),
+    "repeated twice over": LayerExample(Repeat(Repeat(BLOCK, 2), 2, recompute=True), (3, 4)),
+    "one layer without parameters": LayerExample(Repeat(Activation("sigmoid"), 2), (2, 3, 4)),
 }

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jax import Array
 from jax import numpy as jnp
 
 from jaxnn.mean import mean, target
+from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
 
 
-def log(p):
+def log(p: Array) -> Array:
     """log p down to ε, the dtype's machine epsilon, and below it the tangent at ε: log ε + (p − ε)/ε.
 
     Finite at 0, and smooth: its derivative is 1 / max(p, ε).
@@ -17,7 +19,7 @@ def log(p):
     return jnp.log(jnp.maximum(p, epsilon)) + jnp.minimum(p - epsilon, 0) / epsilon
 
 
-def dlog(p):
+def dlog(p: Array) -> Array:
     return 1 / jnp.maximum(p, jnp.finfo(p.dtype).eps)
 
 
@@ -34,21 +36,26 @@ class BinaryCrossEntropy:
     """
 
     metric: ClassVar[str] = "binary_accuracy"
+    output: ClassVar[Output] = "probabilities"
+    takes: ClassVar[Target] = "probabilities"
+    formulas: ClassVar[LossFormulas] = LossFormulas(
+        "{z}", "−(y log ŷ + (1 − y) log(1 − ŷ))", "((1 − y) / (1 − ŷ) − y / ŷ) / m"
+    )
 
-    def forward(self, p, y, w=None):
+    def forward(self, p: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
         y = target(y, p)
         J, dL = mean(-(y * log(p) + (1 - y) * log(1 - p)).sum(-1), w)
         return J, (p, y, dL)
 
-    def backward(self, residuals):
+    def backward(self, residuals: Residuals) -> Array:
         p, y, dL = residuals
         return (-y * dlog(p) + (1 - y) * dlog(1 - p)) * dL[..., None]
 
-    def predict(self, p):
+    def predict(self, p: Array) -> Array:
         return p
 
 
 EXAMPLES = {
-    "binary cross-entropy": (BinaryCrossEntropy(), (4, 1), "probabilities"),
-    "binary cross-entropy, three outputs": (BinaryCrossEntropy(), (4, 3), "probabilities"),
+    "binary cross-entropy": LossExample(BinaryCrossEntropy(), (4, 1), "probabilities"),
+    "binary cross-entropy, three outputs": LossExample(BinaryCrossEntropy(), (4, 3), "probabilities"),
 }

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jax import Array
+
 from jaxnn.mean import mean, target
+from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
 
 
 @dataclass(frozen=True)
@@ -16,18 +19,21 @@ class HalfSquaredError:
     """
 
     metric: ClassVar[str] = "r2"
+    output: ClassVar[Output] = "values"
+    takes: ClassVar[Target] = "values"
+    formulas: ClassVar[LossFormulas] = LossFormulas("{z}", "½ (ŷ − y)²", "(ŷ − y) / m")
 
-    def forward(self, z, y, w=None):
+    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
         error = z - target(y, z)
         J, dL = mean((error**2).sum(-1) / 2, w)
         return J, (error, dL)
 
-    def backward(self, residuals):
+    def backward(self, residuals: Residuals) -> Array:
         error, dL = residuals
         return error * dL[..., None]
 
-    def predict(self, z):
+    def predict(self, z: Array) -> Array:
         return z
 
 
-EXAMPLES = {"half squared error": (HalfSquaredError(), (4, 3), "values")}
+EXAMPLES = {"half squared error": LossExample(HalfSquaredError(), (4, 3), "values")}

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jax import Array
+
 from jaxnn.mean import mean, target
+from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
 
 
 @dataclass(frozen=True)
@@ -16,19 +19,22 @@ class MeanSquaredError:
     """
 
     metric: ClassVar[str] = "r2"
+    output: ClassVar[Output] = "values"
+    takes: ClassVar[Target] = "values"
+    formulas: ClassVar[LossFormulas] = LossFormulas("{z}", "(ŷ − y)² / K", "2 (ŷ − y) / (K m)")
 
-    def forward(self, z, y, w=None):
+    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
         error = z - target(y, z)
         J, dL = mean((error**2).mean(-1), w)
         return J, (error, dL)
 
-    def backward(self, residuals):
+    def backward(self, residuals: Residuals) -> Array:
         error, dL = residuals
         K = error.shape[-1]
         return 2 / K * error * dL[..., None]
 
-    def predict(self, z):
+    def predict(self, z: Array) -> Array:
         return z
 
 
-EXAMPLES = {"mean squared error": (MeanSquaredError(), (4, 3), "values")}
+EXAMPLES = {"mean squared error": LossExample(MeanSquaredError(), (4, 3), "values")}

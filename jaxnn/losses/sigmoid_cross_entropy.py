@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jax import Array
 from jax.nn import log_sigmoid, sigmoid
 
 from jaxnn.mean import mean, target
+from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
 
 
 @dataclass(frozen=True)
@@ -20,21 +22,24 @@ class SigmoidCrossEntropy:
     """
 
     metric: ClassVar[str] = "binary_accuracy"
+    output: ClassVar[Output] = "values"
+    takes: ClassVar[Target] = "probabilities"
+    formulas: ClassVar[LossFormulas] = LossFormulas("σ({z})", "−(y log ŷ + (1 − y) log(1 − ŷ))", "(ŷ − y) / m")
 
-    def forward(self, z, y, w=None):
+    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
         y = target(y, z)
         J, dL = mean(-(y * log_sigmoid(z) + (1 - y) * log_sigmoid(-z)).sum(-1), w)
         return J, (z, y, dL)
 
-    def backward(self, residuals):
+    def backward(self, residuals: Residuals) -> Array:
         z, y, dL = residuals
         return ((1 - y) * sigmoid(z) - y * sigmoid(-z)) * dL[..., None]
 
-    def predict(self, z):
+    def predict(self, z: Array) -> Array:
         return sigmoid(z)
 
 
 EXAMPLES = {
-    "sigmoid cross-entropy": (SigmoidCrossEntropy(), (4, 1), "probabilities"),
-    "sigmoid cross-entropy, three outputs": (SigmoidCrossEntropy(), (4, 3), "probabilities"),
+    "sigmoid cross-entropy": LossExample(SigmoidCrossEntropy(), (4, 1), "probabilities"),
+    "sigmoid cross-entropy, three outputs": LossExample(SigmoidCrossEntropy(), (4, 3), "probabilities"),
 }

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
+from jax import Array
 from jax import numpy as jnp
 from jax.nn import log_softmax, softmax
 
 from jaxnn.mean import mean, target
+from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,11 @@ class SoftmaxCrossEntropy:
     """
 
     metric: ClassVar[str] = "accuracy"
+    output: ClassVar[Output] = "values"
+    takes: ClassVar[Target] = "labels"
+    formulas: ClassVar[LossFormulas] = LossFormulas("softmax({z})", "−y log ŷ", "(ŷ − y) / m")
 
-    def forward(self, z, y, w=None):
+    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
         if jnp.issubdtype(jnp.result_type(y), jnp.integer) and jnp.shape(y) == jnp.shape(z)[:-1]:
             y = jax.nn.one_hot(y, z.shape[-1])
         if jnp.shape(y) != jnp.shape(z):
@@ -35,16 +40,16 @@ class SoftmaxCrossEntropy:
         J, dL = mean(-(y * log_softmax(z)).sum(-1), w)
         return J, (softmax(z), y, dL)
 
-    def backward(self, residuals):
+    def backward(self, residuals: Residuals) -> Array:
         P, y, dL = residuals
         return (P * y.sum(-1, keepdims=True) - y) * dL[..., None]
 
-    def predict(self, z):
+    def predict(self, z: Array) -> Array:
         return softmax(z)
 
 
 EXAMPLES = {
-    "softmax cross-entropy, labels": (SoftmaxCrossEntropy(), (4, 3), "labels"),
-    "softmax cross-entropy, distributions": (SoftmaxCrossEntropy(), (4, 3), "distributions"),
-    "softmax cross-entropy, rows that do not sum to 1": (SoftmaxCrossEntropy(), (4, 3), "probabilities"),
+    "softmax cross-entropy, labels": LossExample(SoftmaxCrossEntropy(), (4, 3), "labels"),
+    "softmax cross-entropy, distributions": LossExample(SoftmaxCrossEntropy(), (4, 3), "distributions"),
+    "softmax cross-entropy, rows that do not sum to 1": LossExample(SoftmaxCrossEntropy(), (4, 3), "probabilities"),
 }

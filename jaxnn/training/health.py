@@ -6,10 +6,9 @@ import optax
 from jax import numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from jaxnn.layers.activations import Activation
+from jaxnn.layers.activation import Activation
 from jaxnn.layers.chain import Chain
 
-STEEPEST = {"sigmoid": 0.25, "tanh": 1.0}  # the largest g′
 FLAT = 0.05  # a unit whose slope stays under this share of the largest is saturated
 
 
@@ -29,10 +28,10 @@ def gradient_norms(model, grads):
 
 
 def slopes(model, residuals):
-    """One entry a layer: the largest g′ over the examples of each ReLU, sigmoid or tanh unit, None for other layers."""
+    """One entry a layer: the largest g′ over the examples of each unit that can die or saturate, None for others."""
 
     def largest(layer, r):
-        if isinstance(layer, Activation) and layer.name in ("relu", *STEEPEST):
+        if isinstance(layer, Activation) and (layer.rule.dies or layer.rule.steepest):
             return layer.rule.dg(r).reshape(-1, r.shape[-1]).max(0)
         return None
 
@@ -40,21 +39,23 @@ def slopes(model, residuals):
 
 
 def dead(model, slopes):
-    """(layers,): share of ReLU units whose slope was 0 for every example, NaN for other layers."""
-    return shares(model, slopes, lambda name, slope: slope == 0, ("relu",))
+    """(layers,): share of units whose slope was 0 for every example, NaN for layers whose units cannot die."""
+
+    def share(layer, slope):
+        return (slope == 0).mean(dtype=jnp.float32) if slope is not None and layer.rule.dies else jnp.float32(jnp.nan)
+
+    return jnp.stack([share(layer, slope) for layer, slope in zip(layers(model), slopes, strict=True)])
 
 
 def saturated(model, slopes):
-    """(layers,): share of sigmoid and tanh units that were flat for every example, NaN for other layers."""
-    return shares(model, slopes, lambda name, slope: slope < FLAT * STEEPEST[name], STEEPEST)
+    """(layers,): share of units that were flat for every example, NaN for layers whose units cannot saturate."""
 
+    def share(layer, slope):
+        if slope is None or not layer.rule.steepest:
+            return jnp.float32(jnp.nan)
+        return (slope < FLAT * layer.rule.steepest).mean(dtype=jnp.float32)
 
-def shares(model, slopes, of, names):
-    return jnp.stack([
-        of(layer.name, slope).mean(dtype=jnp.float32) if isinstance(layer, Activation) and layer.name in names
-        else jnp.float32(jnp.nan)
-        for layer, slope in zip(layers(model), slopes, strict=True)
-    ])  # fmt: skip
+    return jnp.stack([share(layer, slope) for layer, slope in zip(layers(model), slopes, strict=True)])
 
 
 def is_finite(tree):

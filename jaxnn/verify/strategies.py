@@ -38,21 +38,16 @@ Hypothesis comes with the extra `test`. ImportError: importing this module witho
 """
 
 import functools
-import importlib
+import itertools
 import math
-import pkgutil
-from itertools import pairwise
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 
-import jaxnn.layers
-import jaxnn.losses
-from jaxnn.layers.activations import Activation
-from jaxnn.layers.chain import Chain
-from jaxnn.layers.dense import Dense
-from jaxnn.losses.binary_cross_entropy import BinaryCrossEntropy
+from jaxnn.examples import LAYERS, LOSSES
+from jaxnn.models.perceptron import perceptron
+from jaxnn.protocols import LayerExample
 
 try:
     from hypothesis import event, given, note
@@ -260,44 +255,37 @@ def batches(n_in, n_out, kind="values", dtype=np.float32, special=False):
 
 
 @functools.cache
-def _found(package):
-    """The EXAMPLES of every module in the package: found, never enlisted."""
-    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
-    return [example for module in modules for example in module.EXAMPLES.values()]
-
-
-@functools.cache
 def _init(layer, dtype):
     """Shapes and dtypes of the layer's params; x64 lets a float64 be one whatever the mode of the test."""
     with jax.enable_x64(True):
         return jax.eval_shape(lambda: layer.init(jax.random.key(0), dtype))
 
 
-def _all_different(layer, shape):
-    shapes = [shape, *(leaf.shape for leaf in jax.tree.leaves(_init(layer, np.float32)))]
+def _all_different(example):
+    shapes = [example.shape, *(leaf.shape for leaf in jax.tree.leaves(_init(example.layer, np.float32)))]
     return all(len(set(shape)) == len(shape) for shape in shapes)
 
 
 @st.composite
 def layers(draw, examples=None, dtype=np.float32, special=False):
-    """(layer, params, x): one of the examples, each a pair (layer, shape of x).
+    """(layer, params, x): one of the examples, each a pair (layer, shape of x) or a `LayerExample`.
 
     Without examples: every layer of jaxnn, in the shapes of its `EXAMPLES` that have no two equal sizes.
     """
-    if examples is None:
-        examples = [example for example in _found(jaxnn.layers) if _all_different(*example)]
-    layer, shape = draw(st.sampled_from(list(examples)))
-    return layer, draw(like(_init(layer, dtype), special)), draw(arrays(shape, dtype, special))
+    chosen = filter(_all_different, LAYERS.values()) if examples is None else itertools.starmap(LayerExample, examples)
+    layer, shape, _, below = draw(st.sampled_from(list(chosen)))
+    x = arrays(shape, dtype, special) if below is None else _classes(shape, below)
+    return layer, draw(like(_init(layer, dtype), special)), draw(x)
 
 
 @st.composite
 def losses(draw, examples=None, dtype=np.float32, special=False):
     """(loss, z, y): one of the examples, each (loss, shape of z, kind of y), see `targets`.
 
-    Without examples: every loss of jaxnn. BinaryCrossEntropy takes probabilities: its z is inside (0, 1), not special.
+    Without examples: every loss of jaxnn. A z of probabilities (the loss's `output`) is inside (0, 1), not special.
     """
-    loss, shape, kind = draw(st.sampled_from(list(_found(jaxnn.losses) if examples is None else examples)))
-    inside = isinstance(loss, BinaryCrossEntropy)
+    loss, shape, kind = draw(st.sampled_from(list(LOSSES.values() if examples is None else examples)))
+    inside = getattr(loss, "output", "values") == "probabilities"
     z = draw(_entries(INSIDE, shape, dtype) if inside else arrays(shape, dtype, special))
     return loss, z, draw(targets(kind, shape, dtype))
 
@@ -306,11 +294,11 @@ def losses(draw, examples=None, dtype=np.float32, special=False):
 def networks(draw, activations=("tanh", "relu", "gelu"), examples=None, dtype=np.float32, special=False):
     """(model, loss, params, x, y): a Chain of 1 to 3 Dense layers with one of the activations between them.
 
-    m and all widths differ. examples: the losses, as `losses` takes them; their shapes do not count. Before
-    BinaryCrossEntropy stands a sigmoid. With the three activations and jaxnn's losses there are about 50 programs to
+    m and all widths differ. examples: the losses, as `losses` takes them; their shapes do not count. Before a loss of
+    probabilities stands a sigmoid. With the three activations and jaxnn's losses there are about 50 programs to
     compile, and 100 examples meet about 15 of them; name fewer of either to have fewer.
     """
-    pairs = dict.fromkeys((loss, kind) for loss, _, kind in (_found(jaxnn.losses) if examples is None else examples))
+    pairs = dict.fromkeys((loss, kind) for loss, _, kind in (LOSSES.values() if examples is None else examples))
     cases = [
         (sizes, *pair, name)
         for sizes in NETWORKS
@@ -318,8 +306,7 @@ def networks(draw, activations=("tanh", "relu", "gelu"), examples=None, dtype=np
         for name in (activations if len(sizes) > 3 else activations[:1])  # one layer has none between
     ]
     (m, *widths), loss, kind, name = draw(st.sampled_from(cases))
-    parts = [part for n_in, n_out in pairwise(widths) for part in (Dense(n_in, n_out), Activation(name))][:-1]
-    model = Chain((*parts, *[Activation("sigmoid")] * isinstance(loss, BinaryCrossEntropy)))
+    model = perceptron(widths, name, loss)
     params = draw(like(_init(model, dtype), special))
     x, y = draw(arrays((m, widths[0]), dtype, special)), draw(targets(kind, (m, widths[-1]), dtype))
     return model, loss, params, x, y

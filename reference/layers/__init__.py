@@ -1,4 +1,7 @@
-"""One layer a file: forward, its Jacobians entry by entry, and the names of its parameters."""
+"""One layer a file: forward, its Jacobians entry by entry, the names of its parameters, and how they are laid out here.
+
+Examples are the last axis of X and of out: (n, m) of vectors, (T, n, m) of sequences, (m,) of single numbers.
+"""
 
 from importlib import import_module
 

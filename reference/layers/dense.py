@@ -7,6 +7,11 @@ def names(layer):
     return "W", "b"
 
 
+def columns(layer, params):
+    """b as a column; W is the same."""
+    return params.W, params.b[..., None]
+
+
 def forward(layer, params, X):
     """(n_in, m) -> (n_out, m)."""
     W, b = params

@@ -10,6 +10,10 @@ def names(layer):
     return twin(layer.layer).names(layer.layer)
 
 
+def columns(layer, params):
+    return twin(layer.layer).columns(layer.layer, params)
+
+
 def part(params, i):
     """The params of layer i, of those of all stacked."""
     return tuple(part(v, i) for v in params) if isinstance(params, tuple) else params[i]
@@ -28,7 +32,7 @@ def jacobians(layer, params, X):
     by_X = np.eye(X.size).reshape(X.shape + X.shape)
     for i in range(layer.n):
         f_by_v, f_by_X = twin(layer.layer).jacobians(layer.layer, part(params, i), X)
-        by_params, by_X = [product(f_by_X, v) for v in by_params], product(f_by_X, by_X)
+        by_params, by_X = [product(f_by_X, v, X.ndim) for v in by_params], product(f_by_X, by_X, X.ndim)
         by_params.append(f_by_v)
         X = twin(layer.layer).forward(layer.layer, part(params, i), X)
     return stacked(by_params, X.ndim), by_X

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reference.layers.activations import sigmoid
+from reference.activations.sigmoid import g as sigmoid
 from reference.losses import shares
 
 

@@ -1,0 +1,5 @@
+"""xavier, by its author's other name"""
+
+from jaxnn.initializers.xavier import draw
+
+__all__ = ["draw"]

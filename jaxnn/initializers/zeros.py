@@ -1,0 +1,5 @@
+"""0: hidden units then never differ"""
+
+import jax
+
+draw = jax.nn.initializers.zeros
