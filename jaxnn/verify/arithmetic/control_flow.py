@@ -15,10 +15,10 @@ from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Value, open_jaxp
 Call = Callable[[Evaluator, EqnParams, list[Value]], list[Value]]
 
 
-def outputs_of(ev: Evaluator, closed: ClosedJaxpr | Jaxpr, inputs: list[Value]) -> list[Value]:
+def outputs_of(ev: Evaluator, jaxpr: ClosedJaxpr | Jaxpr, inputs: list[Value]) -> list[Value]:
     """The outputs of a jaxpr within an equation."""
-    jaxpr, consts = open_jaxpr(ev, closed)
-    return ev.run(jaxpr, consts, inputs)
+    inner, consts = open_jaxpr(ev, jaxpr)
+    return ev.run(inner, consts, inputs)
 
 
 def high_level(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
@@ -36,7 +36,9 @@ def call(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
 def custom_jvp_call(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
     """The function itself. JAX's `exp_neg_sq` (0.12, in erf's derivative) splits x in two floats by their bits, to
     round less: of a real number it is exp(−x²)."""
-    if params["call_jaxpr"].jaxpr.debug_info.func_name == "exp_neg_sq" and is_balls(inputs[0]):
+    called: ClosedJaxpr | Jaxpr = params["call_jaxpr"]
+    jaxpr = called.jaxpr if isinstance(called, ClosedJaxpr) else called
+    if jaxpr.debug_info.func_name == "exp_neg_sq" and is_balls(inputs[0]):
         return [np.frompyfunc(lambda x: (-(x**2)).exp(), 1, 1)(inputs[0])]
     return call(ev, params, inputs)
 
@@ -72,15 +74,17 @@ def while_(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]
     carry = inputs[c + b :]
     test, test_consts = open_jaxpr(ev, params["cond_jaxpr"])
     body, body_consts = open_jaxpr(ev, params["body_jaxpr"])
-    while goes_on(more := ev.run(test, test_consts, [*inputs[:c], *carry])[0]):
-        ev.decided(more)
+    while True:
+        (more,) = ev.run(test, test_consts, [*inputs[:c], *carry])
+        if not goes_on(more):
+            return carry
+        ev.note_decision(more)
         new = ev.run(body, body_consts, [*inputs[c : c + b], *carry])
         carry = [select_loops(more, *values) for values in zip(carry, new, strict=True)] if more.shape else new
-    return carry
 
 
 def goes_on(more: Value) -> bool:
-    """Whether a loop goes on; of loops that were vmapped, whether any of them does."""
+    """Whether a loop goes on; if loops were vmapped, whether any of them does."""
     if isinstance(more, Logic) and TRUE not in more.codes:
         raise Undecided
     return (codes(more) == TRUE).any()
@@ -96,7 +100,7 @@ def select_loops(more: Value, old: Value, new: Value) -> Value:
 def cond(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
     """The branch that the index says, on the operands."""
     index, *operands = inputs
-    ev.decided(index)
+    ev.note_decision(index)
     return outputs_of(ev, params["branches"][int(index)], operands)
 
 

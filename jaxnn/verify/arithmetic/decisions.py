@@ -32,6 +32,7 @@ class Logic(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
         return self.codes.shape
 
 

@@ -9,8 +9,8 @@ from flint import arb
 from jax import lax
 
 from jaxnn.verify.arithmetic.balls import NEG_INF, Balls, whole
-from jaxnn.verify.arithmetic.decisions import FALSE, TRUE, UNKNOWN, Place, logic
-from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Value, each_entry, each_pair, of_arrays
+from jaxnn.verify.arithmetic.decisions import FALSE, TRUE, UNKNOWN, Place, Truths, logic
+from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Rule, each_entry, each_pair, of_arrays
 
 
 def logistic(z: arb) -> arb:
@@ -84,11 +84,13 @@ def is_finite_ball(v: arb) -> float:
 
 
 def round_(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Balls:
+    """The integers next to the entries of x."""
     half_even = params["rounding_method"] == lax.RoundingMethod.TO_NEAREST_EVEN
     return np.frompyfunc(half_to_even if half_even else half_away_from_zero, 1, 1)(x)
 
 
 def integer_pow(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Balls:
+    """xʸ for an integer y of either sign, a parameter."""
     return x ** params["y"]
 
 
@@ -97,7 +99,8 @@ def polynomial(ev: Evaluator, params: EqnParams, place: Place, x: Balls, *coeffi
     return functools.reduce(lambda total, c: total * x + c, reversed(coefficients))
 
 
-def is_finite(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Value:
+def is_finite(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Truths:
+    """Which entries of x are finite."""
     return logic(np.frompyfunc(is_finite_ball, 1, 1)(x))
 
 
@@ -155,7 +158,7 @@ OF_ARRAYS: dict[str, Callable[..., Balls]] = {
     "div": operator.truediv,
     "neg": np.negative,
 }
-ENTRYWISE = {
+ENTRYWISE: dict[str, Rule] = {
     **{name: of_arrays(f) for name, f in OF_ARRAYS.items()},
     **{name: each_entry(f) for name, f in OF_A_BALL.items()},
     **{name: each_pair(f) for name, f in OF_TWO_BALLS.items()},

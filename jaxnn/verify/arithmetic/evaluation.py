@@ -73,7 +73,7 @@ class Evaluation:
         self.entries = 0  # how many were computed
         self.place = ""  # of the call that is being evaluated
         self.literals: dict[tuple[bytes, str], Value] = {}  # by their bytes and dtype
-        self.known: dict[tuple, list[Value]] = {}  # the outputs of an equation, by its primitive, inputs and parameters
+        self.outputs: dict[tuple, list[Value]] = {}  # of an equation, by its primitive, inputs and parameters
         self.sides: set[tuple[str, str, bool]] = set()  # of the decisions of NumPy code: (place, kind, truth)
         self.named_values: dict[str, list[tuple[int, Balls]]] = {}  # by `checkpoint_name`: [(step, value), …]
         self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
@@ -138,20 +138,21 @@ class Evaluation:
             self.place = outer
             return outputs
         key = (eqn.primitive, tuple(map(id, inputs)), key_of(params))
-        if key not in self.known:
-            self.allow(name, params, eqn.outvars, inputs)
+        if key not in self.outputs:
+            self.check_size(name, params, eqn.outvars, inputs)
             outputs = self.compute(eqn, inputs, len(self.steps))
             self.steps.append(Step(name, params, inputs, outputs, place, eqn))
-            self.known[key] = outputs
-        return self.known[key]
+            self.outputs[key] = outputs
+        return self.outputs[key]
 
     def compute(self, eqn: JaxprEqn, inputs: list[Value], place: int) -> list[Value]:
         """The outputs of an equation that is no call: by JAX or NumPy if no input is a ball, else by a rule."""
         name, params = eqn.primitive.name, eqn.params
         known = not any(is_balls(v) or isinstance(v, Logic) for v in inputs)
-        if known and (name not in primitives.ANY or any(isinstance(v, jax.Array) for v in inputs)):  # keys are JAX's
+        keys = any(isinstance(v, jax.Array) for v in inputs)
+        if known and (keys or name not in primitives.ANY):
             outputs = eqn.primitive.bind(*inputs, **params)
-            return [self.enter(v) for v in (outputs if eqn.primitive.multiple_results else [outputs])]
+            return list(map(self.enter, outputs if eqn.primitive.multiple_results else [outputs]))
         if name not in primitives.RULES:
             raise Unsupported(f"the primitive {name}")
         with np.errstate(all="ignore"):
@@ -179,11 +180,11 @@ class Evaluation:
         self.steps.append(Step("loop stack", {}, values, [out], self.place))
         return out
 
-    def decided(self, v: Value) -> None:
+    def note_decision(self, v: Value) -> None:
         """Notes a value on which the flow of control depended."""
         self.steps.append(Step("control", {}, [v], [], self.place))
 
-    def allow(self, name: str, params: EqnParams, outvars: Sequence[Var], inputs: list[Value]) -> None:
+    def check_size(self, name: str, params: EqnParams, outvars: Sequence[Var], inputs: list[Value]) -> None:
         """Raises TooLarge for an equation that would take more time or memory than there is."""
         size = sum(math.prod(v.aval.shape) for v in outvars if hasattr(v.aval, "shape"))
         seconds = size * 5e-7
@@ -203,7 +204,7 @@ def short(place: str) -> str:
 
 @functools.lru_cache(4096)
 def needed_equations(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """The equations that the outputs depend on."""
+    """The equations of a jaxpr that its outputs depend on."""
     needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
     eqns = []
     for eqn in reversed(jaxpr.eqns):

@@ -33,7 +33,7 @@ def cholesky(ev: Evaluator, params: EqnParams, place: Place, a: Balls) -> Balls:
 
 
 def triangular_solve(ev: Evaluator, params: EqnParams, place: Place, a: Balls, b: Balls) -> Balls:
-    """x with a x = b, or x a = b if not `left_side`, for a triangular matrix a, or its transpose."""
+    """x with a x = b if `left_side`, else with x a = b, for a triangular matrix a or its transpose."""
 
     def solve(a: Balls, b: Balls) -> Balls:
         if params["transpose_a"]:
@@ -53,7 +53,9 @@ def triangular_solve(ev: Evaluator, params: EqnParams, place: Place, a: Balls, b
 
 
 def lu(ev: Evaluator, params: EqnParams, place: Place, a: Balls) -> list[np.ndarray]:
-    """[L − 1 + U in one matrix, pivots, order]: rows `order` of a are L U; Undecided if a pivot is not."""
+    """[L − 1 + U in one matrix, pivots, order]: the rows of a in this order are L U.
+
+    Undecided if it is not decided which entry of a column is the largest."""
     factors, lead = a.copy(), a.shape[:-2]
     pivots = np.empty((*lead, min(a.shape[-2:])), np.int32)
     order = np.array(np.broadcast_to(np.arange(a.shape[-2], dtype=np.int32), (*lead, a.shape[-2])))

@@ -16,6 +16,7 @@ Combine = Callable[[Evaluator, EqnParams, Place, arb, arb], arb]  # of an entry 
 
 
 def reshape(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Balls:
+    """x in another shape, its axes first in the order `dimensions` if that is given."""
     first = x if params["dimensions"] is None else x.transpose(params["dimensions"])
     return first.reshape(params["new_sizes"])
 
@@ -30,15 +31,18 @@ def broadcast_in_dim(ev: Evaluator, params: EqnParams, place: Place, x: Balls, *
 
 
 def slice_(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Balls:
+    """x[start:limit:stride] on every axis."""
     strides = params["strides"] or [1] * x.ndim
     return x[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]
 
 
 def unstack(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> list[Balls]:
+    """The entries of x along one axis, each an array."""
     return [wrap(v) for v in np.moveaxis(x, params["axis"], 0)]
 
 
 def split(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> list[Balls]:
+    """x in parts of the given sizes along one axis."""
     return np.split(x, np.cumsum(params["sizes"])[:-1], params["axis"])
 
 
@@ -55,12 +59,14 @@ def slices_within(shape: Sequence[int], sizes: Sequence[int], starts: Iterable[n
 
 
 def dynamic_slice(ev: Evaluator, params: EqnParams, place: Place, x: Balls, *starts: np.ndarray) -> Balls:
+    """The part of x of size `slice_sizes` that begins at `starts`."""
     return x[slices_within(x.shape, params["slice_sizes"], starts)]
 
 
 def dynamic_update_slice(
     ev: Evaluator, params: EqnParams, place: Place, x: Balls, update: Balls, *starts: np.ndarray
 ) -> Balls:
+    """x with `update` in the place of the part that begins at `starts`."""
     out = x.copy()
     out[slices_within(x.shape, update.shape, starts)] = update
     return out

@@ -139,10 +139,12 @@ class Real:
         return int(n)
 
     def conjugate(self) -> "Real":
+        """Itself, as NumPy asks of a number."""
         return self
 
     @property
     def real(self) -> "Real":
+        """Itself, as NumPy asks of a number."""
         return self
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ def window_table(x: np.ndarray, params: EqnParams, fill: object) -> tuple[np.nda
 
 
 def window_sum(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Balls:
+    """The sum of every window."""
     table, shape = window_table(x, params, ZERO)
     return np.add.reduce(table, axis=1, initial=ZERO).reshape(shape)
 

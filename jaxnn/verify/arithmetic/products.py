@@ -11,8 +11,8 @@ from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Rule
 from jaxnn.verify.arithmetic.windows import windows
 
 
-def dot(ev: Evaluator, params: EqnParams, place: Place, a: Balls, b: Balls) -> Balls:
-    """dot_general: batch axes, then the free axes of a, then those of b."""
+def dot_general(ev: Evaluator, params: EqnParams, place: Place, a: Balls, b: Balls) -> Balls:
+    """Σ a b over the contracted axes: batch axes first, then the free axes of a, then those of b."""
     (ca, cb), (ba, bb) = params["dimension_numbers"]
     free_a = [i for i in range(a.ndim) if i not in (*ca, *ba)]
     free_b = [i for i in range(b.ndim) if i not in (*cb, *bb)]
@@ -76,4 +76,4 @@ def convolution(ev: Evaluator, params: EqnParams, place: Place, x: Balls, kernel
     return np.concatenate(outputs, 1).transpose(np.argsort(to))
 
 
-PRODUCTS: dict[str, Rule] = {"dot_general": dot, "conv_general_dilated": convolution}
+PRODUCTS: dict[str, Rule] = {"dot_general": dot_general, "conv_general_dilated": convolution}

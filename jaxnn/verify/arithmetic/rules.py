@@ -29,7 +29,7 @@ class Evaluator(Protocol):
 
     def stack(self, values: list[Value]) -> Value: ...
 
-    def decided(self, v: Value) -> None: ...
+    def note_decision(self, v: Value) -> None: ...
 
 
 def each_entry(f: Callable[[arb], arb]) -> Rule:
@@ -83,8 +83,8 @@ def on_truths(three_valued: Callable[..., Value], ufunc: np.ufunc) -> Rule:
     return rule
 
 
-def open_jaxpr(ev: Evaluator, closed: ClosedJaxpr | Jaxpr) -> tuple[Jaxpr, list[Value]]:
-    """(the jaxpr, its constants as the evaluation enters them); a jaxpr that is not closed has none."""
-    if isinstance(closed, ClosedJaxpr):
-        return closed.jaxpr, [ev.enter(c) for c in closed.consts]
-    return closed, []
+def open_jaxpr(ev: Evaluator, jaxpr: ClosedJaxpr | Jaxpr) -> tuple[Jaxpr, list[Value]]:
+    """(the jaxpr itself, its constants as the evaluation enters them); a jaxpr that is not closed has none."""
+    if isinstance(jaxpr, ClosedJaxpr):
+        return jaxpr.jaxpr, [ev.enter(c) for c in jaxpr.consts]
+    return jaxpr, []

@@ -14,7 +14,7 @@ def padded(x: np.ndarray, padding: Iterable[tuple[int, int]], dilation: Sequence
     All new entries are `fill`."""
     padding = tuple(padding)
     spread = [max((n - 1) * d + 1, 0) for n, d in zip(x.shape, dilation, strict=True)]
-    before, after = ([max(sides[k], 0) for sides in padding] for k in (0, 1))
+    before, after = [max(b, 0) for b, _ in padding], [max(a, 0) for _, a in padding]
     out = np.full([b + n + a for b, n, a in zip(before, spread, after, strict=True)], fill, x.dtype)
     out[tuple(slice(b, b + n, d) for b, n, d in zip(before, spread, dilation, strict=True))] = x
     return out[tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(out.shape, padding, strict=True))]

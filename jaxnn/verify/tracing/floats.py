@@ -33,7 +33,7 @@ def subscripts(params: EqnParams, x_rank: int, y_rank: int) -> tuple[str, str, s
 
 
 def dot(params: EqnParams, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """dot_general"""
+    """dot_general, by np.einsum."""
     x_axes, y_axes, out = subscripts(params, x.ndim, y.ndim)
     return np.einsum(f"{x_axes},{y_axes}->{out}", x, y, optimize=True)
 
@@ -48,13 +48,13 @@ def logistic(x: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0, -x))
 
 
-def converted(params: EqnParams, x: np.ndarray) -> np.ndarray:
+def cast(params: EqnParams, x: np.ndarray) -> np.ndarray:
     """convert_element_type, to float64 if to any float."""
     dtype = params["new_dtype"]
     return np.asarray(x, np.float64 if np.issubdtype(dtype, np.floating) else dtype)
 
 
-def select(params: EqnParams, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
+def choose(params: EqnParams, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     """select_n: cases[which], entry by entry."""
     return np.choose(which, cases) if len(cases) > 2 else np.where(which, *cases[::-1])
 
@@ -88,8 +88,8 @@ WITH_PARAMS: dict[str, Callable[..., np.ndarray]] = {
     "reduce_prod": over_axes(np.prod),
     "reduce_and": over_axes(np.all),
     "reduce_or": over_axes(np.any),
-    "convert_element_type": converted,
-    "select_n": select,
+    "convert_element_type": cast,
+    "select_n": choose,
     "cumsum": cumulative_sum,
 }
 
@@ -98,12 +98,15 @@ class Approximation(Evaluation):
     """An `Evaluation` whose numbers are float64."""
 
     def enter(self, v: PyTree) -> Value:
+        """A constant, in float64 if it is of floats."""
         return np.asarray(v, np.float64) if is_float(v) else super().enter(v)
 
     def literal(self, v: PyTree, dtype: DTypeLike = np.float64) -> Value:
+        """A number in a formula, in float64 whatever its dtype."""
         return self.enter(v)
 
     def compute(self, eqn: JaxprEqn, inputs: list[Value], place: int) -> list[Value]:
+        """The outputs of an equation that is no call: by NumPy if it can, else by JAX."""
         name, params = eqn.primitive.name, eqn.params
         arrays = all(isinstance(v, np.ndarray | np.generic) for v in inputs)
         with np.errstate(all="ignore"):
@@ -116,6 +119,7 @@ class Approximation(Evaluation):
             else:
                 results = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(params))
         outputs = results if eqn.primitive.multiple_results else [results]
-        avals: list[PyTree] = [var.aval for var in eqn.outvars]  # a rule of balls makes arrays of objects
+        avals: list[PyTree] = [var.aval for var in eqn.outvars]
         pairs = zip(outputs, avals, strict=True)
+        # np.frompyfunc and rules of balls make arrays of objects.
         return [self.enter(np.asarray(v, a.dtype) if is_balls(v) else v) for v, a in pairs]

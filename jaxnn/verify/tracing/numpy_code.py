@@ -90,6 +90,7 @@ class Traced(np.ndarray):
 
     @property
     def T(self) -> PyTree:
+        """The transpose."""
         return traced(self.x.T)
 
 

@@ -1,5 +1,5 @@
-"""A cost as the list of its equations, each with the arrays that it met; and the way back through them, on which any
-cotangent can be changed, many times at once.
+"""A cost as the list of its equations, each with its arrays; and the way back through them, on which any cotangent can
+be changed, many times at once.
 
 Loops are taken step by step and calls are entered: an equation is there as often as it was computed.
 """
@@ -50,6 +50,7 @@ class Record(Approximation):
         self.results = self.numbers_of(results)
 
     def equations(self, jaxpr: Jaxpr) -> list[JaxprEqn]:
+        """The equations of a jaxpr that are evaluated: those that the outputs need, or all."""
         return jaxpr.eqns if self.unused else super().equations(jaxpr)
 
     def numbers_of(self, values: Iterable[Value]) -> list[int]:
@@ -63,6 +64,7 @@ class Record(Approximation):
         return numbers
 
     def enter(self, v: PyTree) -> Value:
+        """A constant, or the array that stands in its place."""
         v = super().enter(v)
         if self.swap is None or np.shape(v) != np.shape(self.swap[0]) or not np.array_equal(v, self.swap[0]):
             return v
@@ -108,7 +110,7 @@ class Record(Approximation):
         names: dict[int, str] = {}
         for name, named in self.named_values.items():
             names |= {self.number[id(x)]: name for _, x in named if id(x) in self.number}
-        if v in names:
+        if names.get(v):
             return names[v]
         steps = [step for step, outs in zip(self.steps, self.outs, strict=True) if v in outs]
         return f"the value at {steps[-1].place}" if steps else ""
@@ -167,8 +169,9 @@ class Tape(Record):
         return cotangents
 
     def part(self, n: int, i: int, D: list[np.ndarray], inputs: list[np.ndarray] | None = None) -> np.ndarray:
-        """What goes back from step n to its input i, for rows of cotangents D of its outputs; for other inputs than
-        its own, if given."""
+        """What goes back from step n to its input i if the rows of D are cotangents of its outputs.
+
+        inputs: of the step; by default its own."""
         step = self.steps[n]
         xs = step.inputs if inputs is None else inputs
         shape = np.shape(xs[i])
@@ -185,7 +188,7 @@ class Tape(Record):
         if step.name in primitives.ELEMENTWISE:
             slope = self.own_partial(n, i) if inputs is None else self.partial(n, i, inputs)
             return unbroadcast(D[0] * slope, shape)
-        return self.derivative(n, i, vjp, [*D, *xs])
+        return self.derivative(n, i, vjp_of, [*D, *xs])
 
     def own_partial(self, n: int, i: int) -> np.ndarray:
         """The derivative of an elementwise step with respect to input i, for its own inputs, computed once."""
@@ -195,12 +198,12 @@ class Tape(Record):
 
     def partial(self, n: int, i: int, xs: list[np.ndarray]) -> np.ndarray:
         """The derivative of an elementwise step with respect to input i, for the inputs xs."""
-        return self.derivative(n, i, jvp, xs)
+        return self.derivative(n, i, jvp_of, xs)
 
     def derivative(
         self, n: int, i: int, f: Callable[[JaxprEqn, int, Sequence], jax.Array], args: list[np.ndarray]
     ) -> np.ndarray:
-        """f(the equation of step n, i, args), `jvp` or `vjp`: traced once for all equations that are alike."""
+        """f(the equation of step n, i, args), `jvp_of` or `vjp_of`: traced once for all equations that are alike."""
         eqn = self.steps[n].eqn
         assert eqn is not None
         key = f, i, eqn.primitive, key_of(eqn.params), tuple((np.shape(v), v.dtype) for v in args)
@@ -224,12 +227,12 @@ def bind(eqn: JaxprEqn, xs: Sequence) -> list[jax.Array]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def jvp(eqn: JaxprEqn, i: int, xs: Sequence) -> jax.Array:
+def jvp_of(eqn: JaxprEqn, i: int, xs: Sequence) -> jax.Array:
     """The derivative of an elementwise equation with respect to its input i, for the inputs xs."""
     return jax.jvp(lambda x: bind(eqn, [*xs[:i], x, *xs[i + 1 :]])[0], (xs[i],), (np.ones(xs[i].shape),))[1]
 
 
-def vjp(eqn: JaxprEqn, i: int, args: Sequence) -> jax.Array:
+def vjp_of(eqn: JaxprEqn, i: int, args: Sequence) -> jax.Array:
     """What goes back to input i; args: rows of cotangents for every output, then the inputs."""
     n = len(eqn.outvars)
     D, xs = args[:n], args[n:]
