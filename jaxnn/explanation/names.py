@@ -55,7 +55,7 @@ def input_names(its, free, inputs, found):
 
 def marked(record):
     """(name, value) of what has a `checkpoint_name`."""
-    return [(name, v) for name, met in record.named.items() for _, v in met]
+    return [(name, v) for name, met in record.named_values.items() for _, v in met]
 
 
 def call(record, symbols, found):

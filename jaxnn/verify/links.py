@@ -61,10 +61,10 @@ def compared(problem, comparison, outcome):
     n = len(problem.arguments.differentiated)
     with flint.ctx.workprec(PRECISION):
         hand = comparison.claim(ev, balls)
-        if not any(name.startswith("d") for name in ev.named):
+        if not any(name.startswith("d") for name in ev.named_values):
             return ()
         where = {id(v): k for k, step in enumerate(ev.steps) for v in step.outputs}
-        own = {name[1:]: found for name, found in ev.named.items() if name.startswith("d")}
+        own = {name[1:]: found for name, found in ev.named_values.items() if name.startswith("d")}
         closed = trace(lambda floats: problem.by_autodiff(floats, own=marked), problem.arguments, comparison.mode)
         jaxpr = of_jaxpr(closed, problem.arguments, comparison.mode)
 

@@ -1,103 +1,117 @@
 """Calls and loops: rules (evaluation, params, inputs) -> outputs, which evaluate jaxprs."""
 
+from collections.abc import Callable, Iterable
+
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic.balls import is_balls, is_float
-from jaxnn.verify.arithmetic.choices import select_n
+from jaxnn.verify.arithmetic.choices import select
 from jaxnn.verify.arithmetic.decisions import TRUE, Logic, Undecided, codes, logic
-from jaxnn.verify.arithmetic.rules import closed
+from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Value, open_jaxpr
+
+Call = Callable[[Evaluator, EqnParams, list[Value]], list[Value]]
 
 
-def high_level(ev, params, inputs):
+def outputs_of(ev: Evaluator, jaxpr: ClosedJaxpr | Jaxpr, inputs: list[Value]) -> list[Value]:
+    """The outputs of a jaxpr within an equation."""
+    inner, consts = open_jaxpr(ev, jaxpr)
+    return ev.run(inner, consts, inputs)
+
+
+def high_level(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
     """A primitive that says itself what it is in terms of others."""
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params["_prim"].in_avals)
-    jaxpr, consts = closed(jax.make_jaxpr(params["_prim"].expand)(*shapes))
-    return ev.run(jaxpr, [ev.enter(c) for c in consts], inputs)
+    return outputs_of(ev, jax.make_jaxpr(params["_prim"].expand)(*shapes), inputs)
 
 
-def call(ev, params, inputs):
+def call(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
+    """The function that is called, whatever rules come with it."""
     (name,) = {"jaxpr", "call_jaxpr", "call"} & params.keys()
-    jaxpr, consts = closed(params[name])
-    return ev.run(jaxpr, [ev.enter(c) for c in consts], inputs)
+    return outputs_of(ev, params[name], inputs)
 
 
-def custom_jvp_call(ev, params, inputs):
+def custom_jvp_call(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
     """The function itself. JAX's `exp_neg_sq` (0.12, in erf's derivative) splits x in two floats by their bits, to
     round less: of a real number it is exp(−x²)."""
-    jaxpr, _ = closed(params["call_jaxpr"])
+    called: ClosedJaxpr | Jaxpr = params["call_jaxpr"]
+    jaxpr = called.jaxpr if isinstance(called, ClosedJaxpr) else called
     if jaxpr.debug_info.func_name == "exp_neg_sq" and is_balls(inputs[0]):
         return [np.frompyfunc(lambda x: (-(x**2)).exp(), 1, 1)(inputs[0])]
     return call(ev, params, inputs)
 
 
-def scanned(params, inputs):
-    """What stays the same, what is carried, and what is taken step by step, of the inputs of a scan."""
+def parts_of_scan(params: EqnParams, inputs: list[Value]) -> Iterable[list[Value]]:
+    """The inputs of a scan: what stays the same, what is carried, and what is taken step by step."""
     if "ft_in" in params:  # since JAX 0.12
         return map(list, params["ft_in"].update(inputs).unpack())
     n, k = params["num_consts"], params["num_carry"]
     return inputs[:n], inputs[n : n + k], inputs[n + k :]
 
 
-def scan(ev, params, inputs):
-    jaxpr, consts = closed(params["jaxpr"])
-    consts = [ev.enter(c) for c in consts]
-    fixed, carry, xs = scanned(params, inputs)
+def scan(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
+    """(carry, ys) of a loop over the entries of xs: one step after the other, or from the last to the first."""
+    jaxpr, consts = open_jaxpr(ev, params["jaxpr"])
+    fixed, carry, xs = parts_of_scan(params, inputs)
     k = len(carry)
     steps = range(params["length"])
-    ys = {}
+    ys: dict[int, list[Value]] = {}
     for t in reversed(steps) if params["reverse"] else steps:
         out = ev.run(jaxpr, consts, [*fixed, *carry, *(ev.entry(x, t) for x in xs)])
         carry, ys[t] = out[:k], out[k:]
     if not steps:
-        shapes = [v.aval for v in jaxpr.outvars[k:]]
-        return [*carry, *(np.empty((0, *a.shape), object if is_float(a) else a.dtype) for a in shapes)]
-    return [*carry, *(ev.stack([ys[t][i] for t in steps]) for i in range(len(ys[0])))]
+        avals: list[PyTree] = [v.aval for v in jaxpr.outvars[k:]]
+        return [*carry, *(np.empty((0, *a.shape), object if is_float(a) else a.dtype) for a in avals)]
+    columns = zip(*(ys[t] for t in steps), strict=True)
+    return [*carry, *(ev.stack(list(column)) for column in columns)]
 
 
-def while_(ev, params, inputs):
+def while_(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
+    """The carry when the loop ends; of loops that were vmapped, each goes on until its own end."""
     c, b = params["cond_nconsts"], params["body_nconsts"]
     carry = inputs[c + b :]
-    test, test_consts = closed(params["cond_jaxpr"])
-    body, body_consts = closed(params["body_jaxpr"])
-    test_consts, body_consts = [ev.enter(v) for v in test_consts], [ev.enter(v) for v in body_consts]
-    while any_more(more := ev.run(test, test_consts, [*inputs[:c], *carry])[0]):
-        ev.decided(more)
+    test, test_consts = open_jaxpr(ev, params["cond_jaxpr"])
+    body, body_consts = open_jaxpr(ev, params["body_jaxpr"])
+    while True:
+        (more,) = ev.run(test, test_consts, [*inputs[:c], *carry])
+        if not goes_on(more):
+            return carry
+        ev.note_decision(more)
         new = ev.run(body, body_consts, [*inputs[c : c + b], *carry])
-        carry = [chosen(ev, more, *values) for values in zip(carry, new, strict=True)] if more.shape else new
-    return carry
+        carry = [select_loops(more, *values) for values in zip(carry, new, strict=True)] if more.shape else new
 
 
-def any_more(v):
-    """Whether a loop goes on; of a loop that was vmapped, any of them."""
-    if isinstance(v, Logic) and TRUE not in v.codes:
+def goes_on(more: Value) -> bool:
+    """Whether a loop goes on; if loops were vmapped, whether any of them does."""
+    if isinstance(more, Logic) and TRUE not in more.codes:
         raise Undecided
-    return (codes(v) == TRUE).any()
+    return (codes(more) == TRUE).any()
 
 
-def chosen(ev, which, old, new):
-    """The new values of those loops of a batch that go on."""
-    axes = tuple(range(len(which.shape), new.ndim))
-    which = logic(np.broadcast_to(np.expand_dims(codes(which), axes), new.shape))
-    return select_n(ev, {}, None, which, old, new)
+def select_loops(more: Value, old: Value, new: Value) -> Value:
+    """The new values of those vmapped loops that go on, the old ones of the others."""
+    axes = tuple(range(len(more.shape), len(new.shape)))
+    which = logic(np.broadcast_to(np.expand_dims(codes(more), axes), new.shape))
+    return select(which, old, new)
 
 
-def cond(ev, params, inputs):
+def cond(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
+    """The branch that the index says, on the operands."""
     index, *operands = inputs
-    ev.decided(index)
-    jaxpr, consts = closed(params["branches"][int(index)])
-    return ev.run(jaxpr, [ev.enter(c) for c in consts], operands)
+    ev.note_decision(index)
+    return outputs_of(ev, params["branches"][int(index)], operands)
 
 
-def linear_solve(ev, params, inputs):
+def linear_solve(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
     """custom_linear_solve: its own `solve`, with that part of the constants."""
     lengths = params["const_lengths"]
     ends = np.cumsum([lengths.matvec, lengths.vecmat, lengths.solve, lengths.transpose_solve])
-    jaxpr, consts = closed(params["jaxprs"].solve)
-    return ev.run(jaxpr, [ev.enter(c) for c in consts], [*inputs[ends[1] : ends[2]], *inputs[ends[3] :]])
+    return outputs_of(ev, params["jaxprs"].solve, [*inputs[ends[1] : ends[2]], *inputs[ends[3] :]])
 
 
-CALLS = {
+CALLS: dict[str, Call] = {
     **dict.fromkeys(("jit", "closed_call", "eval_jaxpr", "remat2", "composite"), call),
     "custom_jvp_call": custom_jvp_call,
     **dict.fromkeys(("custom_vjp_call", "custom_vmap_call"), call),

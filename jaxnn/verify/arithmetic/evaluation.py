@@ -7,20 +7,24 @@ import functools
 import math
 import re
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 import flint
 import jax
 import numpy as np
+from flint import arb_mat
 from jax.extend import source_info_util
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.typing import DTypeLike
 
+from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
-from jaxnn.verify.arithmetic.balls import enter, is_balls, is_float, wrap
+from jaxnn.verify.arithmetic.balls import Balls, enter, is_balls, is_float, wrap
 from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.decisions import Logic, Ties, Unsupported, codes, logic
 from jaxnn.verify.arithmetic.moves import MOVES
+from jaxnn.verify.arithmetic.rules import EqnParams, Value
 
 PRECISIONS = (200, 400, 800, 1600, 3200, 6400, 12800)  # bits
 TRANSPARENT = {  # they compute nothing
@@ -37,12 +41,12 @@ class TooLarge(RuntimeError):
 class Step(NamedTuple):
     """One equation as it was evaluated, and where the user wrote it."""
 
-    name: str
-    params: dict
+    name: str  # of its primitive
+    params: EqnParams
     inputs: list
     outputs: list
     place: str
-    eqn: Any = None
+    eqn: JaxprEqn | None = None  # None for a step that no equation stands for: of a loop, or a decision
 
 
 class Evaluation:
@@ -50,30 +54,38 @@ class Evaluation:
 
     What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
     forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
+
+    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge.
     """
 
-    def __init__(self, precision=PRECISIONS[0], rounded=(), ties=None, deadline=math.inf):
+    def __init__(
+        self,
+        precision: int = PRECISIONS[0],
+        rounded: Collection[str] = (),
+        ties: Ties | None = None,
+        deadline: float = math.inf,
+    ):
         self.precision = precision
         self.rounded = rounded  # which of "literals", "inputs" stand for the reals within half an ulp
         self.ties = ties or Ties()
         self.deadline = deadline
         self.steps: list[Step] = []
-        self.entries = 0
+        self.entries = 0  # how many were computed
         self.place = ""  # of the call that is being evaluated
-        self.literals: dict = {}
-        self.known: dict = {}
-        self.sides: set = set()  # of the decisions of NumPy code: (place, kind, true or false)
-        self.named: dict = {}  # by `checkpoint_name`: [(step, value), …]
-        self.pull: Callable = lambda name, dv: dv  # what is to go on in the place of dv, in links.py
-        self.matrices: dict = {}  # flint's matrix of an array, for products.py
+        self.literals: dict[tuple[bytes, str], Value] = {}  # by their bytes and dtype
+        self.outputs: dict[tuple, list[Value]] = {}  # of an equation, by its primitive, inputs and parameters
+        self.sides: set[tuple[str, str, bool]] = set()  # of the decisions of NumPy code: (place, kind, truth)
+        self.named_values: dict[str, list[tuple[int, Balls]]] = {}  # by `checkpoint_name`: [(step, value), …]
+        self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
+        self.matrices: dict[tuple, arb_mat] = {}  # flint's matrix of an array, for products.py
 
-    def enter(self, v):
+    def enter(self, v: PyTree) -> Value:
         """A constant. One of rank 0 is a number that someone wrote down or computed: rounded like a literal."""
         if not is_float(v):
             return v if jax.dtypes.issubdtype(getattr(v, "dtype", None), jax.dtypes.prng_key) else np.asarray(v)
         return enter(v, "inputs" in self.rounded) if np.ndim(v) else self.literal(v, getattr(v, "dtype", np.float64))
 
-    def literal(self, v, dtype=np.float64):
+    def literal(self, v: PyTree, dtype: DTypeLike = np.float64) -> Value:
         """A number in a formula: the same one wherever it is written."""
         v = np.asarray(v, dtype)  # np.asarray alone would take every Python number for 64 bits
         key = (v.tobytes(), str(v.dtype))
@@ -82,20 +94,21 @@ class Evaluation:
         return self.literals[key]
 
     @property
-    def unit(self):
-        """How wide the widest rounded constant is, relative to itself; 0 where none is."""
-        found = [ball[()] for ball in self.literals.values() if is_balls(ball)]
-        return max((float(2 * v.rad() / abs(v.mid())) for v in found if not v.is_exact()), default=0.0)
+    def unit(self) -> float:
+        """How wide the widest rounded constant is, relative to itself; 0 if all are exact."""
+        constants = [ball[()] for ball in self.literals.values() if is_balls(ball)]
+        return max((float(2 * v.rad() / abs(v.mid())) for v in constants if not v.is_exact()), default=0.0)
 
-    def __call__(self, closed, inputs):
-        """The outputs of a closed jaxpr, from inputs that `enter` has made."""
+    def __call__(self, closed: ClosedJaxpr, inputs: Sequence[Value]) -> list[Balls]:
+        """The outputs of a closed jaxpr of floats, from inputs that `enter` has made."""
         with flint.ctx.workprec(self.precision), jax.enable_x64(True):
             return self.run(closed.jaxpr, [self.enter(c) for c in closed.consts], inputs)
 
-    def run(self, jaxpr, consts, inputs):
+    def run(self, jaxpr: Jaxpr, consts: Sequence[Value], inputs: Sequence[Value]) -> list[Value]:
+        """The outputs of a jaxpr, equation by equation."""
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
 
-        def read(v):
+        def read(v: Var | Literal) -> Value:
             return self.literal(v.val, getattr(v.aval, "dtype", np.float64)) if isinstance(v, Literal) else env[v]
 
         for eqn in self.equations(jaxpr):
@@ -103,13 +116,15 @@ class Evaluation:
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    def equations(self, jaxpr):
-        return needed(jaxpr)
+    def equations(self, jaxpr: Jaxpr) -> list[JaxprEqn]:
+        """The equations of a jaxpr that are evaluated."""
+        return needed_equations(jaxpr)
 
-    def apply(self, eqn, inputs):
+    def apply(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        """The outputs of one equation: of a call, by evaluating what it calls; of a known one, as they were."""
         name, params = eqn.primitive.name, eqn.params
         if name == "name":
-            self.named.setdefault(params["name"], []).append((len(self.steps), *inputs))
+            self.named_values.setdefault(params["name"], []).append((len(self.steps), *inputs))
         if name == "pull":
             return [self.pull(params["name"], *inputs)]
         if name in TRANSPARENT:
@@ -122,39 +137,42 @@ class Evaluation:
             outputs = CALLS[name](self, params, inputs)
             self.place = outer
             return outputs
-        key = (eqn.primitive, tuple(map(id, inputs)), frozen(params))
-        if key not in self.known:
-            self.allow(name, params, eqn.outvars, inputs)
+        key = (eqn.primitive, tuple(map(id, inputs)), key_of(params))
+        if key not in self.outputs:
+            self.check_size(name, params, eqn.outvars, inputs)
             outputs = self.compute(eqn, inputs, len(self.steps))
             self.steps.append(Step(name, params, inputs, outputs, place, eqn))
-            self.known[key] = outputs
-        return self.known[key]
+            self.outputs[key] = outputs
+        return self.outputs[key]
 
-    def compute(self, eqn, inputs, place):
+    def compute(self, eqn: JaxprEqn, inputs: list[Value], place: int) -> list[Value]:
+        """The outputs of an equation that is no call: by JAX or NumPy if no input is a ball, else by a rule."""
         name, params = eqn.primitive.name, eqn.params
         known = not any(is_balls(v) or isinstance(v, Logic) for v in inputs)
-        if known and (name not in primitives.ANY or any(isinstance(v, jax.Array) for v in inputs)):  # keys are JAX's
+        keys = any(isinstance(v, jax.Array) for v in inputs)
+        if known and (keys or name not in primitives.ANY):
             outputs = eqn.primitive.bind(*inputs, **params)
-            return [self.enter(v) for v in (outputs if eqn.primitive.multiple_results else [outputs])]
+            return list(map(self.enter, outputs if eqn.primitive.multiple_results else [outputs]))
         if name not in primitives.RULES:
             raise Unsupported(f"the primitive {name}")
         with np.errstate(all="ignore"):
-            outputs = primitives.RULES[name](self, params, place, *inputs)
-        if not eqn.primitive.multiple_results:
-            outputs = [outputs]
+            results = primitives.RULES[name](self, params, place, *inputs)
+        outputs = results if eqn.primitive.multiple_results else [results]
         return [
             wrap(v) if is_float(var.aval) and not isinstance(v, Logic) else v
             for v, var in zip(outputs, eqn.outvars, strict=True)
         ]
 
-    def entry(self, x, t):
+    def entry(self, x: Value, t: int) -> Value:
         """x[t], one step of a loop."""
-        out = logic(x.codes[t]) if isinstance(x, Logic) else wrap(x[t]) if is_balls(x) else x[t]
+        out = logic(x.codes[t]) if isinstance(x, Logic) else x[t]
+        out = wrap(out) if is_balls(x) else out
         self.steps.append(Step("loop entry", {"t": t}, [x], [out], self.place))
         return out
 
-    def stack(self, values):
-        """What the steps of a loop gave, as one array."""
+    def stack(self, values: list[Value]) -> Value:
+        """The values that the steps of a loop gave, as one array."""
+        out: Value
         if any(isinstance(v, Logic) for v in values):
             out = logic(np.stack([codes(v) for v in values]))
         else:
@@ -162,44 +180,47 @@ class Evaluation:
         self.steps.append(Step("loop stack", {}, values, [out], self.place))
         return out
 
-    def decided(self, v):
+    def note_decision(self, v: Value) -> None:
         """Notes a value on which the flow of control depended."""
         self.steps.append(Step("control", {}, [v], [], self.place))
 
-    def allow(self, name, params, outvars, inputs):
-        """TooLarge before an equation that would take longer than there is time, or more memory than there is."""
+    def check_size(self, name: str, params: EqnParams, outvars: Sequence[Var], inputs: list[Value]) -> None:
+        """Raises TooLarge for an equation that would take more time or memory than there is."""
         size = sum(math.prod(v.aval.shape) for v in outvars if hasattr(v.aval, "shape"))
         seconds = size * 5e-7
         if name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
             seconds = size * (1e-6 + 1e-8 * math.prod(inputs[0].shape[i] for i in contracted))
-        self.entries += size if any(map(is_balls, inputs)) and name not in MOVES else 0
+        if any(map(is_balls, inputs)) and name not in MOVES:
+            self.entries += size
         if time.monotonic() + seconds > self.deadline or self.entries > ENTRIES:
             raise TooLarge(f"{name} of {size:,} entries")
 
 
-def short(place):
+def short(place: str) -> str:
     """'/folder/file.py:12:5 (f)' without the folder."""
     return re.sub(r"^.*[/\\\\](?=[^/\\\\]+:\d+:\d+)", "", place)
 
 
 @functools.lru_cache(4096)
-def needed(jaxpr):
-    """The equations that the outputs depend on."""
-    wanted, eqns = {v for v in jaxpr.outvars if not isinstance(v, Literal)}, []
+def needed_equations(jaxpr: Jaxpr) -> list[JaxprEqn]:
+    """The equations of a jaxpr that its outputs depend on."""
+    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    eqns = []
     for eqn in reversed(jaxpr.eqns):
-        if wanted.intersection(eqn.outvars):
-            wanted.update(v for v in eqn.invars if not isinstance(v, Literal))
+        if needed.intersection(eqn.outvars):
+            needed.update(v for v in eqn.invars if not isinstance(v, Literal))
             eqns.append(eqn)
     return eqns[::-1]
 
 
-def frozen(params):
-    """Parameters of an equation as a key; those that do not hash are themselves alone."""
-    return tuple((k, v if _hashes(v) else id(v)) for k, v in sorted(params.items()))
+def key_of(params: EqnParams) -> tuple:
+    """The parameters of an equation as a key of a dict; a parameter that does not hash stands for itself alone."""
+    return tuple((k, v if has_hash(v) else id(v)) for k, v in sorted(params.items()))
 
 
-def _hashes(v):
+def has_hash(v: PyTree) -> bool:
+    """Whether `hash` takes v, with all that is in it."""
     try:
         hash(v)
     except TypeError:

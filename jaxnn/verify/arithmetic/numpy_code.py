@@ -7,44 +7,52 @@ nothing becomes a float again, so that no digit is lost unseen.
 import operator
 import os
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import NoReturn
 from unittest import mock
 
 import flint
 import numpy as np
 from flint import arb
+from numpy.typing import ArrayLike, DTypeLike
 
-from jaxnn.verify.arithmetic.balls import enter
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arithmetic.balls import Balls, enter
 from jaxnn.verify.arithmetic.decisions import Undecided
+from jaxnn.verify.arithmetic.entrywise import power
+from jaxnn.verify.arithmetic.evaluation import Evaluation
 
-_evaluation: ContextVar = ContextVar("evaluation")
+_evaluation: ContextVar[Evaluation] = ContextVar("evaluation")
+
+NEW_ARRAYS = ("zeros", "ones", "empty", "full", "eye", "identity")
 
 
 @contextmanager
-def computing(evaluation):
+def computing(evaluation: Evaluation) -> Iterator[None]:
     """Real numbers in here take their precision, rounding and ties from this evaluation, and report to it."""
     token = _evaluation.set(evaluation)
-    made = {name: making(getattr(np, name)) for name in ("zeros", "ones", "empty", "full", "eye", "identity")}
+    replacements: dict[str, PyTree] = {name: in_reals(getattr(np, name)) for name in NEW_ARRAYS}
     try:
-        with flint.ctx.workprec(evaluation.precision), mock.patch.multiple(np, **made):
+        with flint.ctx.workprec(evaluation.precision), mock.patch.multiple(np, **replacements):
             yield
     finally:
         _evaluation.reset(token)
 
 
-def making(f):
-    """np.zeros and its like, of real numbers where they would be of floats: what is added to them stays real."""
+def in_reals(f: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """np.zeros and its like, of real numbers if they would be of floats: what is added to them stays real."""
 
-    def make(*args, **kwargs):
+    def make(*args: PyTree, **kwargs: PyTree) -> np.ndarray:
         out = f(*args, **kwargs)
         return of_balls(enter(out)) if out.dtype.kind == "f" else out
 
     return make
 
 
-def ball(v):
-    """The ball of a real number or of a number of Python or NumPy; None of anything else."""
+def ball(v: object) -> arb | None:
+    """The ball of a real number or of a number of Python or NumPy; None for anything else."""
     if isinstance(v, Real):
         return v.ball
     if isinstance(v, (bool, np.bool_, int, np.integer)):
@@ -54,20 +62,27 @@ def ball(v):
     return None
 
 
-def binary(f):
-    def method(self, other):
+Operator = Callable[["Real", object], PyTree]  # a method of `Real`: NotImplemented for what is no number
+
+
+def binary(f: Callable[[arb, arb], arb]) -> tuple[Operator, Operator]:
+    """f of two balls as the method of an operator, and as that of the operator with its sides exchanged."""
+
+    def method(self: "Real", other: object) -> PyTree:
         v = ball(other)
         return NotImplemented if v is None else Real(f(self.ball, v))
 
-    def reflected(self, other):
+    def reflected(self: "Real", other: object) -> PyTree:
         v = ball(other)
         return NotImplemented if v is None else Real(f(v, self.ball))
 
     return method, reflected
 
 
-def comparison(name):
-    def method(self, other):
+def comparison(name: str) -> Operator:
+    """The method of a comparison, `lt` to `ne`: Undecided if balls overlap. The evaluation notes the truth of each."""
+
+    def method(self: "Real", other: object) -> PyTree:
         v = ball(other)
         if v is None:
             return NotImplemented
@@ -86,17 +101,13 @@ def comparison(name):
     return method
 
 
-def power(x, y):
-    return x ** int(y.unique_fmpz()) if y.is_exact() and y.is_integer() else x**y
-
-
 class Real:
     """A real number with a proven error bound."""
 
     __slots__ = ("ball",)
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, value):
+    def __init__(self, value: arb):
         self.ball = value
 
     __add__, __radd__ = binary(operator.add)
@@ -106,43 +117,46 @@ class Real:
     __pow__, __rpow__ = binary(power)
     __lt__, __le__, __gt__, __ge__, __eq__, __ne__ = map(comparison, ("lt", "le", "gt", "ge", "eq", "ne"))
 
-    def __neg__(self):
+    def __neg__(self) -> "Real":
         return Real(-self.ball)
 
-    def __pos__(self):
+    def __pos__(self) -> "Real":
         return self
 
-    def __abs__(self):
+    def __abs__(self) -> "Real":
         return Real(abs(self.ball))
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self != 0
 
-    def __float__(self):
+    def __float__(self) -> NoReturn:
         raise TypeError("float() of a real number would lose digits")
 
-    def __int__(self):
+    def __int__(self) -> int:
         n = self.ball.unique_fmpz()
         if n is None:
             raise Undecided
         return int(n)
 
-    def conjugate(self):
+    def conjugate(self) -> "Real":
+        """Itself, as NumPy asks of a number."""
         return self
 
     @property
-    def real(self):
+    def real(self) -> "Real":
+        """Itself, as NumPy asks of a number."""
         return self
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Real({self.ball.str(17)})"
 
 
-def _method(f):
+def method_of(f: Callable[[arb], arb]) -> Callable[[Real], Real]:
+    """f of a ball as a method of `Real`."""
     return lambda self: Real(f(self.ball))
 
 
-FUNCTIONS = {  # NumPy calls the method of a ufunc's name on an object
+FUNCTIONS: dict[str, Callable[[arb], arb]] = {  # NumPy calls the method of a ufunc's name on an object
     "exp": arb.exp,
     "exp2": lambda x: arb(2) ** x,
     "expm1": arb.expm1,
@@ -176,20 +190,28 @@ FUNCTIONS = {  # NumPy calls the method of a ufunc's name on an object
     "psi": arb.digamma,
 }
 for _name, _f in FUNCTIONS.items():
-    setattr(Real, _name, _method(_f))
+    setattr(Real, _name, method_of(_f))
 
-UNARY = {name: np.frompyfunc(lambda x, f=f: Real(f(ball(x))), 1, 1) for name, f in FUNCTIONS.items()}
+
+def on_numbers(f: Callable[..., arb], count: int) -> np.ufunc:
+    """f of so many balls as a ufunc of real numbers and numbers of Python."""
+    return np.frompyfunc(lambda *numbers: Real(f(*map(ball, numbers))), count, 1)
+
+
+UNARY = {name: on_numbers(f, 1) for name, f in FUNCTIONS.items()}
 BINARY = {
-    "logaddexp": np.frompyfunc(lambda x, y: Real((ball(x).exp() + ball(y).exp()).log()), 2, 1),
-    "arctan2": np.frompyfunc(lambda x, y: Real(arb.atan2(ball(x), ball(y))), 2, 1),
-    "hypot": np.frompyfunc(lambda x, y: Real((ball(x) ** 2 + ball(y) ** 2).sqrt()), 2, 1),
+    "logaddexp": on_numbers(lambda x, y: (x.exp() + y.exp()).log(), 2),
+    "arctan2": on_numbers(arb.atan2, 2),
+    "hypot": on_numbers(lambda x, y: (x**2 + y**2).sqrt(), 2),
 }
 
 
 class Reals(np.ndarray):
     """An array of `Real`; functions that NumPy itself cannot run on objects (SciPy's expit, logaddexp) are here."""
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **settings):
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: PyTree, out: tuple = (), **settings: PyTree
+    ) -> PyTree:
         if out:
             settings["out"] = tuple(plain(v) for v in out)
         f = ufunc
@@ -200,27 +222,29 @@ class Reals(np.ndarray):
         result = getattr(f, method)(*map(plain, inputs), **settings)
         return out[0] if out else reals(result)
 
-    def astype(self, dtype, *args, **kwargs):
+    def astype(self, dtype: DTypeLike | None, *args: PyTree, **kwargs: PyTree) -> np.ndarray:
         return self.copy() if np.issubdtype(dtype, np.floating) else super().astype(dtype, *args, **kwargs)
 
 
-def plain(v):
+def plain(v: PyTree) -> PyTree:
+    """`Reals` as NumPy's own array of objects; anything else as it is."""
     return v.view(np.ndarray) if isinstance(v, Reals) else v
 
 
-def reals(v):
+def reals(v: PyTree) -> PyTree:
+    """An array of objects as `Reals`; anything else as it is."""
     return v.view(Reals) if isinstance(v, np.ndarray) and v.dtype == object else v
 
 
-def of_balls(v):
-    """The balls as real numbers, an array even of no dimensions."""
+def of_balls(v: Balls) -> Reals:
+    """The balls as real numbers, an array even if it has no dimensions."""
     out = np.ndarray(v.shape, object)
     out.ravel()[:] = [Real(b) for b in v.flat]
     return out.view(Reals)
 
 
-def to_balls(v):
-    """Back again; plain numbers among them enter exactly."""
+def to_balls(v: ArrayLike) -> Balls:
+    """Real numbers as their balls; plain numbers among them enter exactly."""
     v = np.asarray(v)
     if v.dtype != object:
         return enter(np.asarray(v, np.float64))

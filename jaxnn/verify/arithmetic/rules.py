@@ -1,30 +1,58 @@
-"""Ways to make a rule of a function: (evaluation, params, place, *inputs) -> the output, or a list."""
+"""Ways to make a rule of a function. A rule: (evaluation, params, place, *inputs) -> the output, or a list of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
+from flint import arb, arb_mat
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from jaxnn.verify.arithmetic.decisions import Logic, Undecided, codes, logic
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arithmetic.decisions import Logic, Place, Ties, Undecided, codes, logic
+
+EqnParams = dict[str, PyTree]  # of an equation, as its primitive has them
+Value = PyTree  # `Balls`, `Truths`, an array of integers, or one of keys, as JAX has them
+Rule = Callable[..., Value | list[Value]]  # of (Evaluator, EqnParams, Place, *Value)
 
 
-def each(f):
-    """f of one ball, on arrays."""
+class Evaluator(Protocol):
+    """The `Evaluation` (evaluation.py) that runs a rule, as far as rules use it."""
+
+    ties: Ties
+    matrices: dict[tuple, arb_mat]
+
+    def enter(self, v: PyTree) -> Value: ...
+
+    def run(self, jaxpr: Jaxpr, consts: Sequence[Value], inputs: Sequence[Value]) -> list[Value]: ...
+
+    def entry(self, x: Value, t: int) -> Value: ...
+
+    def stack(self, values: list[Value]) -> Value: ...
+
+    def note_decision(self, v: Value) -> None: ...
+
+
+def each_entry(f: Callable[[arb], arb]) -> Rule:
+    """f of one ball as a rule: on every entry of an array."""
     g = np.frompyfunc(f, 1, 1)
     return lambda ev, params, place, x: g(x)
 
 
-def both(f):
+def each_pair(f: Callable[[arb, arb], arb]) -> Rule:
+    """f of two balls as a rule: on every pair of entries of two arrays."""
     g = np.frompyfunc(f, 2, 1)
     return lambda ev, params, place, x, y: g(x, y)
 
 
-def plain(f):
-    """A function of arrays that needs no parameters."""
+def of_arrays(f: Callable[..., Value]) -> Rule:
+    """f of arrays as a rule, which needs no parameters."""
     return lambda ev, params, place, *inputs: f(*inputs)
 
 
-def on_balls(rule):
+def on_balls(rule: Rule) -> Rule:
     """A rule that asks for numbers: an integer or truth value that is unknown stops it."""
 
-    def guarded(ev, params, place, *inputs):
+    def guarded(ev: Evaluator, params: EqnParams, place: Place, *inputs: Value) -> Value | list[Value]:
         if any(isinstance(v, Logic) for v in inputs):
             raise Undecided
         return rule(ev, params, place, *inputs)
@@ -32,10 +60,10 @@ def on_balls(rule):
     return guarded
 
 
-def on_entries(rule):
-    """A rule that only moves entries moves unknown truth values as well."""
+def on_entries(rule: Rule) -> Rule:
+    """A rule that only moves entries: it moves unknown truth values as well."""
 
-    def moving(ev, params, place, *inputs):
+    def moving(ev: Evaluator, params: EqnParams, place: Place, *inputs: Value) -> Value | list[Value]:
         if not any(isinstance(v, Logic) for v in inputs):
             return rule(ev, params, place, *inputs)
         truths = [isinstance(v, Logic) or v.dtype == bool for v in inputs]
@@ -46,12 +74,17 @@ def on_entries(rule):
     return moving
 
 
-def on_truths(three_valued, ufunc):
-    def rule(ev, params, place, *inputs):
+def on_truths(three_valued: Callable[..., Value], ufunc: np.ufunc) -> Rule:
+    """A rule of logic: `three_valued` if an input has unknown truth values, NumPy's `ufunc` if all are known."""
+
+    def rule(ev: Evaluator, params: EqnParams, place: Place, *inputs: Value) -> Value:
         return three_valued(*inputs) if any(isinstance(v, Logic) for v in inputs) else ufunc(*inputs)
 
     return rule
 
 
-def closed(jaxpr):
-    return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, "consts") else (jaxpr, ())
+def open_jaxpr(ev: Evaluator, jaxpr: ClosedJaxpr | Jaxpr) -> tuple[Jaxpr, list[Value]]:
+    """(the jaxpr itself, its constants as the evaluation enters them); a jaxpr that is not closed has none."""
+    if isinstance(jaxpr, ClosedJaxpr):
+        return jaxpr.jaxpr, [ev.enter(c) for c in jaxpr.consts]
+    return jaxpr, []

@@ -1,21 +1,26 @@
 """Sliding windows over any axes, as pooling and convolutions move them."""
 
 import operator
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from jaxnn.verify.arithmetic.rules import EqnParams
 
-def padded(x, padding, dilation, fill):
-    """x with its entries `dilation` apart, and (before, after) on every axis, cut off where negative; filled."""
-    spread = [max((n - 1) * d + 1, 0) for n, d in zip(x.shape, dilation, strict=True)]
+
+def padded(x: np.ndarray, padding: Iterable[tuple[int, int]], dilation: Sequence[int], fill: object) -> np.ndarray:
+    """x with its entries `dilation` apart, and (before, after) entries more on every axis, or fewer if negative.
+
+    All new entries are `fill`."""
     padding = tuple(padding)
-    out = np.full([n + max(lo, 0) + max(hi, 0) for n, (lo, hi) in zip(spread, padding, strict=True)], fill, x.dtype)
-    inside = zip(spread, padding, dilation, strict=True)
-    out[tuple(slice(max(lo, 0), max(lo, 0) + n, d) for n, (lo, _), d in inside)] = x
-    return out[tuple(slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi) in zip(out.shape, padding, strict=True))]
+    spread = [max((n - 1) * d + 1, 0) for n, d in zip(x.shape, dilation, strict=True)]
+    before, after = [max(b, 0) for b, _ in padding], [max(a, 0) for _, a in padding]
+    out = np.full([b + n + a for b, n, a in zip(before, spread, after, strict=True)], fill, x.dtype)
+    out[tuple(slice(b, b + n, d) for b, n, d in zip(before, spread, dilation, strict=True))] = x
+    return out[tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(out.shape, padding, strict=True))]
 
 
-def windows(x, params, fill):
+def windows(x: np.ndarray, params: EqnParams, fill: object) -> np.ndarray:
     """(out_1, …, out_n, window_1, …, window_n) of x of rank n, filled outside and, dilated, between its entries.
 
     params: `window_dimensions`, `window_strides`, `padding`, `base_dilation`, `window_dilation` as in
@@ -27,7 +32,7 @@ def windows(x, params, fill):
     dilation = params.get("window_dilation") or ones
     reach = [(w - 1) * d + 1 for w, d in zip(sizes, dilation, strict=True)]
     if any(map(operator.gt, reach, x.shape)):  # not one window fits
-        fits = [max((n - r) // s + 1, 0) for n, r, s in zip(x.shape, reach, strides, strict=True)]
-        return np.empty((*fits, *sizes), x.dtype)
+        counts = [max((n - r) // s + 1, 0) for n, r, s in zip(x.shape, reach, strides, strict=True)]
+        return np.empty((*counts, *sizes), x.dtype)
     view = np.lib.stride_tricks.sliding_window_view(x, reach)
-    return view[tuple(slice(None, None, s) for s in strides) + tuple(slice(None, None, d) for d in dilation)]
+    return view[tuple(slice(None, None, step) for step in (*strides, *dilation))]

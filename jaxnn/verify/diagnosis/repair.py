@@ -26,11 +26,11 @@ def repairs(hand, points, right, names):
     def mended(record, steps, ins, does):
         """The results where these steps are others."""
         compute = {n: lambda xs, n=n: does(lambda xs: record.again(n, xs), xs) for n in steps}
-        return record.changed({n: (compute[n], its) for n, its in zip(steps, ins, strict=True)})
+        return record.results_with({n: (compute[n], its) for n, its in zip(steps, ins, strict=True)})
 
     with np.errstate(all="ignore"):
         for kind, words, *change in changes(first, names):
-            if first.redone > EVALUATIONS:
+            if first.evaluations > EVALUATIONS:
                 return
             if all(right(mended(record, *change), k) for k, record in enumerate(records)):
                 yield kind, words

@@ -82,7 +82,7 @@ class Notes:
         self.data = {*data}
         self.names = dict(zip(tape.inputs, names, strict=True))
         self.names |= {
-            tape.number[id(v)]: name for name, met in tape.named.items() for _, v in met if id(v) in tape.number
+            tape.number[id(v)]: name for name, met in tape.named_values.items() for _, v in met if id(v) in tape.number
         }
         self.moves: dict = {v: (v, ()) for v in tape.asked}  # value: (leaf, the steps from it)
         self.made: dict = {}  # value: the step that made it

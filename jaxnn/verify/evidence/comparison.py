@@ -38,6 +38,7 @@ class Comparison:
 
     def free(self, problem):
         """Which float leaves are inputs of its jaxprs."""
+        assert self.mode is not None, "NumPy code has no jaxprs"
         return free_inputs(problem.arguments, self.mode)
 
     @property

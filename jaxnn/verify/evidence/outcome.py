@@ -79,7 +79,7 @@ def at_rounding(kind, check, floats, rounded):
         with flint.ctx.workprec(precision):
             try:
                 true = comparison.truth(ev, balls)
-                met = dict(ev.ties.met)
+                met = dict(ev.ties.pairs)
                 cost = (
                     []
                     if comparison.scalar is None

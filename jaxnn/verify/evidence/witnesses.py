@@ -27,7 +27,7 @@ def testimony(problem, comparison, outcome, options, directions, deadline):
     witnesses, said = [], []
     with flint.ctx.workprec(PRECISION):
         hand, true = comparison.claim(ev, balls), comparison.truth(ev, balls)
-        if ev.ties.met or not all(v.is_finite() for leaf in (*hand, *true) for v in leaf.flat):
+        if ev.ties.pairs or not all(v.is_finite() for leaf in (*hand, *true) for v in leaf.flat):
             return (), []
         if comparison.scalar is not None:
             side = of_jaxpr(comparison.scalar, problem.arguments, comparison.mode)

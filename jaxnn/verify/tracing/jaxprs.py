@@ -1,68 +1,90 @@
 """Functions as jaxprs, both sides of a comparison in one mode; and the forward pass without other people's rules.
 
-float64 first, so that the literals are as good as they get; where a function insists on its own dtype, as it is.
+float64 first, so that the literals are as good as they get; if a function insists on its own dtype, as it is.
 """
 
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 from jax.extend.core.primitives import closed_call_p
+
+from jaxnn.protocols import PyTree
 
 
 class Mode(NamedTuple):
-    """In float64 or as functions are written; with every float an input, or those alone that are asked about."""
+    """How a function is traced."""
 
-    x64: bool
-    every: bool
-
-
-MODES = tuple(Mode(x64, every) for x64 in (True, False) for every in (True, False))
+    x64: bool  # in float64, or in the dtypes that it is written for
+    every: bool  # every float leaf is an input of the jaxpr, or only those that are differentiated
 
 
-def trace(f: Callable, arguments, mode: Mode):
-    """The closed jaxpr of f(floats) -> list, whose inputs are the float leaves; constants where the mode says so."""
+MODES = (Mode(True, True), Mode(True, False), Mode(False, True), Mode(False, False))  # the first that works is taken
+
+
+class Leaves(Protocol):
+    """The float leaves of a function's arguments: `verify.arguments.Arguments`, as far as tracing uses it."""
+
+    @property
+    def floats(self) -> Sequence[np.ndarray]: ...
+
+    @property
+    def dtypes(self) -> Sequence[np.dtype]: ...
+
+    @property
+    def differentiated(self) -> Sequence[int]: ...
+
+
+def trace(f: Callable[[list], list], arguments: Leaves, mode: Mode) -> ClosedJaxpr:
+    """The closed jaxpr of f(floats) -> list, whose inputs are float leaves; the others are constants in it."""
     floats, dtypes = arguments.floats, arguments.dtypes
     free = free_inputs(arguments, mode)
     with jax.enable_x64(mode.x64 or jax.config.read("jax_enable_x64")):
         values = [np.asarray(v, np.float64 if mode.x64 else t) for v, t in zip(floats, dtypes, strict=True)]
 
-        def of(*inputs):
-            new = list(values)
+        def of_free(*inputs: jax.Array) -> list:
+            new: list = list(values)
             for i, v in zip(free, inputs, strict=True):
                 new[i] = v
             return f(new)
 
-        return jax.make_jaxpr(of)(*(values[i] for i in free))
+        return jax.make_jaxpr(of_free)(*(values[i] for i in free))
 
 
-def free_inputs(arguments, mode):
+def free_inputs(arguments: Leaves, mode: Mode) -> Sequence[int]:
     """Which float leaves are inputs of a jaxpr traced in this mode."""
     return range(len(arguments.floats)) if mode.every else arguments.differentiated
 
 
-def own_derivative(f: Callable):
+def own_derivative(f: Callable) -> tuple[Callable, list[str]]:
     """(g, names): f with its custom derivative rules taken away, except those of JAX itself, and their names.
 
     A wrong rule inside a cost would otherwise be compared with itself. The names are known once g was traced.
     """
     names: list[str] = []
 
-    def plain(jaxpr):
+    def plain(jaxpr: Jaxpr) -> Jaxpr:
         names.clear()
         return without_rules(jaxpr, names)
 
     return through(f, plain), names
 
 
-def value_and_gradient(scalar, floats, differentiated, own=lambda J: own_derivative(J)[0]):
-    """By autodiff, with the custom rules in `scalar` taken away."""
+def value_and_gradient(
+    scalar: Callable[[list], jax.Array],
+    floats: Sequence[PyTree],
+    differentiated: Sequence[int],
+    own: Callable[[Callable], Callable] = lambda J: own_derivative(J)[0],
+) -> tuple[jax.Array, list[jax.Array]]:
+    """(J, [∂J/∂v for each differentiated float leaf v]) of J = scalar(floats), by autodiff.
 
-    def J(diff):
-        new = list(floats)
+    own: rewrites J first; by default it takes its custom rules away."""
+
+    def J(diff: list[jax.Array]) -> jax.Array:
+        new: list = list(floats)
         for i, v in zip(differentiated, diff, strict=True):
             new[i] = v
         return scalar(new)
@@ -70,10 +92,10 @@ def value_and_gradient(scalar, floats, differentiated, own=lambda J: own_derivat
     return jax.value_and_grad(own(J))([floats[i] for i in differentiated])
 
 
-def through(f: Callable, rewrite: Callable):
+def through(f: Callable, rewrite: Callable[[Jaxpr], Jaxpr]) -> Callable:
     """f by way of its jaxpr, rewritten."""
 
-    def g(*args):
+    def g(*args: PyTree) -> PyTree:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
         out = jaxpr_as_fun(ClosedJaxpr(rewrite(closed.jaxpr), closed.consts))(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), out)
@@ -81,43 +103,46 @@ def through(f: Callable, rewrite: Callable):
     return g
 
 
-def rewritten(jaxpr, rule):
-    """The jaxpr with rule(eqn) in the place of every equation, of those within calls and loops first."""
+def rewritten(jaxpr: Jaxpr, rule: Callable[[JaxprEqn], JaxprEqn]) -> Jaxpr:
+    """The jaxpr with rule(eqn) in the place of every equation; of those within calls and loops first."""
 
-    def inner(v):
+    def inner(v: PyTree) -> PyTree:
         if isinstance(v, ClosedJaxpr):
             return ClosedJaxpr(rewritten(v.jaxpr, rule), v.consts)
         if type(v) in (list, tuple):
             return type(v)(map(inner, v))
         return rewritten(v, rule) if hasattr(v, "eqns") and hasattr(v, "outvars") else v
 
-    return jaxpr.replace(
-        eqns=[rule(eqn.replace(params={k: inner(v) for k, v in eqn.params.items()})) for eqn in jaxpr.eqns]
-    )
+    def replacement(eqn: JaxprEqn) -> JaxprEqn:
+        return rule(eqn.replace(params={k: inner(v) for k, v in eqn.params.items()}))
+
+    return jaxpr.replace(eqns=list(map(replacement, jaxpr.eqns)))
 
 
-def without_rules(jaxpr, found):
-    """The jaxpr with calls of the plain function in the place of calls with a rule that is not JAX's own."""
+def without_rules(jaxpr: Jaxpr, names: list[str]) -> Jaxpr:
+    """The jaxpr with calls of the plain function in the place of calls with a rule that is not JAX's own.
 
-    def plain(eqn):
+    The names of these functions are appended to `names`."""
+
+    def plain(eqn: JaxprEqn) -> JaxprEqn:
         if eqn.primitive.name not in ("custom_jvp_call", "custom_vjp_call"):
             return eqn
         call = eqn.params["call_jaxpr"]
         call = call if isinstance(call, ClosedJaxpr) else ClosedJaxpr(call, ())
         rules = [v for k, v in eqn.params.items() if k != "call_jaxpr" and hasattr(v, "debug_info")]
-        if not wrapped(call.jaxpr) and all(map(jax_own, [call.jaxpr, *rules])):
+        if not is_custom_gradient(call.jaxpr) and all(map(is_jax_own, [call.jaxpr, *rules])):
             return eqn
-        found.append(call.jaxpr.debug_info.func_name)
+        names.append(call.jaxpr.debug_info.func_name)
         return eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call})
 
     return rewritten(jaxpr, plain)
 
 
-def jax_own(f):
+def is_jax_own(f: PyTree) -> bool:
     """Whether a traced function, the primal or its rule, was written in JAX's own folder."""
     return os.path.dirname(jax.__file__) + os.sep in (f.debug_info.func_src_info or "")
 
 
-def wrapped(f):
+def is_custom_gradient(f: Jaxpr) -> bool:
     """Whether a traced primal is what `jax.custom_gradient` makes of somebody's function."""
     return f"{os.sep}custom_derivatives.py:" in (f.debug_info.func_src_info or "")

@@ -1,13 +1,15 @@
 """NumPy code as a jaxpr: arrays that pass each function of NumPy's on to the function of that name in jax.numpy.
 
-Code that decides by values (`if x > 0`) or calls what JAX has not cannot be traced so: an exception says it.
+Code that decides by values (`if x > 0`), or calls a function that JAX does not have, cannot be traced so: an exception
+says it.
 """
 
 import functools
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import NoReturn
 from unittest import mock
 
 import jax
@@ -15,19 +17,21 @@ import numpy as np
 from jax import numpy as jnp
 from jax.extend import source_info_util
 
+from jaxnn.protocols import PyTree
 from jaxnn.verify.tracing.jaxprs import value_and_gradient
 
 
-def in_jax(problem, comparison):
-    """The problem with its NumPy code as JAX code."""
+def in_jax(problem: PyTree, comparison: PyTree) -> PyTree:
+    """The `Problem` with its NumPy code as JAX code; `comparison` says which of its functions were NumPy code."""
     if comparison.hand is None:
         problem = replace(problem, claim=as_jax(problem.claim))
     if comparison.scalar is None:
-        scalar, n = as_jax(problem.scalar), len(problem.arguments.differentiated)
+        scalar, differentiated = as_jax(problem.scalar), problem.arguments.differentiated
+        extra = len(problem.paths) - len(differentiated)  # 1 if the value itself is compared too
 
-        def truth(floats):
-            J, grads = value_and_gradient(scalar, floats, problem.arguments.differentiated)
-            return [*grads, *[J] * (len(problem.paths) - n)]
+        def truth(floats: list) -> list[jax.Array]:
+            J, grads = value_and_gradient(scalar, floats, differentiated)
+            return [*grads, *[J] * extra]
 
         problem = replace(problem, scalar=scalar, truth=truth)
     return problem
@@ -45,16 +49,18 @@ METHODS = (
     *("sum", "mean", "prod", "max", "min", "argmax", "argmin", "std", "var", "cumsum", "any", "all", "round", "clip"),
     *("reshape", "ravel", "flatten", "transpose", "swapaxes", "squeeze", "repeat", "dot", "copy", "astype", "take"),
 )
-MADE = ("zeros", "ones", "empty", "full", "eye", "identity", "zeros_like", "ones_like", "empty_like", "full_like")
+NEW_ARRAYS = ("zeros", "ones", "empty", "full", "eye", "identity", "zeros_like", "ones_like", "empty_like", "full_like")
 COPIES = ("array", "asarray", "copy")
 
 
 class Traced(np.ndarray):
     """An array of JAX's that takes itself for one of NumPy's, in-place changes included; its own memory is not used."""
 
-    x: Any
+    x: jax.Array
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **settings):
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: PyTree, out: tuple = (), **settings: PyTree
+    ) -> PyTree:
         if method not in ("__call__", "reduce"):
             raise NotImplementedError(f"np.{ufunc.__name__}.{method}")
         name = ufunc.__name__ if method == "__call__" else REDUCED[ufunc.__name__]
@@ -65,93 +71,99 @@ class Traced(np.ndarray):
         out[0].x = result
         return out[0]
 
-    def __array_function__(self, function, types, args, kwargs):
+    def __array_function__(self, function: Callable, types: PyTree, args: PyTree, kwargs: PyTree) -> PyTree:
         where = jnp.linalg if "linalg" in function.__module__ else jnp
         args, kwargs = jax.tree.map(bare, (args, kwargs), is_leaf=lambda v: isinstance(v, Traced))
         kwargs.pop("out", None)
         return traced(getattr(where, function.__name__)(*args, **kwargs))
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: PyTree) -> PyTree:
         return traced(self.x[bare(index)])
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: PyTree, value: PyTree) -> None:
         index, value = bare(index), bare(value)
-        mask = getattr(index, "dtype", np.dtype(int)).kind == "b" and np.ndim(value) == 0
-        self.x = jnp.where(index, value, self.x) if mask else self.x.at[index].set(value)
+        is_mask = getattr(index, "dtype", np.dtype(int)).kind == "b" and np.ndim(value) == 0
+        self.x = jnp.where(index, value, self.x) if is_mask else self.x.at[index].set(value)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator:
         return map(traced, self.x)
 
     @property
-    def T(self):
+    def T(self) -> PyTree:
+        """The transpose."""
         return traced(self.x.T)
 
-    def unknown(self, *args):
-        raise TypeError("while it is traced, an array has no values")
 
-    __float__ = __int__ = __bool__ = __index__ = __complex__ = item = tolist = tobytes = unknown
+def unknown(self: Traced, *args: PyTree) -> NoReturn:
+    """In the place of the methods that ask for values."""
+    raise TypeError("while it is traced, an array has no values")
 
 
-def passed_on(name):
+def method_of_jax(name: str) -> Callable:
+    """The method of this name, of the array of JAX's."""
     return lambda self, *args, **kwargs: traced(getattr(self.x, name)(*map(bare, args), **kwargs))
 
 
 for _name in METHODS:
-    setattr(Traced, _name, passed_on(_name))
+    setattr(Traced, _name, method_of_jax(_name))
+for _name in ("__float__", "__int__", "__bool__", "__index__", "__complex__", "item", "tolist", "tobytes"):
+    setattr(Traced, _name, unknown)
 
 
-def bare(v):
+def bare(v: PyTree) -> PyTree:
+    """The array of JAX's in a `Traced`, and in those in a tuple; anything else as it is."""
     if isinstance(v, tuple):
         return tuple(map(bare, v))
     return v.x if isinstance(v, Traced) else v
 
 
-def traced(v):
+def traced(v: PyTree) -> PyTree:
     """A tree with its arrays of JAX's as `Traced`."""
 
-    def one(x):
+    def leaf(x: PyTree) -> PyTree:
         if not isinstance(x, jax.Array):
             return x
         out = np.broadcast_to(np.zeros((), x.dtype), x.shape).view(Traced)
         out.x = x
         return out
 
-    return jax.tree.map(one, v)
+    return jax.tree.map(leaf, v)
 
 
 @contextmanager
-def arrays_of_jax():
-    """np.zeros and its like make arrays that take what was traced; not where JAX itself calls them."""
+def arrays_of_jax() -> Iterator[None]:
+    """In here np.zeros and its like make arrays that take traced values, unless JAX itself calls them."""
 
-    def made(f):
-        def make(*args, **kwargs):
+    def in_jax_arrays(f: Callable) -> Callable:
+        def make(*args: PyTree, **kwargs: PyTree) -> PyTree:
             if sys._getframe(1).f_globals.get("__name__", "").split(".")[0] in ("jax", "numpy", "jaxnn"):
                 return f(*args, **kwargs)
             if args and isinstance(args[0], Traced) and f.__name__ in COPIES:
                 return args[0].copy()
-            return traced(jnp.asarray(f(*map(shape_of, args), **kwargs)))
+            return traced(jnp.asarray(f(*map(zeros_like, args), **kwargs)))
 
         return make
 
-    def shape_of(v):
+    def zeros_like(v: PyTree) -> PyTree:
         return np.broadcast_to(np.float64(0), v.shape) if isinstance(v, Traced) else v
 
-    with mock.patch.multiple(np, **{name: made(getattr(np, name)) for name in (*MADE, *COPIES)}):
+    replacements: dict[str, PyTree] = {name: in_jax_arrays(getattr(np, name)) for name in (*NEW_ARRAYS, *COPIES)}
+    with mock.patch.multiple(np, **replacements):
         yield
 
 
 @functools.cache
-def unseen():
-    """JAX takes lines of this file for no places in the user's code."""
+def exclude_from_places() -> None:
+    """From here on, JAX takes no line of this file for a place in the user's code."""
     for file in (__file__, np.lib.mixins.__file__):
         source_info_util.register_exclusion(file)
 
 
-def as_jax(f):
-    """f, a function of a list of arrays, NumPy code, for JAX."""
-    unseen()
+def as_jax(f: Callable[[list], PyTree]) -> Callable[[list], PyTree]:
+    """NumPy code f, a function of a list of arrays, as a function that JAX can trace."""
+    exclude_from_places()
 
-    def g(floats):
+    def g(floats: list) -> PyTree:
         with arrays_of_jax():
             out = f([traced(jnp.asarray(v)) for v in floats])
         return jax.tree.map(lambda v: jnp.asarray(bare(v)), out, is_leaf=lambda v: isinstance(v, Traced))
