@@ -11,7 +11,7 @@ from jaxnn.verify import power
 from jaxnn.verify.diagnosis.causes import explained
 from jaxnn.verify.diagnosis.predictions import facts_of, gradient_at
 from jaxnn.verify.evidence.comparison import comparison_of
-from jaxnn.verify.evidence.points import redraw
+from jaxnn.verify.evidence.points import Draw, Kind, redraw
 from jaxnn.verify.problems import gradient_problem
 
 ARCHITECTURES = ["tanh regression", "softmax classifier with tanh", "recurrent net", "layer norm", "attention"]
@@ -51,7 +51,7 @@ def diagnosed(architecture):
     problem = make(right.params, *right.data)
     comparison, its = comparison_of(problem), problem.arguments
     rng = np.random.default_rng(0)
-    new = [redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in range(2)]
+    new = [redraw(Kind(Draw.GENERIC), its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in range(2)]
     points = [list(its.floats), *new]
 
     def again(args):

@@ -6,9 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Branch, Grade, Leaf, Point, Witness, witness_words
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Branch, Grade, Leaf, Point, Witness
+from jaxnn.verify.reports.later import Answers
 from jaxnn.verify.reports.page import page
 from jaxnn.verify.reports.report import Report
+from jaxnn.verify.reports.words import witness_words
 
 VOID = {"meta", "path"}
 
@@ -79,7 +81,7 @@ FULL = report(
     notes=(HOSTILE,),
     replay=HOSTILE,
     seconds=1.25,
-    grade=lambda: (Grade(HOSTILE, "bfloat16", 1.25, 3e4, 2.5, 1.5),),
+    later=Answers((Grade(HOSTILE, "bfloat16", 1.25, 3e4, 2.5, 1.5),)),
 )
 
 

@@ -24,8 +24,8 @@ from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
 from jaxnn.storage import text_file
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
-from jaxnn.verify.reports.findings import shown
 from jaxnn.verify.reports.page import page
+from jaxnn.verify.reports.words import shown
 
 STYLES = {PASS: "bold green", FAIL: "bold red", INCONCLUSIVE: "bold yellow"}
 
@@ -108,7 +108,7 @@ def of_all(options, console, power):
         for name, ask in found:
             progress.update(task, rule=name)
             report = ask()
-            report = replace(report, title=name, grade=partial(report.grade, dtypes=("float32",)))
+            report = replace(report, title=name, later=replace(report.later, dtypes=("float32",)))
             grid.add_row(*row(report), *([noticed(report)] if power else []))
             reports.append(report)
             progress.update(task, advance=1, rule="")
@@ -116,7 +116,7 @@ def of_all(options, console, power):
     console.print("hand, jax.grad: correct digits of the least accurate array, computed in float32.")
     if power:
         console.print("noticed: of the changes of the rule that make it wrong, how many these points would notice.")
-    others = [r for r in reports if not r.ok or (r.has_power and r.measured.survivors)]
+    others = [r for r in reports if not r.ok or (r.has_power and r.power().survivors)]
     for r in others:
         console.print()
         show(r, console)

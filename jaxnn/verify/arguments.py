@@ -1,14 +1,17 @@
 """The arguments of a formula as a list of float arrays, everything else held constant; and answers that do not fit."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jax.tree_util import keystr, tree_flatten_with_path
+from jax.tree_util import PyTreeDef, keystr, tree_flatten_with_path
+
+from jaxnn.protocols import PyTree
+
+Function = Callable[[list], list]  # of the float leaves, to a list of arrays
 
 
 class BadAnswer(ValueError):
@@ -22,8 +25,8 @@ class Arguments:
     A Python float counts as a float leaf in an argument that is differentiated, and is a constant elsewhere.
     """
 
-    leaves: tuple[Any, ...]
-    treedef: Any
+    leaves: tuple[PyTree, ...]
+    treedef: PyTreeDef
     where: tuple[int, ...]  # of the leaves, which are floats
     differentiated: tuple[int, ...]  # of the floats, which the answer is about
     paths: tuple[str, ...]  # of the floats, within their argument
@@ -32,22 +35,23 @@ class Arguments:
     names: tuple[str, ...]  # of the arguments
 
     @property
-    def dtypes(self):
+    def dtypes(self) -> list[np.dtype]:
         """What JAX makes of each float leaf: float32 of NumPy's float64, unless x64 is on."""
         return [jax.dtypes.canonicalize_dtype(v.dtype) for v in self.floats]
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         """What a float leaf is called, with its argument."""
         return f"{self.names[self.positions[i]]}{self.paths[i]}"
 
-    def build(self, floats):
+    def build(self, floats: Sequence[PyTree]) -> tuple[PyTree, ...]:
+        """args with these arrays for its float leaves."""
         leaves = list(self.leaves)
         for i, v in zip(self.where, floats, strict=True):
             leaves[i] = v
         return self.treedef.unflatten(leaves)
 
-    def answer(self, f):
-        """What f(*args) returns: shapes and dtypes of a JAX function, without running it; of other code, its result."""
+    def answer(self, f: Callable[..., PyTree]) -> PyTree:
+        """What f(*args) returns: shapes and dtypes of a JAX function, without running it; the result of other code."""
         specs = [jax.ShapeDtypeStruct(v.shape, t) for v, t in zip(self.floats, self.dtypes, strict=True)]
         try:
             return jax.eval_shape(lambda floats: f(*self.build(floats)), specs)
@@ -60,134 +64,142 @@ class Arguments:
                 raise error from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """Two functions of the same float leaves that should be one: `claim` by hand, `truth` by autodiff.
 
     Both give a list of arrays, named by `paths`. The first of them, one for each differentiated float leaf, are the
-    gradient of `scalar`, where there is one.
+    gradient of `scalar`, if there is one; the last `values` of them are its value.
     """
 
     title: str
     arguments: Arguments
-    claim: Callable
-    truth: Callable
-    scalar: Callable | None
+    claim: Function
+    truth: Function
+    scalar: Callable[[list], PyTree] | None = None
     paths: tuple[str, ...]
-    redrawn: tuple[int, ...]  # of the float leaves
+    values: int = 0
+    redrawn: tuple[int, ...] = ()  # of the float leaves: those that may be drawn anew
     always: tuple[int, ...] = ()  # cotangents: random at every point
-    taken: Callable = list  # the list of arrays in what a function like the hand rule returned
-    by_autodiff: Callable | None = None  # (floats, own=) -> `truth`, of the forward pass as `own` rewrites it
+    listed: Callable[[PyTree], list[PyTree]] = list  # the list of arrays in what a function like the hand rule returned
+    by_autodiff: Callable[..., list] | None = None  # (floats, own=) -> `truth`, of the forward pass that own makes
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether nothing is asked beside the gradient and the value of `scalar`."""
+        return len(self.paths) == len(self.arguments.differentiated) + self.values
+
+    def cost(self, floats: list) -> list[PyTree]:
+        """`scalar` as a `Function`."""
+        assert self.scalar is not None, "there is no cost"
+        return [self.scalar(floats)]
 
 
-def arguments_of(args, differentiated, f):
-    """`Arguments` of f(*args); of the arguments whose numbers are in `differentiated` the derivative is asked."""
+def arguments_of(args: tuple[PyTree, ...], differentiated: Collection[int], f: Callable) -> Arguments:
+    """`Arguments` of f(*args); of the arguments whose numbers are in `differentiated` the derivative is asked.
+
+    TypeError: a complex argument. ValueError: an entry to be differentiated that is not finite.
+    """
     names = parameter_names(f, len(args))
     entries, treedef = tree_flatten_with_path(args)
     where: list[int] = []
     asked: list[int] = []
     for i, (path, leaf) in enumerate(entries):
-        own = path[0].idx in differentiated
-        if isinstance(leaf, complex) or jnp.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jnp.complexfloating):
-            raise TypeError(
-                f"{names[path[0].idx]}{keystr(path[1:])} is complex: only real functions are verified; "
-                "give the real and the imaginary part as two arrays."
-            )
-        if own and is_float_leaf(leaf) and not np.isfinite(np.asarray(leaf, float)).all():
-            where_not = np.argwhere(~np.isfinite(np.asarray(leaf, float)))[0].tolist()
-            raise ValueError(
-                f"{names[path[0].idx]}{keystr(path[1:])} is not finite at {where_not}: give finite numbers."
-            )
+        own, name = path[0].idx in differentiated, f"{names[path[0].idx]}{keystr(path[1:])}"
+        check_leaf(leaf, name, own)
         if is_float_leaf(leaf) and (own or not isinstance(leaf, float)):
-            asked += [len(where)] * (own and np.size(leaf) > 0)
+            asked += [len(where)] if own and np.size(leaf) > 0 else []
             where.append(i)
     return Arguments(
-        tuple(as_jax_holds(leaf) for _, leaf in entries),
-        treedef,
-        tuple(where),
-        tuple(asked),
-        tuple(keystr(entries[i][0][1:]) for i in where),
-        tuple(entries[i][0][0].idx for i in where),
-        tuple(np.asarray(entries[i][1]) for i in where),
-        tuple(names),
+        leaves=tuple(as_jax_holds(leaf) for _, leaf in entries),
+        treedef=treedef,
+        where=tuple(where),
+        differentiated=tuple(asked),
+        paths=tuple(keystr(entries[i][0][1:]) for i in where),
+        positions=tuple(entries[i][0][0].idx for i in where),
+        floats=tuple(np.asarray(entries[i][1]) for i in where),
+        names=tuple(names),
     )
 
 
-def as_jax_holds(leaf):
+def check_leaf(leaf: PyTree, name: str, differentiated: bool) -> None:
+    """TypeError if it is complex; ValueError if it is to be differentiated and not finite."""
+    if isinstance(leaf, complex) or jnp.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jnp.complexfloating):
+        raise TypeError(
+            f"{name} is complex: only real functions are verified; give the real and the imaginary part as two arrays."
+        )
+    if differentiated and is_float_leaf(leaf) and not np.isfinite(np.asarray(leaf, float)).all():
+        place = np.argwhere(~np.isfinite(np.asarray(leaf, float)))[0].tolist()
+        raise ValueError(f"{name} is not finite at {place}: give finite numbers.")
+
+
+def as_jax_holds(leaf: PyTree) -> PyTree:
     """NumPy's whole numbers in the width that JAX gives them: int32 unless x64 is on."""
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iu":
         return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype))
     return leaf
 
 
-def is_float_leaf(leaf):
+def is_float_leaf(leaf: PyTree) -> bool:
     return isinstance(leaf, float) or jnp.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jnp.floating)
 
 
-def answer_like(out, like, who):
-    """The leaves of the tree `out` at the float leaves of `like`; BadAnswer where its paths or shapes are others."""
-    name = lambda path: keystr(path) or "the argument"  # noqa: E731
-    expected = {name(path): leaf for path, leaf in tree_flatten_with_path(like)[0]}
-    found = {name(path): leaf for path, leaf in tree_flatten_with_path(out)[0]}
+def by_path(tree: PyTree) -> dict[str, PyTree]:
+    """The leaves of a tree by their paths."""
+    return {keystr(path) or "the argument": leaf for path, leaf in tree_flatten_with_path(tree)[0]}
+
+
+def answer_like(out: PyTree, like: PyTree, who: str) -> list[PyTree]:
+    """The leaves of the tree `out` at the float leaves of `like`; BadAnswer if its paths or shapes are others."""
+    expected, given = by_path(like), by_path(out)
     needed = {path: leaf for path, leaf in expected.items() if is_float_leaf(leaf)}
-    missing, unknown = needed.keys() - found.keys(), found.keys() - expected.keys()
-    shapes = [np.shape(v) for v in jax.tree.leaves(out)]
-    if isinstance(out, (tuple, list)) and shapes == [np.shape(v) for v in expected.values()] == [
-        *map(np.shape, needed.values())
-    ]:
+    missing, unknown = needed.keys() - given.keys(), given.keys() - expected.keys()
+    shapes, wanted = ([np.shape(v) for v in leaves] for leaves in (jax.tree.leaves(out), expected.values()))
+    if isinstance(out, (tuple, list)) and shapes == wanted and len(needed) == len(expected):
         return [v for v in jax.tree.leaves(out) if np.size(v)]  # a tuple for a list or a NamedTuple
     if missing or unknown:
         faults = [f"nothing for {path}" for path in needed if path in missing]
-        faults += [f"{path}, which is not asked for" for path in found if path in unknown]
+        faults += [f"{path}, which is not asked for" for path in given if path in unknown]
         raise BadAnswer(
             f"{who} returned {'; '.join(faults)}: it must return one array for each float array of what it "
             f"differentiates, in a tree of the same structure ({', '.join(needed)})."
         )
     for path, leaf in needed.items():
-        if np.shape(found[path]) != np.shape(leaf):
+        if np.shape(given[path]) != np.shape(leaf):
             raise BadAnswer(
-                f"{who} returned shape {np.shape(found[path])} for {path}, whose shape is {np.shape(leaf)}: "
+                f"{who} returned shape {np.shape(given[path])} for {path}, whose shape is {np.shape(leaf)}: "
                 "a derivative has the shape of what it belongs to."
             )
-    return [found[path] for path, leaf in needed.items() if np.size(leaf)]
+    return [given[path] for path, leaf in needed.items() if np.size(leaf)]
 
 
-def check_dtypes(out, like, who):
-    """BadAnswer where JAX code returned another dtype than that of what it differentiates."""
-    for (path, leaf), v in zip(
-        [
-            (keystr(p) or "the argument", x)
-            for p, x in tree_flatten_with_path(like)[0]
-            if is_float_leaf(x) and np.size(x)
-        ],
-        out,
-        strict=True,
-    ):
+def check_dtypes(out: Sequence[PyTree], like: PyTree, who: str) -> None:
+    """BadAnswer if JAX code returned another dtype than that of what it differentiates."""
+    floats = {path: leaf for path, leaf in by_path(like).items() if is_float_leaf(leaf)}
+    nonempty = [(path, leaf) for path, leaf in floats.items() if np.size(leaf)]
+    for (path, leaf), v in zip(nonempty, out, strict=True):
         expected = jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype)
         if isinstance(v, jax.ShapeDtypeStruct) and v.dtype != expected:
             raise BadAnswer(f"{who} returned {v.dtype} for {path}, which is {expected}: cast it with .astype.")
 
 
-def parameter_names(f, n):
+def parameter_names(f: Callable, n: int) -> list[str]:
     """What f calls its first n positional arguments."""
     try:
-        names = [
-            p.name
-            for p in inspect.signature(f).parameters.values()
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
+        parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):
-        names = []
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return [names[i] if i < len(names) else f"args[{i}]" for i in range(n)]
 
 
-def called(f):
+def called(f: object) -> str:
     """The name of a function, for a sentence."""
     return getattr(f, "__name__", None) or type(f).__name__
 
 
-def sums_to_one(v):
-    """Whether these are distributions, in rows or in columns, whose sums are 1 but for rounding."""
+def sums_to_one(v: np.ndarray) -> bool:
+    """Whether these are distributions, in rows or in columns, whose sums are 1 up to rounding."""
     v = np.asarray(v, np.float64) if v.ndim else np.zeros(1)
-    error = lambda axis: np.abs(v.sum(axis) - 1).max(initial=0)  # noqa: E731
-    return bool(v.size and (v >= 0).all() and min(error(0), error(-1)) < 0.02 and not np.isin(v, (0, 1)).all())
+    errors = [np.abs(v.sum(axis) - 1).max(initial=0) for axis in (0, -1)]
+    return bool(v.size and (v >= 0).all() and min(errors) < 0.02 and not np.isin(v, (0, 1)).all())

@@ -1,115 +1,111 @@
 """From two functions and some points to a verdict."""
 
-import functools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
 from jaxnn.verify.evidence import branches
-from jaxnn.verify.evidence.comparison import check_steady, comparison_of
+from jaxnn.verify.evidence.branches import Sides
+from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
 from jaxnn.verify.evidence.floating import black_box, in_floats
-from jaxnn.verify.evidence.judge import UNDEFINED
-from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, exactly
-from jaxnn.verify.evidence.points import KINDS, WIDE, redraw, seed_of
-from jaxnn.verify.evidence.witnesses import testimony
+from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded, exactly
+from jaxnn.verify.evidence.points import GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
+from jaxnn.verify.evidence.witnesses import Testimony, testimony
 from jaxnn.verify.links import links, unlinked
+from jaxnn.verify.options import Options
 from jaxnn.verify.power import power
 from jaxnn.verify.precision import grades
-from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Leaf, Point, differs, shown
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Branch, Evidence, Leaf, Point, Verdict
+from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.report import Report
+from jaxnn.verify.reports.words import differs, shown
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
+DRAWN = 3  # other arguments, where the user draws them
+Ask = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
 
-@dataclass(frozen=True)
-class Options:
-    """What all checks take."""
-
-    key: Any = 0
-    points: str = "auto"
-    draw: Any = None  # a function of a key
-    digits: float | None = None
-    require: str | None = None
-    strict: bool = False
-    reference: Callable | None = None
-
-    def __post_init__(self):
-        if self.points not in ("auto", "given"):
-            raise ValueError(f"points is {self.points!r}: use 'auto' (redraw the parameters) or 'given'.")
-        if self.require not in (None, "exact"):
-            raise ValueError(f"require is {self.require!r}: use 'exact', or leave it out.")
-        if self.digits is not None and not 0 < self.digits <= 1000:
-            raise ValueError(f"digits is {self.digits}: it must be a positive number, 12 when left out.")
-
-
-def decide(problem: Problem, options: Options, replay: str, again: Callable, args, others: list[Problem]):
+def decide(
+    problem: Problem, options: Options, replay: str, again: Ask, args: tuple[PyTree, ...], others: Sequence[Problem]
+) -> Report:
     """The `Report` on a problem, which is again(args); on the same at other arguments, `others`; and at drawn args."""
-    start = time.monotonic()
-    deadline = start + SECONDS
-    rng = np.random.default_rng(seed_of(options.key))
-    outcomes: list[Outcome] = []
-    roundings = ROUNDINGS
-
-    def visit(kind, problem, comparison, name=None):
-        nonlocal roundings
-        its = problem.arguments
-        dtypes = [v.dtype for v in its.floats] if comparison.numpy else its.dtypes
-        for trial in (kind, "near"):  # a formula need not be defined everywhere: then closer to what was given
-            floats = redraw(trial, its.floats, dtypes, problem.redrawn, problem.always, rng)
-            outcome = at_point(name or trial, Check(problem, comparison, options, deadline), floats, roundings)
-            if not outcome.reason.startswith(UNDEFINED) or kind == "given":
-                break
-        outcomes.append(outcome)
-        if outcome.verdict == PASS and outcome.rounded:  # where constants are rounded, they are at every point
-            roundings = ROUNDINGS[1:]
-
+    points = Points(options)
     comparison = comparison_of(problem)
-    visit("given", problem, comparison)
+    points.visit(GIVEN, problem, comparison)
     if options.points == "auto":
-        for kind in KINDS if problem.redrawn else KINDS[:1] if problem.always else ():
-            if not failed(outcomes):
-                visit(kind, problem, comparison)
+        for kind in REDRAWN if problem.redrawn else REDRAWN[:1] if problem.always else ():
+            points.visit(kind, problem, comparison)
         for other in others:
-            if not failed(outcomes):
-                visit("generic", other, comparison_of(other), "one example")
-        for i in range(3 if options.draw else 0):
-            drawn = again(options.draw(jax.random.key(int(rng.integers(2**31)))))
-            for kind in ("given", "generic"):
-                if not failed(outcomes):
-                    visit(kind, drawn, comparison_of(drawn), f"drawn {i + 1}" + " (redrawn)" * (kind != "given"))
-        for scale in WIDE if problem.redrawn else ():
-            if not failed(outcomes) and unseen(outcomes) and time.monotonic() < start + SECONDS / 2:
-                visit(f"wide ×{scale:g}", problem, comparison)
-    return report(problem, comparison, outcomes, options, replay, start, again, args)
+            points.visit_other(Kind(Draw.GENERIC, elsewhere="one example"), other)
+        for i in range(DRAWN if options.draw else 0):
+            assert options.draw is not None
+            drawn = again(options.draw(jax.random.key(int(points.rng.integers(2**31)))))
+            points.visit_other(Kind(Draw.GIVEN, elsewhere=f"drawn {i + 1}"), drawn)
+            points.visit_other(Kind(Draw.GENERIC, elsewhere=f"drawn {i + 1} (redrawn)"), drawn)
+        for kind in WIDE if problem.redrawn else ():
+            if points.has_unseen and points.seconds < SECONDS / 2:
+                points.visit(kind, problem, comparison)
+    return report(problem, comparison, points, replay, again, args)
 
 
-def failed(outcomes):
-    return any(o.verdict == FAIL for o in outcomes)
+class Points:
+    """The outcomes at the points that were visited; after a FAIL no other point is."""
+
+    def __init__(self, options: Options):
+        self.options = options
+        self.start = time.monotonic()
+        self.rng = np.random.default_rng(seed_of(options.key))
+        self.outcomes: list[Outcome] = []
+        self.roundings: Sequence[Rounded] = ROUNDINGS
+
+    @property
+    def seconds(self) -> float:
+        """How long the points have taken."""
+        return time.monotonic() - self.start
+
+    @property
+    def wrong(self) -> Outcome | None:
+        """The FAIL."""
+        return next((o for o in self.outcomes if o.verdict == FAIL), None)
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether a side of a branch was met by no point."""
+        return any(b.unseen for b in branches.table(sides_of(self.outcomes)) if not b.special)
+
+    def visit_other(self, kind: Kind, problem: Problem) -> None:
+        if not self.wrong:
+            self.visit(kind, problem, comparison_of(problem))
+
+    def visit(self, kind: Kind, problem: Problem, comparison: Comparison) -> None:
+        """Adds the outcome at this kind of point or, where the formula is not defined, closer to what was given."""
+        if self.wrong:
+            return
+        arguments = problem.arguments
+        dtypes = [v.dtype for v in arguments.floats] if comparison.numpy else arguments.dtypes
+        check = Check(problem, comparison, self.options, self.start + SECONDS)
+        for trial in (kind, Kind(Draw.NEAR, elsewhere=kind.elsewhere)):
+            floats = redraw(trial, arguments.floats, dtypes, problem.redrawn, problem.always, self.rng)
+            outcome = at_point(trial, check, floats, self.roundings)
+            if not outcome.undefined or kind.draw == Draw.GIVEN:
+                break
+        self.outcomes.append(outcome)
+        if outcome.verdict == PASS and outcome.rounded:  # where constants are rounded, they are at every point
+            self.roundings = ROUNDINGS[1:]
 
 
-def counted(outcomes):
-    sides: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for o in outcomes:
-        for site, seen in o.sides.items() if o.kind != "zeros" else ():  # 0 is on a side, but not a generic point of it
-            sides[site] |= seen
-    return sides
-
-
-def unseen(outcomes):
-    return any(b.unseen for b in branches.table(counted(outcomes)) if not b.special)
-
-
-def at_point(kind, check, floats, roundings):
+def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
     """The `Outcome` at these values of the float leaves: by balls if that can be, else in floating point."""
     if check.comparison.claim is None:
         return black_box(kind, check, floats)
@@ -121,77 +117,114 @@ def at_point(kind, check, floats, roundings):
         return in_floats(kind, check, floats, f"too large to be evaluated exactly ({error})")
 
 
-def report(problem, comparison, outcomes, options, replay, start, again, args):
-    settled = counted([o for o in outcomes if o.verdict == PASS])
-    table = branches.table(counted(outcomes))
-    blind = [o for o in outcomes if o.verdict == INCONCLUSIVE]
-    uncovered = [o for o in blind if any(seen - settled[site] for site, seen in o.sides.items())]
-    notes = tuple(dict.fromkeys(note for o in outcomes for note in o.notes)) + tuple(rounding_notes(outcomes))
+def sides_of(outcomes: Sequence[Outcome]) -> Sides:
+    """The sides that these outcomes saw. Zeros are left out: 0 is on a side, but it is no generic point of it."""
+    sides: Sides = defaultdict(set)
+    for outcome in outcomes:
+        for site, seen in outcome.sides.items() if outcome.kind.draw != Draw.ZEROS else ():
+            sides[site] |= seen
+    return sides
+
+
+class Decision(NamedTuple):
+    verdict: Verdict
+    reason: str
+
+
+def decision(
+    outcomes: Sequence[Outcome], table: Sequence[Branch], leaves: Sequence[Leaf], strict: bool, autodiff_is_wrong: bool
+) -> Decision:
+    """The verdict over all points.
+
+    FAIL at one point; INCONCLUSIVE if no point is PASS, if a side of a branch was seen by an undecided point alone, if
+    `strict` misses a side, or if autodiff is not the derivative; else PASS.
+    """
     wrong = next((o for o in outcomes if o.verdict == FAIL), None)
-    leaves = leaves_of(problem, outcomes)
+    if wrong:
+        return Decision(FAIL, why_wrong(leaves, str(wrong.kind)))
+    passed, blind = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
+    if not passed:
+        return Decision(INCONCLUSIVE, blind[0].reason)
+    settled = sides_of(passed)
+    for o in blind:
+        if any(seen - settled[site] for site, seen in o.sides.items()):
+            return Decision(INCONCLUSIVE, f"at {o.kind}: {o.reason}")
     left = [b for b in table if b.unseen and not b.special]
+    if strict and left:
+        place = f"{left[0].unseen[0]} of {left[0].kind} at {left[0].place}"
+        return Decision(INCONCLUSIVE, f"strict: no point reached {place}")
+    if autodiff_is_wrong:
+        return Decision(INCONCLUSIVE, "the witnesses disagree")
+    digits, n = min(o.digits for o in passed), len(passed)
+    agree = "all" if digits == math.inf else shown(digits)
+    return Decision(PASS, f"right, {agree} digits agree at {n} point{'s' if n > 1 else ''}")
+
+
+def report(
+    problem: Problem, comparison: Comparison, points: Points, replay: str, again: Ask, args: tuple[PyTree, ...]
+) -> Report:
+    """What the points say."""
+    outcomes, wrong, options = points.outcomes, points.wrong, points.options
     if wrong:
         check_steady(problem, comparison, wrong.floats)
-        verdict, reason = FAIL, why_wrong(leaves, wrong)
-    elif not any(o.verdict == PASS for o in outcomes):
-        verdict, reason = INCONCLUSIVE, blind[0].reason
-    elif uncovered:
-        verdict, reason = INCONCLUSIVE, f"at {uncovered[0].kind}: {uncovered[0].reason}"
-    elif options.strict and left:
-        verdict, reason = (
-            INCONCLUSIVE,
-            f"strict: no point reached {left[0].unseen[0]} of {left[0].kind} at {left[0].place}",
-        )
-    else:
-        verdict, reason = PASS, ""
-    evidence = next((e for e in ("dtype", "float64") if any(o.evidence == e for o in outcomes)), "exact")
-    digits = min((o.digits for o in outcomes if o.verdict == verdict), default=math.nan)
-    if verdict == PASS:
-        n = sum(o.verdict == PASS for o in outcomes)
-        reason = f"right, {'all' if digits == math.inf else shown(digits)} digits agree at {n} point{'s' * (n > 1)}"
-    witnesses, said = heard(problem, comparison, wrong, outcomes, options, start)
-    if verdict == PASS and any("autodiff is not the derivative" in sentence for sentence in said):
-        verdict, reason = INCONCLUSIVE, "the witnesses disagree"
+    leaves, table = leaves_of(problem, outcomes), branches.table(sides_of(outcomes))
+    heard = hear(problem, comparison, points)
+    verdict, reason = decision(outcomes, table, leaves, options.strict, heard.autodiff_is_wrong)
+    notes = [note for o in outcomes for note in o.notes]
+    notes += [*rounding_notes(outcomes), *(heard.sentences if verdict == PASS else ())]
+    notes += [*hints(problem, outcomes, wrong), *equal_sizes(problem), *(unlinked(comparison) if wrong else ())]
+    case, seed = (problem, comparison), seed_of(options.key)
+    later = Questions(partial(grades, *case, outcomes))
+    if wrong:
+        later = Questions(later.grade, partial(links, *case, wrong), partial(causes, *case, wrong, again, args, seed))
+    elif verdict == PASS:
+        later = Questions(later.grade, measure=partial(power, *case, outcomes, seed))
+    evidences = {o.evidence for o in outcomes}
     return Report(
-        problem.title,
-        verdict,
-        reason if verdict == PASS else " ".join([reason, *said]),
-        evidence,
-        digits,
-        leaves,
-        tuple(Point(o.kind, o.verdict, o.reason, o.digits) for o in outcomes),
-        table,
-        witnesses,
-        (
-            *notes,
-            *(said if verdict == PASS else ()),
-            *hints(problem, outcomes, wrong),
-            *equal_sizes(problem),
-            *(unlinked(comparison) if wrong else ()),
-        ),
-        replay,
-        time.monotonic() - start,
-        functools.partial(grades, problem, comparison, outcomes),
-        functools.partial(links, problem, comparison, wrong) if wrong else tuple,
-        functools.partial(causes, problem, comparison, wrong, again, args, seed_of(options.key)) if wrong else tuple,
-        functools.partial(power, problem, comparison, outcomes, seed_of(options.key))
-        if verdict == PASS
-        else lambda: None,
+        title=problem.title,
+        verdict=verdict,
+        reason=reason if verdict == PASS else " ".join([reason, *heard.sentences]),
+        evidence=next((e for e in (Evidence.DTYPE, Evidence.FLOAT64) if e in evidences), Evidence.EXACT),
+        digits=min((o.digits for o in outcomes if o.verdict == verdict), default=math.nan),
+        leaves=leaves,
+        points=tuple(Point(str(o.kind), o.verdict, o.reason, o.digits) for o in outcomes),
+        branches=table,
+        witnesses=heard.witnesses,
+        notes=tuple(dict.fromkeys(notes)),
+        replay=replay,
+        seconds=points.seconds,
+        later=later,
     )
 
 
-def rounding_notes(outcomes):
+def hear(problem: Problem, comparison: Comparison, points: Points) -> Testimony:
+    """The other witnesses where the rule is wrong, else at a generic point; by then most of the time may be spent."""
+    generic = Kind(Draw.GENERIC)
+    at_generic = next((o for o in points.outcomes if o.kind == generic and o.judged), points.outcomes[0])
+    outcome = points.wrong or at_generic
+    if outcome.evidence != Evidence.EXACT or not outcome.judged:
+        return Testimony()
+    directions, deadline = 3 if points.seconds < 3 else 1, time.monotonic() + SECONDS
+    try:
+        return testimony(problem, comparison, outcome, points.options, directions, deadline)
+    except (TooLarge, Undecided):
+        return Testimony()
+
+
+def rounding_notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """At which points both sides are equal up to the rounding of constants."""
     for rounded in ROUNDINGS[1:]:
-        at = [o for o in outcomes if o.verdict == PASS and o.rounded == rounded]
-        if at:
+        equal = [o for o in outcomes if o.verdict == PASS and o.rounded == rounded]
+        if equal:
             what = "of the inputs" if "inputs" in rounded else "of written constants such as 0.1 or 1/3"
-            digits = shown(min(o.digits for o in at))
-            yield f"equal up to the rounding {what}, {digits} digits, at {', '.join(o.kind for o in at)}"
+            digits, where = shown(min(o.digits for o in equal)), ", ".join(str(o.kind) for o in equal)
+            yield f"equal up to the rounding {what}, {digits} digits, at {where}"
 
 
-def hints(problem, outcomes, wrong):
+def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) -> Iterator[str]:
     """What may explain the verdict, or limit it."""
-    if wrong and outcomes[0].verdict == PASS and wrong.kind.startswith((*KINDS, "near", "wide")):
+    redrawn = wrong and wrong.kind.draw != Draw.GIVEN and wrong.kind.elsewhere is None
+    if redrawn and outcomes[0].verdict == PASS:
         yield (
             "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone "
             "(a constraint, a guard that is not reached), points='given', or draw=, say so"
@@ -200,54 +233,43 @@ def hints(problem, outcomes, wrong):
         judged = [o.judged[k] for o in outcomes if o.judged]
         if not wrong and judged and all(j.zero for j in judged):
             yield f"{path} is 0 at every point: a formula that gives 0 is all that is shown: were the data all 0?"
-    its = problem.arguments
-    held = [its.name(i) for i in its.differentiated if i not in problem.redrawn]
+    arguments = problem.arguments
+    held = [arguments.name(i) for i in arguments.differentiated if i not in problem.redrawn]
     if held:
         what = "data that mean something (one-hot, a mask, distributions)"
         yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"
 
 
-def heard(problem, comparison, wrong, outcomes, options, start):
-    """The other witnesses where the rule is wrong, else at a generic point; by then most of the time may be spent."""
-    outcome = wrong or next((o for o in outcomes if o.kind == "generic" and o.judged), outcomes[0])
-    if outcome.evidence != "exact" or not outcome.judged:
-        return (), []
-    now = time.monotonic()
-    try:
-        return testimony(problem, comparison, outcome, options, 3 if now - start < 3 else 1, now + SECONDS)
-    except (TooLarge, Undecided):
-        return (), []
+def why_wrong(leaves: Sequence[Leaf], point: str) -> str:
+    """Which leaf is wrong at this point, and by how much."""
+    worst, *others = sorted((leaf for leaf in leaves if leaf.verdict == FAIL), key=lambda leaf: leaf.digits)
+    more = f" ({', '.join(leaf.path for leaf in others)} too)" if others else ""
+    how = f"differs {differs(worst.digits)}" if math.isfinite(worst.hand) else "is not finite"
+    return f"{worst.path} {how}{more}, at the {point} point."
 
 
-def why_wrong(leaves, outcome):
-    wrong = sorted((leaf for leaf in leaves if leaf.verdict == FAIL), key=lambda leaf: leaf.digits)
-    worst = wrong[0]
-    more = f" ({', '.join(leaf.path for leaf in wrong[1:])} too)" if wrong[1:] else ""
-    how = "is not finite" if not math.isfinite(worst.hand) else f"differs {differs(worst.digits)}"
-    return f"{worst.path} {how}{more}, at the {outcome.kind} point."
-
-
-def leaves_of(problem, outcomes):
+def leaves_of(problem: Problem, outcomes: Sequence[Outcome]) -> tuple[Leaf, ...]:
     """Each leaf where it agrees least: at the first point that is wrong, else at the least accurate one."""
-    out = []
+    order = {FAIL: 0, INCONCLUSIVE: 1, PASS: 2}
     judged = [o for o in outcomes if o.judged]
+    leaves = []
     for k, path in enumerate(problem.paths):
-        order = {FAIL: 0, INCONCLUSIVE: 1, PASS: 2}
         decided = any(o.judged[k].verdict == PASS for o in judged)
-        at = [o for o in judged if not (decided and o.judged[k].verdict == INCONCLUSIVE)]
-        if at:
-            o = min(at, key=lambda o: (order[o.judged[k].verdict], o.judged[k].digits))
+        candidates = [o for o in judged if not (decided and o.judged[k].verdict == INCONCLUSIVE)]
+        if candidates:
+            o = min(candidates, key=lambda o: (order[o.judged[k].verdict], o.judged[k].digits))
             j = o.judged[k]
-            out.append(Leaf(path, j.verdict, j.digits, j.at, j.hand, j.true, o.kind, j.errors))
-    return tuple(out)
+            leaves.append(Leaf(path, j.verdict, j.digits, j.at, j.hand, j.true, str(o.kind), j.errors))
+    return tuple(leaves)
 
 
-def equal_sizes(problem):
+def equal_sizes(problem: Problem) -> Iterator[str]:
     """Which sizes are equal, so that a formula that confuses them cannot be told from a right one."""
-    square = sorted({n for v in problem.arguments.floats for a, n in enumerate(v.shape) if n > 1 and n in v.shape[:a]})
+    arrays = problem.arguments.floats
+    square = sorted({n for v in arrays for n in v.shape if n > 1 and v.shape.count(n) > 1})
     if square:
         which = ", ".join(map(str, square))
         yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"
-    data = [v for i, v in enumerate(problem.arguments.floats) if v.ndim > 1 and i not in problem.redrawn]
+    data = [v for i, v in enumerate(arrays) if v.ndim > 1 and i not in problem.redrawn]
     if data and all(len(v) == 1 for v in data):
         yield "there is one example alone: a sum and a mean over examples are the same here"

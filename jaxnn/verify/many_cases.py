@@ -22,8 +22,9 @@ from jaxnn.verify.evidence.comparison import ENTRIES
 from jaxnn.verify.evidence.judge import UNDEFINED
 from jaxnn.verify.problems import gradient_problem
 from jaxnn.verify.questions import asserted
-from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Leaf, Point, shown
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Leaf, Point
 from jaxnn.verify.reports.report import Report
+from jaxnn.verify.reports.words import shown
 
 CASES = 128  # at a time, so that what one of them needs stays in the cache
 STEP = 2.0**-10  # of a difference, relative to its leaf: truncation (4th order) and rounding are then both near 1e-12
@@ -176,7 +177,9 @@ def differences(scalar, floats, i, ways, h, J):
 def report(cases, at, again, one):
     n, problem = len(cases.finite), at(0)
     if not cases.finite.any():
-        return Report(problem.title, INCONCLUSIVE, f"{UNDEFINED} in any case.", "float64", math.nan, (), replay=again)
+        return Report(
+            problem.title, INCONCLUSIVE, f"{UNDEFINED} in any case.", Evidence.FLOAT64, math.nan, (), replay=again
+        )
     allowed, scale = tolerances(cases, gradient := len(problem.arguments.differentiated))
     beyond = np.where(np.isfinite(cases.beyond), cases.beyond, np.inf)
     surplus = np.where(cases.finite, (beyond / allowed).max(1), 0)
@@ -187,7 +190,7 @@ def report(cases, at, again, one):
     digits = -math.log10(max((beyond / scale)[cases.finite].max(), 2.0**-60))
     leaves = leaves_of(at(worst), beyond[worst] / allowed[worst], scale[worst], f"case {worst}")
     if wrong:
-        why = why_wrong(leaves, Point(f"case {worst}", FAIL, "", digits))
+        why = why_wrong(leaves, f"case {worst}")
         verdict, reason = FAIL, f"wrong in {wrong:,} of {n:,} random cases: {why}"
     elif close:
         verdict, reason = INCONCLUSIVE, f"too close to what float64 allows to say, in {close:,} of {n:,} random cases."
@@ -202,7 +205,7 @@ def report(cases, at, again, one):
         problem.title,
         verdict,
         reason,
-        "float64",
+        Evidence.FLOAT64,
         digits,
         leaves,
         (point,),

@@ -1,25 +1,31 @@
 """How accurate a rule is in the dtypes it may run in, beside autodiff."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Problem
+from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.evidence.floating import float_scales
-from jaxnn.verify.evidence.outcome import eps, true_floats
+from jaxnn.verify.evidence.outcome import Outcome, eps, true_floats
+from jaxnn.verify.evidence.points import Draw
 from jaxnn.verify.reports.findings import INCONCLUSIVE, Grade
 
-DTYPES = ("float32", "bfloat16", "float64")
 
-
-def grades(problem, comparison, outcomes, dtypes=DTYPES):
+def grades(
+    problem: Problem, comparison: Comparison, outcomes: Sequence[Outcome], dtypes: Sequence[str]
+) -> tuple[Grade, ...]:
     """A `Grade` for each leaf in each dtype: the hand rule and autodiff, jitted on the default device, against the
     exact truth at a generic point. A dtype in which a function does not run has none."""
-    outcome = next((o for o in outcomes if o.judged and o.kind in ("generic", "near", "given")), None)
+    plain = [o for o in outcomes if o.kind.draw in (Draw.GENERIC, Draw.NEAR, Draw.GIVEN) and not o.kind.elsewhere]
+    outcome = next((o for o in plain if o.judged), None)
     if outcome is None or outcome.verdict == INCONCLUSIVE or comparison.numpy or comparison.mode is None:
         return ()
-    out = []
+    out: list[Grade] = []
     for dtype in map(jnp.dtype, dtypes):
         floats = [np.asarray(np.asarray(v, dtype), np.float64) for v in outcome.floats]
         try:
@@ -27,14 +33,18 @@ def grades(problem, comparison, outcomes, dtypes=DTYPES):
             hand, auto = jitted(lambda v: (problem.claim(v), problem.truth(v)), floats, dtype)
         except Exception:  # whatever a function raises that was not written for this dtype
             continue
-        for path, s, t, *pair in zip(problem.paths, float_scales(true), true, hand, auto, strict=True):
-            errors = [float(np.max(np.abs(np.asarray(v, np.float64) - t), initial=0)) / s for v in pair]
-            errors = [math.inf if math.isnan(e) else e for e in errors]  # not finite in this dtype
-            numbers = [x for e in errors for x in (-math.log10(e) if e > 0 else math.inf, e / eps(dtype))]
-            out.append(Grade(path, dtype.name, *numbers))
+        for path, scale, t, h, a in zip(problem.paths, float_scales(true), true, hand, auto, strict=True):
+            out.append(Grade(path, dtype.name, *accuracy(h, t, scale, dtype), *accuracy(a, t, scale, dtype)))
     return tuple(out)
 
 
-def jitted(f, floats, dtype):
+def accuracy(v: PyTree, true: np.ndarray, scale: float, dtype: np.dtype) -> tuple[float, float]:
+    """(correct digits, error in units in the last place) of an array, relative to the scale."""
+    error = float(np.max(np.abs(np.asarray(v, np.float64) - true), initial=0)) / scale
+    error = math.inf if math.isnan(error) else error  # not finite in this dtype
+    return -math.log10(error) if error > 0 else math.inf, error / eps(dtype)
+
+
+def jitted(f: Callable[[list], PyTree], floats: Sequence[np.ndarray], dtype: np.dtype) -> PyTree:
     with jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"):
         return jax.jit(f)([jnp.asarray(v, dtype) for v in floats])

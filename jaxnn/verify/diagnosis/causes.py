@@ -19,7 +19,7 @@ from jaxnn.verify.diagnosis.predictions import facts_of, flat, hand_of
 from jaxnn.verify.diagnosis.repair import repairs
 from jaxnn.verify.evidence.comparison import comparison_of
 from jaxnn.verify.evidence.comparison import run as run_in_floats
-from jaxnn.verify.evidence.points import redraw
+from jaxnn.verify.evidence.points import Draw, Kind, redraw
 from jaxnn.verify.reports.findings import Cause
 from jaxnn.verify.tracing.floats import Approximation
 from jaxnn.verify.tracing.numpy_code import in_jax
@@ -67,7 +67,8 @@ def drawn(problem, outcome, seed):
     its, rng = problem.arguments, np.random.default_rng(seed)
     few = sum(its.floats[i].size for i in its.differentiated) < FEW
     new = [
-        redraw("generic", its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in range(5 if few else 2)
+        redraw(Kind(Draw.GENERIC), its.floats, its.dtypes, problem.redrawn, problem.always, rng)
+        for _ in range(5 if few else 2)
     ]
     start = outcome.floats if [v.shape for v in outcome.floats] == [v.shape for v in its.floats] else its.floats
     return [list(start), *new]

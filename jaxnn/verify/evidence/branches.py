@@ -5,13 +5,16 @@ A side that was never seen, or whose value another select threw away, is not set
 """
 
 from collections import defaultdict
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import is_balls
 from jaxnn.verify.arithmetic.decisions import Logic, codes
+from jaxnn.verify.arithmetic.evaluation import Step
 from jaxnn.verify.arithmetic.moves import MOVES
 from jaxnn.verify.reports.findings import Branch
 
@@ -31,11 +34,23 @@ KEEPS_SIGN = {
 OPEN = -1  # not decided, or a tie
 
 
-def seen(steps, inputs, outputs):
-    """{(place, kind): sides} of the decisions that depend on the inputs, and whose entry is used for an output."""
+class Side(NamedTuple):
+    """One side of a decision. possible: False if no numbers whatever could take it."""
+
+    name: str
+    possible: bool = True
+
+
+Site = tuple[str, str]  # (place, kind) of a decision
+Sides = dict[Site, set[Side]]  # that were seen, or are known to be impossible
+
+
+def seen(steps: Sequence[Step], inputs: Iterable[PyTree], outputs: Iterable[PyTree]) -> Sides:
+    """The sides of the decisions that depend on the inputs, and whose entry is used for an output."""
+    inputs = list(inputs)
     ours, never = dependent(steps, inputs), impossible(steps, inputs)
     live = {id(v): np.ones(v.shape, bool) for v in outputs}
-    sides: dict = defaultdict(set)
+    sides: Sides = defaultdict(set)
     for n, step in reversed(list(enumerate(steps))):
         if step.name == "control":
             live |= {id(v): np.ones(np.shape(v), bool) for v in step.inputs}
@@ -44,35 +59,34 @@ def seen(steps, inputs, outputs):
         if not any(mask is not None and mask.any() for mask in masks):
             continue
         if n in ours and step.name in POSSIBLE and any(map(is_balls, step.inputs)):
-            taken = side_of(step)
-            if taken is not None:
-                sides[step.place, step.name] |= {
-                    POSSIBLE[step.name][k] for k in np.unique(taken[masks[0]]) if k != OPEN
-                }
-                sides[step.place, step.name] |= never.get(n, set())
+            numbers = side_of(step)
+            if numbers is not None:
+                met = [k for k in np.unique(numbers[masks[0]]) if k != OPEN]
+                sides[step.place, step.name] |= {Side(POSSIBLE[step.name][k]) for k in met} | never.get(n, set())
         for v, mask in zip(step.inputs, used(step, masks), strict=True):
             if hasattr(v, "shape"):
                 live[id(v)] = live.get(id(v), False) | mask
     return sides
 
 
-def dependent(steps, inputs):
-    """Which steps, by number, compute with what depends on these inputs."""
-    touched, found = set(map(id, inputs)), set()
+def dependent(steps: Sequence[Step], inputs: Iterable[PyTree]) -> set[int]:
+    """Which steps, by number, compute with values that depend on these inputs."""
+    touched, numbers = set(map(id, inputs)), set()
     for n, step in enumerate(steps):
         if any(id(v) in touched for v in step.inputs):
-            found.add(n)
+            numbers.add(n)
             touched.update(map(id, step.outputs))
-    return found
+    return numbers
 
 
-def impossible(steps, inputs):
-    """{step: {"never side"}} of decisions on a number that cannot be negative: a sum of squares, of exponentials."""
+def impossible(steps: Sequence[Step], inputs: Iterable[PyTree]) -> dict[int, set[Side]]:
+    """{step: the side that it never takes} of decisions on a number that cannot be negative: a sum of squares, of
+    exponentials."""
     touched: set[int] = set(map(id, inputs))
     sure: dict[int, bool] = {}
-    never: dict[int, set[str]] = {}
+    never: dict[int, set[Side]] = {}
 
-    def positive(v):
+    def positive(v: PyTree) -> bool:
         if id(v) not in touched and is_balls(v):
             return all(x >= 0 for x in v.flat)
         return sure.get(id(v), False)
@@ -81,21 +95,21 @@ def impossible(steps, inputs):
         touched.update(map(id, step.outputs) if any(id(v) in touched for v in step.inputs) else ())
         signs = [positive(v) for v in step.inputs]
         even = step.name == "integer_pow" and step.params["y"] % 2 == 0
-        same = step.name == "mul" and step.inputs[0] is step.inputs[1]
+        square = step.name == "mul" and step.inputs[0] is step.inputs[1]
         kept = step.name in KEEPS_SIGN and all(signs[1:] if step.name == "select_n" else signs)
         for v in step.outputs:
-            sure[id(v)] = step.name in POSITIVE or even or same or kept or (step.name == "max" and any(signs))
+            sure[id(v)] = step.name in POSITIVE or even or square or kept or (step.name == "max" and any(signs))
         if step.name in ("abs", "sign") and signs[0]:
-            never[n] = {"never negative"}
+            never[n] = {Side("negative", possible=False)}
         elif step.name in ("gt", "ge", "lt", "le") and all(map(is_balls, step.inputs)):
             _, y = step.inputs
             if signs[0] and id(y) not in touched and all(v <= 0 for v in y.flat):
-                never[n] = {"never false" if step.name[0] == "g" else "never true"}
+                never[n] = {Side("false" if step.name in ("gt", "ge") else "true", possible=False)}
     return never
 
 
-def side_of(step):
-    """For every entry of the output the number of the side in POSSIBLE; None of a decision that only infinity makes."""
+def side_of(step: Step) -> np.ndarray | None:
+    """The number of the side in POSSIBLE for every entry of the output; None if infinity alone decides."""
     name, x = step.name, step.inputs
     out = step.outputs[0]
     if name in ("abs", "sign"):
@@ -114,8 +128,8 @@ def side_of(step):
     return np.select([true == 1, true == 0], [0, 1], OPEN)
 
 
-def used(step, masks):
-    """For every input, which entries the live entries of the output came from; all where that is not followed."""
+def used(step: Step, masks: Sequence[PyTree]) -> list[np.ndarray]:
+    """For every input, which entries the live entries of the output came from; all if that is not followed."""
     name, inputs = step.name, step.inputs
     if name == "loop stack":
         return list(masks[0])
@@ -142,13 +156,12 @@ def used(step, masks):
             offset += v.size
         flat = np.zeros(offset, bool)
         if name not in ("pad", "gather", "dynamic_slice", "dynamic_update_slice"):
-            moved: Any = MOVES[name]
-            flat[moved(None, step.params, 0, *ids)[mask]] = True
+            flat[MOVES[name](None, step.params, 0, *ids)[mask]] = True
             return [flat[i] for i in ids]
     return [np.ones(getattr(v, "shape", ()), bool) for v in inputs]
 
 
-def folded(mask, v):
+def folded(mask: PyTree, v: np.ndarray) -> np.ndarray:
     """The mask on the shape of an input that was broadcast."""
     if np.shape(mask) == v.shape:
         return mask
@@ -157,15 +170,15 @@ def folded(mask, v):
     return mask.any(tuple(i for i, n in enumerate(v.shape) if n == 1), keepdims=True) if mask.shape != v.shape else mask
 
 
-def table(counted):
+def table(sides: Mapping[Site, set[Side]]) -> tuple[Branch, ...]:
     """A `Branch` for every decision."""
     return tuple(
         Branch(
             place,
             kind,
-            tuple(side for side in POSSIBLE[kind] if side in sides),
-            tuple(side for side in POSSIBLE[kind] if not sides & {side, f"never {side}"}),
+            tuple(name for name in POSSIBLE[kind] if Side(name) in known),
+            tuple(name for name in POSSIBLE[kind] if not known & {Side(name), Side(name, possible=False)}),
             kind in SPECIAL,
         )
-        for (place, kind), sides in sorted(counted.items())
+        for (place, kind), known in sorted(sides.items())
     )

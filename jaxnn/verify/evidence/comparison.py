@@ -4,122 +4,143 @@ A side is the jaxpr of a JAX function; or NumPy code run on real numbers; or, fo
 differences of its cost at high precision. A rule that is none of these is a black box: it runs in its dtype.
 """
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
+from jax.typing import DTypeLike
 
-from jaxnn.verify.arguments import BadAnswer
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Arguments, BadAnswer, Function, Problem
 from jaxnn.verify.arithmetic import numpy_code, primitives
-from jaxnn.verify.arithmetic.balls import is_float
+from jaxnn.verify.arithmetic.balls import Balls, is_float
 from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TRANSPARENT, Evaluation, TooLarge
-from jaxnn.verify.evidence.differences import along, gradient, kinked, random_direction, slopes
+from jaxnn.verify.evidence.differences import BallFunction, along, gradient, is_kinked, random_direction, slopes
 from jaxnn.verify.tracing.jaxprs import MODES, Mode, free_inputs, trace
 
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
+Jaxprs = dict[Mode, ClosedJaxpr]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    claim: Callable | None  # None: a black box
-    truth: Callable
-    mode: Mode | None
-    scalar: Any = None  # the forward pass as a jaxpr
-    hand: Any = None  # the hand rule as one, where it can be
-    directions: Any = None  # one for each leaf, where the truth is known along these alone
-    numpy: bool = False
-    kinked: Callable | None = None  # of NumPy code: whether there is a kink at these balls
+    """How each side of a problem is computed."""
 
-    def free(self, problem):
-        """Which float leaves are inputs of its jaxprs."""
+    claim: BallFunction | None  # None: a black box
+    truth: BallFunction
+    mode: Mode | None  # of the jaxprs; None for NumPy code
+    scalar: ClosedJaxpr | None = None  # the forward pass
+    hand: ClosedJaxpr | None = None  # the hand rule, if it can be traced
+    numpy: bool = False
+    kinked: Callable[[Evaluation, list[Balls]], bool] | None = None  # of NumPy code: whether there is a kink
+
+    def free(self, problem: Problem) -> Sequence[int]:
+        """Which float leaves are inputs of the jaxprs."""
         assert self.mode is not None, "NumPy code has no jaxprs"
         return free_inputs(problem.arguments, self.mode)
 
-    @property
-    def dtype(self):
-        """In which the constants are written."""
-        return np.float64 if self.mode is None or self.mode.x64 else np.float32
 
+def comparison_of(problem: Problem) -> Comparison:
+    """The `Comparison` of a problem; the error of the user's own function if it does not run at all.
 
-def comparison_of(problem):
-    """`Sides` of a problem; the error of the user's own function where it does not run at all."""
-    arguments = problem.arguments
-    found: dict[str, dict] = {"claim": {}, "truth": {}}
+    | hand rule               | truth            | how                                                               |
+    |-------------------------|------------------|-------------------------------------------------------------------|
+    | a jaxpr, in some mode   | a jaxpr, in that | both are evaluated, in the first such mode                        |
+    | NumPy code              | a jaxpr          | the rule runs on real numbers                                     |
+    | neither, or a kernel    | a jaxpr          | a black box                                                       |
+    | a jaxpr or NumPy code   | NumPy code       | differences of the cost; the truth itself if no cost is known     |
+
+    NumPy code of both is preferred to jaxprs in which the data are constants: they would be rounded.
+    """
+    claims, truths = jaxprs_of(problem)
     for mode in MODES:
-        for name in found:
+        if not both_known(claims, truths, mode):
+            continue
+        hand, true = (of_jaxpr(jaxprs[mode], problem.arguments, mode) for jaxprs in (claims, truths))
+        return Comparison(hand, true, mode, traced_scalar(problem, mode), claims[mode])
+    own_dtype_first = (*MODES[2:], *MODES[:2])
+    own = next((mode for mode in own_dtype_first if mode in truths), None)
+    if own:
+        in_numpy = not claims and works(of_numpy(problem.claim), problem.arguments)
+        claim = of_numpy(problem.claim) if in_numpy else None
+        return Comparison(claim, of_jaxpr(truths[own], problem.arguments, own), own, traced_scalar(problem, own))
+    if claims:
+        mode, jaxpr = next(iter(claims.items()))
+        return by_differences(problem, of_jaxpr(jaxpr, problem.arguments, mode))
+    return by_differences(problem, of_numpy(problem.claim))
+
+
+def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
+    """(jaxprs of the hand rule, of the truth) in the modes in which each can be traced, up to the first in which both
+    can; none if both sides are NumPy code."""
+    claims: Jaxprs = {}
+    truths: Jaxprs = {}
+    for mode in MODES:
+        for jaxprs, f in ((claims, problem.claim), (truths, problem.truth)):
             try:
-                found[name][mode] = trace(getattr(problem, name), arguments, mode)
+                jaxprs[mode] = trace(f, problem.arguments, mode)
             except BadAnswer:
                 raise
             except Exception:  # whatever a function says that was not written for this mode
                 continue
-        if not mode.every and in_numpy(problem):  # which would round what it makes of data that are constants
-            found = {"claim": {}, "truth": {}}
+        if not mode.every and is_numpy(problem):  # a jaxpr would round what NumPy makes of data that are constants
+            return {}, {}
+        if both_known(claims, truths, mode):
             break
-        if all(mode in jaxprs for jaxprs in found.values()):
-            if without_rule(found["claim"][mode].jaxpr) and not without_rule(found["truth"][mode].jaxpr):
-                continue  # a kernel or a callback: it runs in its own dtype
-            claim, truth = (of_jaxpr(found[name][mode], arguments, mode) for name in ("claim", "truth"))
-            return Comparison(claim, truth, mode, traced_scalar(problem, mode), found["claim"][mode])
-    own = next((m for m in (*MODES[2:], *MODES[:2]) if m in found["truth"]), None)
-    if own:
-        claim = None if found["claim"] or not works(of_numpy(problem.claim), arguments) else of_numpy(problem.claim)
-        return Comparison(claim, of_jaxpr(found["truth"][own], arguments, own), own, traced_scalar(problem, own))
-    if found["claim"]:
-        its, jaxpr = next(iter(found["claim"].items()))
-        claim = of_jaxpr(jaxpr, arguments, its)
-    else:
-        claim = of_numpy(problem.claim)
+    return claims, truths
+
+
+def both_known(claims: Jaxprs, truths: Jaxprs, mode: Mode) -> bool:
+    """Whether both sides can be evaluated as jaxprs of this mode. A rule that is a kernel or a callback, of a truth
+    that is none, runs in its own dtype instead."""
+    if mode not in claims or mode not in truths:
+        return False
+    return not has_unknown(claims[mode].jaxpr) or has_unknown(truths[mode].jaxpr)
+
+
+def by_differences(problem: Problem, claim: BallFunction) -> Comparison:
+    """The comparison with NumPy code: the truth is that of differences of the cost, if there is a cost."""
     if problem.scalar is None:
         return Comparison(claim, of_numpy(problem.truth), None, numpy=True)
-    scalar = of_numpy(lambda floats: [problem.scalar(floats)])
-    extra = len(problem.paths) - len(arguments.differentiated)  # the value itself
+    arguments = problem.arguments
+    scalar = of_numpy(problem.cost)
+    kinked = partial(is_kinked, scalar, arguments=arguments)
     if sum(arguments.floats[i].size for i in arguments.differentiated) <= ENTRIES:
-        truth = functools.partial(gradient, scalar, arguments=arguments, extra=extra)
-        return Comparison(claim, truth, None, numpy=True, kinked=functools.partial(kinked, scalar, arguments=arguments))
+        truth: BallFunction = partial(gradient, scalar, arguments=arguments, values=problem.values)
+        return Comparison(claim, truth, None, numpy=True, kinked=kinked)
     directions = [random_direction(i, arguments.floats[i].shape) for i in arguments.differentiated]
-    return Comparison(
-        along(claim, directions),
-        lambda ev, balls: slopes(scalar, ev, balls, arguments, directions, extra),
-        None,
-        directions=directions,
-        numpy=True,
-        kinked=functools.partial(kinked, scalar, arguments=arguments),
-    )
+    truth = partial(slopes, scalar, arguments=arguments, directions=directions, values=problem.values)
+    return Comparison(along(claim, directions), truth, None, numpy=True, kinked=kinked)
 
 
-def without_rule(jaxpr):
+def has_unknown(jaxpr: Jaxpr) -> bool:
     """Whether a primitive computes with floats in a way that balls do not know."""
     for eqn in jaxpr.eqns:
         known = eqn.primitive.name in primitives.RULES.keys() | CALLS.keys() | TRANSPARENT | {"debug_callback"}
         if not known and any(is_float(v.aval) for v in eqn.invars if hasattr(v.aval, "dtype")):
             return True
-        if any(map(without_rule, jaxprs_in_params(eqn.params))) and eqn.primitive.name in CALLS:
+        if any(map(has_unknown, jaxprs_in_params(eqn.params))) and eqn.primitive.name in CALLS:
             return True
     return False
 
 
-def traced_scalar(problem, mode):
-    if problem.scalar is None:
-        return None
-    return trace(lambda floats: [problem.scalar(floats)], problem.arguments, mode)
+def traced_scalar(problem: Problem, mode: Mode) -> ClosedJaxpr | None:
+    return None if problem.scalar is None else trace(problem.cost, problem.arguments, mode)
 
 
-def check_steady(problem, comparison, floats):
+def check_steady(problem: Problem, comparison: Comparison, floats: Sequence[np.ndarray]) -> None:
     """BadAnswer if one of the functions computes something else when it is called again."""
-    scalar = problem.scalar and (lambda v: [problem.scalar(v)])
-    for who, f, before in (("hand rule", problem.claim, comparison.hand), ("forward pass", scalar, comparison.scalar)):
-        if f is None:
-            continue
+    functions: list[tuple[str, Function, ClosedJaxpr | None]] = [("hand rule", problem.claim, comparison.hand)]
+    functions += [("forward pass", problem.cost, comparison.scalar)] if problem.scalar else []
+    for who, f, before in functions:
         try:
-            again = functools.partial(trace, f, problem.arguments, comparison.mode or MODES[0])
-            same = written(before or again()) == written(again())
+            again = partial(trace, f, problem.arguments, comparison.mode or MODES[0])
+            same = summary(before or again()) == summary(again())
         except Exception:  # NumPy code
             once, twice = (run(f, floats) for _ in range(2))
             same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(once, twice, strict=True))
@@ -130,21 +151,25 @@ def check_steady(problem, comparison, floats):
             )
 
 
-def written(closed):
-    """A jaxpr as its primitives and constants."""
-    inner = [written(v) for eqn in closed.jaxpr.eqns for v in eqn.params.values() if isinstance(v, ClosedJaxpr)]
-    names = [eqn.primitive.name for eqn in closed.jaxpr.eqns]
-    literals = [np.asarray(v.val).tobytes() for eqn in closed.jaxpr.eqns for v in eqn.invars if isinstance(v, Literal)]
-    return names, literals, [np.asarray(c).tobytes() for c in closed.consts if is_float(c)], inner
+def summary(closed: ClosedJaxpr) -> tuple[PyTree, ...]:
+    """The primitives and constants of a jaxpr: two of one function have the same."""
+    parameters = [v for eqn in closed.jaxpr.eqns for v in eqn.params.values()]
+    operands = [v for eqn in closed.jaxpr.eqns for v in eqn.invars]
+    return (
+        [eqn.primitive.name for eqn in closed.jaxpr.eqns],
+        [np.asarray(v.val).tobytes() for v in operands if isinstance(v, Literal)],
+        [np.asarray(c).tobytes() for c in closed.consts if is_float(c)],
+        [summary(v) for v in parameters if isinstance(v, ClosedJaxpr)],
+    )
 
 
-def in_numpy(problem):
+def is_numpy(problem: Problem) -> bool:
     """Whether both the rule and the cost can be evaluated as NumPy code."""
-    of = [problem.claim, *[lambda floats: [problem.scalar(floats)]] * (problem.scalar is not None)]
-    return all(works(of_numpy(f), problem.arguments) for f in of)
+    functions = [problem.claim] if problem.scalar is None else [problem.claim, problem.cost]
+    return all(works(of_numpy(f), problem.arguments) for f in functions)
 
 
-def works(side, arguments):
+def works(side: BallFunction, arguments: Arguments) -> bool:
     """Whether a side can be evaluated at all."""
     ev = Evaluation()
     try:
@@ -156,13 +181,16 @@ def works(side, arguments):
     return True
 
 
-def of_jaxpr(closed, arguments, mode):
+def of_jaxpr(closed: ClosedJaxpr, arguments: Arguments, mode: Mode) -> BallFunction:
+    """A jaxpr that was traced in this mode, as a side."""
     free = free_inputs(arguments, mode)
     return lambda ev, balls: ev(closed, [balls[i] for i in free])
 
 
-def of_numpy(f):
-    def side(ev, balls):
+def of_numpy(f: Function) -> BallFunction:
+    """NumPy code as a side. Unsupported if it does not run on real numbers."""
+
+    def side(ev: Evaluation, balls: list[Balls]) -> list[Balls]:
         with numpy_code.computing(ev):
             try:
                 return [numpy_code.to_balls(v) for v in f([numpy_code.of_balls(b) for b in balls])]
@@ -175,7 +203,7 @@ def of_numpy(f):
     return side
 
 
-def run(f, floats, dtype=None):
+def run(f: Function, floats: Sequence[np.ndarray], dtype: DTypeLike | None = None) -> list[np.ndarray]:
     """f in floating point, on floats cast to `dtype`, or as they are: a list of NumPy arrays."""
     x64 = jax.config.read("jax_enable_x64") if dtype is None else dtype == np.float64
     with jax.enable_x64(x64), np.errstate(all="ignore"):

@@ -1,15 +1,20 @@
 """Derivatives of a cost by differences at high precision."""
 
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
 from flint import arb
 
-from jaxnn.verify.arithmetic.balls import ZERO, enter, is_balls, wrap
+from jaxnn.verify.arguments import Arguments
+from jaxnn.verify.arithmetic.balls import ZERO, Balls, enter, is_balls, wrap
 from jaxnn.verify.arithmetic.evaluation import Evaluation
 
+BallFunction = Callable[[Evaluation, list[Balls]], list[Balls]]  # of the float leaves
+Ways = Mapping[int, Balls]  # {number of a float leaf: a direction in which it moves}
 
-def difference(scalar, ev, balls, ways):
-    """(S(v + h·way) − S(v − h·way)) / 2h for a way in each of some float leaves, {number: way}; its radius widened for
-    what h leaves out.
+
+def difference(scalar: BallFunction, ev: Evaluation, balls: list[Balls], ways: Ways) -> arb:
+    """(S(v + h·way) − S(v − h·way)) / 2h for the ways of some float leaves; its radius widened for what h leaves out.
 
     A rounded constant would be one number at one end and another at the other; it is taken exactly, and the slope
     widened by what its rounding can mean.
@@ -20,7 +25,9 @@ def difference(scalar, ev, balls, ways):
     return slope + arb(0, 1) * (left_out + abs(slope) * 16 * ev.unit)
 
 
-def along_line(scalar, ev, balls, ways, steps):
+def along_line(
+    scalar: BallFunction, ev: Evaluation, balls: list[Balls], ways: Ways, steps: Sequence[int]
+) -> tuple[arb, list[arb]]:
     """h, and S(v + k·h·way) for every k in steps."""
     exact = Evaluation(ev.precision, ties=ev.ties, deadline=ev.deadline)
     exact.sides = ev.sides
@@ -35,14 +42,17 @@ def along_line(scalar, ev, balls, ways, steps):
     return h, values
 
 
-def kinked(scalar, ev, balls, arguments):
+def is_kinked(scalar: BallFunction, ev: Evaluation, balls: list[Balls], arguments: Arguments) -> bool:
     """Whether the slopes to the two sides along a random direction differ."""
     ways = {i: random_direction(i, balls[i].shape) for i in arguments.differentiated}
     _, (after, here, before) = along_line(scalar, ev, balls, ways, (1, 0, -1))
     return not abs(after - 2 * here + before) < (abs(after - here) + abs(here - before)) * 1e-9
 
 
-def gradient(scalar, ev, balls, arguments, extra):
+def gradient(
+    scalar: BallFunction, ev: Evaluation, balls: list[Balls], arguments: Arguments, values: int
+) -> list[Balls]:
+    """The difference along every entry of every differentiated leaf; then J, if `values` is 1."""
     out = []
     for i in arguments.differentiated:
         leaf = np.ndarray(balls[i].shape, object)
@@ -51,18 +61,21 @@ def gradient(scalar, ev, balls, arguments, extra):
             way[index] = arb(1)
             leaf[index] = difference(scalar, ev, balls, {i: way})
         out.append(leaf)
-    return out + scalar(ev, balls)[:extra]
+    return out + scalar(ev, balls)[:values]
 
 
-def slopes(scalar, ev, balls, arguments, directions, extra):
+def slopes(
+    scalar: BallFunction, ev: Evaluation, balls: list[Balls], arguments: Arguments, directions: list[Balls], values: int
+) -> list[Balls]:
+    """The difference along one direction of each differentiated leaf; then J, if `values` is 1."""
     pairs = zip(arguments.differentiated, directions, strict=True)
-    return [wrap(difference(scalar, ev, balls, {i: way})) for i, way in pairs] + scalar(ev, balls)[:extra]
+    return [wrap(difference(scalar, ev, balls, {i: way})) for i, way in pairs] + scalar(ev, balls)[:values]
 
 
-def along(side, directions):
+def along(side: BallFunction, directions: list[Balls]) -> BallFunction:
     """The side's inner products with the directions."""
 
-    def products(ev, balls):
+    def products(ev: Evaluation, balls: list[Balls]) -> list[Balls]:
         out = side(ev, balls)
         n = len(directions)
         return [wrap(np.sum(v * way)) for v, way in zip(out[:n], directions, strict=True)] + out[n:]
@@ -70,5 +83,6 @@ def along(side, directions):
     return products
 
 
-def random_direction(seed, shape):
+def random_direction(seed: int | tuple[int, ...], shape: tuple[int, ...]) -> Balls:
+    """Odd multiples of 1/64 from −63/64 to 65/64, none of them 0."""
     return enter(np.random.default_rng(seed).integers(-8, 9, shape) / 8 + 1 / 64)

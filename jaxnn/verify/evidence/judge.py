@@ -1,12 +1,14 @@
 """Two arrays of balls, by hand and true: different, the same to so many digits, or not yet known."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from flint import arb
 
-from jaxnn.verify.arithmetic.balls import ONE, ZERO, finite, magnitude
-from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
+from jaxnn.verify.arithmetic.balls import ONE, ZERO, Balls, finite, magnitude
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Verdict
 
 DIGITS = 12
 UNDEFINED = "the true value is not finite"
@@ -16,7 +18,7 @@ class Judgement(NamedTuple):
     """verdict; digits that agree; reason when INCONCLUSIVE; the worst entry; |hand − true| over the scale, by entry;
     whether every true entry is 0, as far as is known."""
 
-    verdict: str
+    verdict: Verdict
     digits: float
     reason: str
     at: tuple[int, ...]  # the worst entry's index
@@ -26,15 +28,15 @@ class Judgement(NamedTuple):
     zero: bool
 
 
-def scales(true):
-    """What an error in each leaf is measured against: its largest entry, or, where every entry may be 0, the largest
-    of all leaves; 1 where they all may be."""
+def scales(true: Sequence[Balls]) -> list[arb]:
+    """What an error in each leaf is measured against: its largest entry, or, if every entry may be 0, the largest of
+    all leaves; 1 if they all may be."""
     own = [ZERO if all(v.contains(0) for v in leaf.flat) else magnitude(leaf) for leaf in true]
     whole = max((v for v in own), default=ZERO)
     return [v if v > 0 else whole if whole > 0 else ONE for v in own]
 
 
-def judge(hand, true, scale, digits=DIGITS, slack=0.0):
+def judge(hand: Balls, true: Balls, scale: arb, digits: float = DIGITS, slack: float = 0.0) -> Judgement:
     """Whether two arrays of balls differ: some entry's balls are disjoint; or agree: all overlap, and none is wider
     than 10**-digits of the scale. slack: a difference, relative to the scale, that is allowed."""
     hand, true = np.broadcast_arrays(hand, true)
@@ -44,7 +46,7 @@ def judge(hand, true, scale, digits=DIGITS, slack=0.0):
     errors = np.array([float((gap / scale).upper()) if gap.is_finite() else math.inf for gap in gaps])
     apart = (errors > slack) & [not h.overlaps(t) for h, t in zip(hand.flat, true.flat, strict=True)]
 
-    def found(verdict, worst, reason=""):
+    def judgement(verdict: Verdict, worst: int, reason: str = "") -> Judgement:
         error = errors[worst]
         return Judgement(
             verdict,
@@ -58,10 +60,10 @@ def judge(hand, true, scale, digits=DIGITS, slack=0.0):
         )
 
     if not finite(hand):
-        return found(FAIL, int(np.argmax([not v.is_finite() for v in hand.flat])), "not finite")
+        return judgement(FAIL, int(np.argmax([not v.is_finite() for v in hand.flat])), "not finite")
     if apart.any():
-        return found(FAIL, int(np.argmax(np.where(apart, errors, -1))))
+        return judgement(FAIL, int(np.argmax(np.where(apart, errors, -1))))
     worst = int(np.argmax(errors))
     if max(max(h.rad(), t.rad()) for h, t in zip(hand.flat, true.flat, strict=True)) > scale * 10.0**-digits:
-        return found(INCONCLUSIVE, worst, "precision")
-    return found(PASS, worst)
+        return judgement(INCONCLUSIVE, worst, "precision")
+    return judgement(PASS, worst)

@@ -6,60 +6,94 @@ if it fell to the one or the other side. max(z, 0) at z = 0 may have 0, ½ or 1.
 
 import itertools
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import Enum, auto
+from typing import NamedTuple
 
 import numpy as np
 from flint import arb
 
+from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic.balls import wrap
 from jaxnn.verify.arithmetic.decisions import Ties, Undecided, step_of
+from jaxnn.verify.arithmetic.evaluation import Step
 from jaxnn.verify.evidence.judge import judge, scales
 from jaxnn.verify.reports.findings import PASS
 
 UNITS = 32
+TieName = PyTree  # where a tie was first met: (step, …)
+Leaves = list[np.ndarray]  # of balls
 
 
-def kinks(met, steps, dependent):
+class Explained(Enum):
+    """Whether a choice at the ties makes a rule right."""
+
+    RIGHT = auto()
+    WRONG = auto()
+    TOO_MANY = auto()  # ties, to try all choices
+
+
+class Choice(NamedTuple):
+    explained: Explained
+    words: str = ""  # which choice makes it right
+
+
+def kinks(
+    ties: dict[PyTree, tuple[TieName, PyTree, PyTree]], steps: Sequence[Step], dependent: Collection[int]
+) -> list[TieName]:
     """The ties at which a derivative can jump: of values that depend on the arguments, and not asked for equality."""
-    numbers = {name: step_of(name) for name, _, _ in met.values()}
+    numbers = {name: step_of(name) for name, _, _ in ties.values()}
     return [name for name, n in numbers.items() if n in dependent and steps[n].name not in ("eq", "ne")]
 
 
-def explained(hand, truth, evaluate, names, digits):
-    """A sentence saying which choice at the ties `names` makes `hand` right; None of no choice; "" of too many to try.
-
-    evaluate(ties): the truth with the ties chosen so."""
+def choice(
+    hand: Leaves, truth: Leaves, evaluate: Callable[[Ties], Leaves], names: Sequence[TieName], digits: float
+) -> Choice:
+    """The `Choice` at the ties `names` that makes `hand` right; evaluate(ties): the truth with the ties chosen so."""
     steps = sorted({step_of(name) for name in names})
     if agree(hand, truth, digits):
-        return said(names, "does as JAX does")
+        return right(names, "does as JAX does")
     try:
-        for shares in (
-            itertools.product((0.0, 0.5, 1.0), repeat=len(steps)) if len(steps) <= 3 else ((0.0,), (0.5,), (1.0,))
-        ):
-            its = dict(zip(steps, itertools.cycle(shares), strict=False))
-            if agree(hand, evaluate(Ties({name: its[step_of(name)] for name in names}, shares[0], steps)), digits):
+        for shares in equal_shares(len(steps)):
+            by_step = dict(zip(steps, itertools.cycle(shares), strict=False))
+            ties = Ties({name: by_step[step_of(name)] for name in names}, shares[0], steps)
+            if agree(hand, evaluate(ties), digits):
                 share = ", ".join(f"{v:g}" for v in dict.fromkeys(shares))
-                return said(names, f"takes {share} of the derivative of the larger side")
+                return right(names, f"takes {share} of the derivative of the larger side")
         if len(names) > UNITS or len(steps) > 3:
-            return ""
+            return Choice(Explained.TOO_MANY)
         base = evaluate(Ties(default=1.0, steps=steps))
         moved = [evaluate(Ties({name: 0.0}, default=1.0, steps=steps)) for name in names]
     except Undecided:
-        return ""
-    moves = [[wrap(b - a) for a, b in zip(base, one, strict=True)] for one in moved]
+        return Choice(Explained.TOO_MANY)
+    return least_squares(hand, base, moved, names, digits)
+
+
+def equal_shares(n: int) -> Iterable[tuple[float, ...]]:
+    """Shares of n steps to try first: every combination of 0, ½ and 1 for up to 3 steps, else one for all."""
+    return itertools.product((0.0, 0.5, 1.0), repeat=n) if n <= 3 else ((0.0,), (0.5,), (1.0,))
+
+
+def least_squares(
+    hand: Leaves, base: Leaves, moved: Sequence[Leaves], names: Sequence[TieName], digits: float
+) -> Choice:
+    """The choice of a share for each tie that comes nearest to `hand`. base: all ties fall to the first side; moved:
+    for each tie, that one falls to the other."""
+    moves = [[wrap(b - a) for a, b in zip(base, leaves, strict=True)] for leaves in moved]
     gap = [wrap(h - a) for h, a in zip(hand, base, strict=True)]
     s, *_ = np.linalg.lstsq(np.array([flat(move) for move in moves]).T, flat(gap), rcond=None)
-    groups: dict = defaultdict(float)  # of those that tie for one maximum, one alone can be it
+    groups: dict[TieName, float] = defaultdict(float)  # of those that tie for one maximum, one alone can be it
     for name, share in zip(names, s, strict=True):
         groups[name[0] if isinstance(name[0], tuple) else name] += share
     if min(s) < -1e-9 or max(groups.values()) > 1 + 1e-9:
-        return None
-    chosen = [wrap(a + sum(m[k] * arb(v) for v, m in zip(s, moves, strict=True))) for k, a in enumerate(base)]
-    if agree(hand, chosen, min(digits, 9)):
-        return said(names, f"takes {', '.join(f'{1 - v:.3g}' for v in s)} of it")
-    return None
+        return Choice(Explained.WRONG)
+    mixed = [wrap(a + sum(m[k] * arb(v) for v, m in zip(s, moves, strict=True))) for k, a in enumerate(base)]
+    if agree(hand, mixed, min(digits, 9)):
+        return right(names, f"takes {', '.join(f'{1 - v:.3g}' for v in s)} of it")
+    return Choice(Explained.WRONG)
 
 
-def agree(hand, true, digits):
+def agree(hand: Leaves, true: Leaves, digits: float) -> bool:
     """Whether all leaves agree, a least-squares share's own rounding allowed for."""
     return all(
         judge(wrap(h + arb(0, 1) * s * 10.0 ** -(digits + 1)), t, s, digits).verdict == PASS
@@ -67,13 +101,11 @@ def agree(hand, true, digits):
     )
 
 
-def said(names, choice):
-    n = len(names)
-    return (
-        f"at a kink ({n} exact {'tie' if n == 1 else 'ties'}), where any choice between the two sides is right, "
-        f"the rule {choice}"
-    )
+def right(names: Sequence[TieName], words: str) -> Choice:
+    ties = f"{len(names)} exact {'tie' if len(names) == 1 else 'ties'}"
+    where = f"at a kink ({ties}), where any choice between the two sides is right"
+    return Choice(Explained.RIGHT, f"{where}, the rule {words}")
 
 
-def flat(leaves):
-    return np.array([float(v.mid()) for leaf in leaves for v in leaf.flat])
+def flat(leaves: Leaves) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *([float(v.mid()) for v in leaf.flat] for leaf in leaves)])

@@ -4,120 +4,164 @@ differences    of the forward pass alone, at high precision, along random direct
 reference      a NumPy gradient that the user gave
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
 import flint
 import numpy as np
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic import numpy_code
-from jaxnn.verify.arithmetic.balls import enter, wrap
+from jaxnn.verify.arithmetic.balls import Balls, enter, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation
-from jaxnn.verify.evidence.comparison import of_jaxpr, of_numpy
-from jaxnn.verify.evidence.differences import difference, random_direction
+from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr, of_numpy
+from jaxnn.verify.evidence.differences import BallFunction, difference, random_direction
 from jaxnn.verify.evidence.judge import judge, scales
+from jaxnn.verify.evidence.outcome import Outcome
+from jaxnn.verify.options import Options
 from jaxnn.verify.reports.findings import PASS, Witness
 from jaxnn.verify.tracing.jaxprs import trace, without_rules
 
 PRECISION = 400
 
 
-def testimony(problem, comparison, outcome, options, directions, deadline):
-    """(witnesses, sentences) at one point."""
+class Testimony(NamedTuple):
+    """The witnesses, and in sentences what follows. autodiff_is_wrong: autodiff is not the derivative of what is
+    computed, though no stop_gradient says that it should not be."""
+
+    witnesses: tuple[Witness, ...] = ()
+    sentences: tuple[str, ...] = ()
+    autodiff_is_wrong: bool = False
+
+
+class Scene(NamedTuple):
+    """Both sides at one point."""
+
+    problem: Problem
+    comparison: Comparison
+    ev: Evaluation
+    balls: list[Balls]
+    hand: list[Balls]
+    true: list[Balls]
+
+
+def testimony(
+    problem: Problem, comparison: Comparison, outcome: Outcome, options: Options, directions: int, deadline: float
+) -> Testimony:
+    """The `Testimony` at one point, by differences along so many directions; none at a tie. deadline: in seconds of
+    `time.monotonic`."""
     ev = Evaluation(PRECISION, outcome.rounded[:1], deadline=deadline)
     balls = [enter(v) for v in outcome.floats]
-    witnesses, said = [], []
     with flint.ctx.workprec(PRECISION):
-        hand, true = comparison.claim(ev, balls), comparison.truth(ev, balls)
-        if ev.ties.pairs or not all(v.is_finite() for leaf in (*hand, *true) for v in leaf.flat):
-            return (), []
-        if comparison.scalar is not None:
-            side = of_jaxpr(comparison.scalar, problem.arguments, comparison.mode)
-            if all(v.is_finite() for leaf in side(ev, balls) for v in leaf.flat):
-                witness = differences(problem, side, ev, balls, hand, true, directions)
-                witnesses.append(witness)
-                said += what_differences_say(witness, agree(hand, true), stops(comparison.scalar.jaxpr))
-            said += custom_rules(problem, comparison, ev, balls, hand, true)
-        if options.reference is not None:
-            witness = reference(problem, options.reference, ev, balls, hand, true)
-            witnesses.append(witness)
-            if not witness.agrees_with_truth:
-                said.append(
-                    "The reference agrees with the hand rule: the formula was derived wrongly in both."
-                    if witness.agrees_with_hand
-                    else "The reference is wrong, and differently."
-                )
-    return tuple(witnesses), said
+        assert comparison.claim is not None, "a black box has no witnesses"
+        scene = Scene(problem, comparison, ev, balls, comparison.claim(ev, balls), comparison.truth(ev, balls))
+        if ev.ties.pairs or not all_finite([*scene.hand, *scene.true]):
+            return Testimony()
+        heard = [by_differences(scene, directions)]
+        heard += [Testimony(sentences=tuple(custom_rules(scene)))]
+        heard += [by_reference(scene, options.reference)] if options.reference else []
+    return Testimony(
+        tuple(witness for part in heard for witness in part.witnesses),
+        tuple(sentence for part in heard for sentence in part.sentences),
+        any(part.autodiff_is_wrong for part in heard),
+    )
 
 
-def differences(problem, scalar, ev, balls, hand, true, count):
-    slopes: list = []
-    along_hand: list = []
-    along_true: list = []
-    wanted = problem.arguments.differentiated
+def all_finite(leaves: Sequence[Balls]) -> bool:
+    return all(v.is_finite() for leaf in leaves for v in leaf.flat)
+
+
+def by_differences(scene: Scene, directions: int) -> Testimony:
+    """What differences of the forward pass say; nothing if it is not known, or not finite here."""
+    comparison = scene.comparison
+    if comparison.scalar is None or comparison.mode is None:
+        return Testimony()
+    scalar = of_jaxpr(comparison.scalar, scene.problem.arguments, comparison.mode)
+    if not all_finite(scalar(scene.ev, scene.balls)):
+        return Testimony()
+    witness = differences(scene, scalar, directions)
+    if witness.agrees_with_truth:
+        return Testimony((witness,))
+    stopped = has_stop(comparison.scalar.jaxpr)
+    why = "the forward pass has a stop_gradient" if stopped else "autodiff is not the derivative of what is computed"
+    sentences: tuple[str, ...] = ()
+    if agree(scene.hand, scene.true):
+        who = "Differences of the forward pass disagree with autodiff and the hand rule"
+        sentences = (f"{who}: {why}, a surrogate gradient.",)
+    elif witness.agrees_with_hand:
+        sentences = (f"The hand rule is the derivative of what is computed, autodiff is not: {why}.",)
+    return Testimony((witness,), sentences, autodiff_is_wrong=bool(sentences) and not stopped)
+
+
+def differences(scene: Scene, scalar: BallFunction, count: int) -> Witness:
+    """The witness of differences along so many directions."""
+    slopes: list[PyTree] = []
+    along_hand: list[PyTree] = []
+    along_true: list[PyTree] = []
+    wanted = scene.problem.arguments.differentiated
     for k in range(count):
-        ways = {i: random_direction((k, i), balls[i].shape) for i in wanted}
-        slopes.append(difference(scalar, ev, balls, ways))
-        for sums, leaves in ((along_hand, hand), (along_true, true)):
-            sums.append(sum(np.sum(v * ways[i]) for i, v in zip(wanted, leaves, strict=False)))
-    its, hand, true = ([np.array(v, object)] for v in (slopes, along_hand, along_true))
-    return Witness("differences at high precision", *compared(its, hand, true))
+        ways = {i: random_direction((k, i), scene.balls[i].shape) for i in wanted}
+        slopes.append(difference(scalar, scene.ev, scene.balls, ways))
+        for products, leaves in ((along_hand, scene.hand), (along_true, scene.true)):
+            products.append(sum(np.sum(v * ways[i]) for i, v in zip(wanted, leaves, strict=False)))
+    ours, hand, true = ([np.array(v, object)] for v in (slopes, along_hand, along_true))
+    return Witness("differences at high precision", *compared(ours, hand, true))
 
 
-def reference(problem, f, ev, balls, hand, true):
-    taken = lambda floats: problem.taken(f(*problem.arguments.build(floats)))  # noqa: E731
+def by_reference(scene: Scene, reference: Callable[..., PyTree]) -> Testimony:
+    """What the user's gradient in NumPy says."""
+    problem = scene.problem
+
+    def answer(floats: list) -> list[PyTree]:
+        return problem.listed(reference(*problem.arguments.build(floats)))
+
     try:
-        its = of_numpy(taken)(ev, balls)
+        leaves = of_numpy(answer)(scene.ev, scene.balls)
     except (Unsupported, Undecided):
-        its = [
-            numpy_code.to_balls(v)
-            for v in taken([np.array([float(b.mid()) for b in v.flat]).reshape(v.shape) for v in balls])
-        ]
-    n = len(its)
-    return Witness("reference", *compared([wrap(v) for v in its], hand[:n], true[:n], 9))
+        floats = [np.array([float(b.mid()) for b in v.flat]).reshape(v.shape) for v in scene.balls]
+        leaves = [numpy_code.to_balls(v) for v in answer(floats)]
+    n = len(leaves)
+    witness = Witness("reference", *compared([wrap(v) for v in leaves], scene.hand[:n], scene.true[:n], 9))
+    if witness.agrees_with_truth:
+        return Testimony((witness,))
+    if witness.agrees_with_hand:
+        return Testimony(
+            (witness,), ("The reference agrees with the hand rule: the formula was derived wrongly in both.",)
+        )
+    return Testimony((witness,), ("The reference is wrong, and differently.",))
 
 
-def custom_rules(problem, comparison, ev, balls, hand, true):
+def custom_rules(scene: Scene) -> Iterator[str]:
     """What is to be said of custom derivative rules in the forward pass."""
-    names: list[str] = []
-    without_rules(comparison.scalar.jaxpr, names)
-    if not names or problem.by_autodiff is None:
+    problem, comparison = scene.problem, scene.comparison
+    if comparison.scalar is None or comparison.mode is None or problem.by_autodiff is None:
         return
-    ruled = trace(lambda floats: problem.by_autodiff(floats, own=lambda J: J), problem.arguments, comparison.mode)
-    its = of_jaxpr(ruled, problem.arguments, comparison.mode)(ev, balls)
-    if not agree(its, true):
+    by_autodiff, names = problem.by_autodiff, list[str]()
+    without_rules(comparison.scalar.jaxpr, names)
+    if not names:
+        return
+    ruled = trace(lambda floats: by_autodiff(floats, own=lambda J: J), problem.arguments, comparison.mode)
+    leaves = of_jaxpr(ruled, problem.arguments, comparison.mode)(scene.ev, scene.balls)
+    if not agree(leaves, scene.true):
         whose = f"The custom rule of {', '.join(dict.fromkeys(names))} in the forward pass"
-        also = ", and the hand rule agrees with it" if agree(hand, its) else ""
+        also = ", and the hand rule agrees with it" if agree(scene.hand, leaves) else ""
         yield f"{whose} is not the derivative of what it computes (a surrogate gradient, or wrong){also}."
 
 
-def compared(its, hand, true, digits=12):
+def compared(leaves: list[Balls], hand: list[Balls], true: list[Balls], digits: float = 12) -> tuple[bool, bool, float]:
     """(agrees with hand, agrees with truth, digits of the latter)."""
-    to_truth = [judge(a, t, s, digits) for a, t, s in zip(its, true, scales(true), strict=True)]
-    return agree(its, hand, digits), all(j.verdict == PASS for j in to_truth), min(j.digits for j in to_truth)
+    to_truth = [judge(a, t, scale, digits) for a, t, scale in zip(leaves, true, scales(true), strict=True)]
+    return agree(leaves, hand, digits), all(j.verdict == PASS for j in to_truth), min(j.digits for j in to_truth)
 
 
-def agree(a, b, digits=12):
-    return all(judge(x, y, s, digits).verdict == PASS for x, y, s in zip(a, b, scales(b), strict=True))
+def agree(a: list[Balls], b: list[Balls], digits: float = 12) -> bool:
+    return all(judge(x, y, scale, digits).verdict == PASS for x, y, scale in zip(a, b, scales(b), strict=True))
 
 
-def what_differences_say(witness, right, stop):
-    if witness.agrees_with_truth:
-        return []
-    why = "the forward pass has a stop_gradient" if stop else "autodiff is not the derivative of what is computed"
-    if right:
-        return [
-            f"Differences of the forward pass disagree with autodiff and the hand rule: {why}, a surrogate gradient."
-        ]
-    if witness.agrees_with_hand:
-        return [f"The hand rule is the derivative of what is computed, autodiff is not: {why}."]
-    return []
-
-
-def stops(jaxpr):
+def has_stop(jaxpr: Jaxpr) -> bool:
     """Whether there is a stop_gradient in it."""
-    inner = [
-        getattr(v, "jaxpr", v)
-        for eqn in jaxpr.eqns
-        for v in eqn.params.values()
-        if hasattr(getattr(v, "jaxpr", v), "eqns")
-    ]
-    return any(eqn.primitive.name == "stop_gradient" for eqn in jaxpr.eqns) or any(map(stops, inner))
+    here = any(eqn.primitive.name == "stop_gradient" for eqn in jaxpr.eqns)
+    return here or any(has_stop(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params))

@@ -1,11 +1,26 @@
-"""What one finding is: a leaf, a point, a branch, a witness, a link, a cause; and how it is said."""
+"""What one finding is: a leaf, a point, a branch, a witness, a link, a cause. Plain data."""
 
-import math
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 
-PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+
+class Verdict(StrEnum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+PASS, FAIL, INCONCLUSIVE = Verdict
+
+
+class Evidence(StrEnum):
+    """How a verdict was found: proven at the points in ball arithmetic; in float64; in the dtype of a black box."""
+
+    EXACT = "exact"
+    FLOAT64 = "float64"
+    DTYPE = "dtype"
 
 
 @dataclass(frozen=True)
@@ -16,7 +31,7 @@ class Leaf:
     """
 
     path: str
-    verdict: str
+    verdict: Verdict
     digits: float
     index: tuple[int, ...]  # of the worst entry
     hand: float
@@ -30,7 +45,7 @@ class Point:
     """A place where both sides were evaluated."""
 
     kind: str
-    verdict: str
+    verdict: Verdict
     reason: str
     digits: float
 
@@ -45,7 +60,7 @@ class Branch:
     unseen: tuple[str, ...]
     special: bool = False  # a value that only a special case reaches: isnan, == 0, max with −inf
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.kind} at {self.place}: seen {', '.join(self.seen) or 'nothing'}"
 
 
@@ -67,7 +82,7 @@ class Link:
     """
 
     name: str
-    verdict: str
+    verdict: Verdict
     inherited: bool
     digits: float  # of the agreement with the truth
 
@@ -101,7 +116,7 @@ class Power:
     non_equivalent: int
     survivors: tuple[Survivor, ...]
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.killed} of {self.non_equivalent} changes of the rule are noticed"]
         return "\n".join(lines + [f"  not {s.what} at {s.place}: {s.reason}" for s in self.survivors])
 
@@ -116,23 +131,3 @@ class Grade:
     hand_ulps: float
     autodiff_digits: float
     autodiff_ulps: float
-
-
-def shown(digits):
-    """Digits as people say them."""
-    if not math.isfinite(digits):
-        return "all" if digits > 0 else "–"
-    return f"{digits:.0f}" if digits >= 10 else f"{max(digits, 0):.1f}"
-
-
-def differs(digits):
-    """'from the 5th digit on': how far two numbers agree, in words."""
-    n = math.floor(min(max(digits, 0), 400)) + 1
-    ending = "th" if 10 < n % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"from the {n}{ending} digit on"
-
-
-def witness_words(w):
-    if w.agrees_with_truth:
-        return f"agrees with autodiff to {shown(w.digits)} digits"
-    return f"agrees with {'the hand rule, not with autodiff' if w.agrees_with_hand else 'neither'}"

@@ -1,10 +1,13 @@
 """Reports as one HTML page that needs nothing else: no network, no script; for a screen of any width or for paper."""
 
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
-from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, shown, witness_words
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Leaf, Verdict
+from jaxnn.verify.reports.result import Result
+from jaxnn.verify.reports.words import shown, witness_words
 
 CELLS = 64  # a heat map has at most so many rows and columns
 
@@ -58,13 +61,13 @@ class Html(str):
     """Markup made here. Every other string may come from a user's code: `tag` escapes it."""
 
 
-def tag(name, *children, **attributes):
+def tag(name: str, *children: object, **attributes: object) -> Html:
     start = "".join(f' {k.rstrip("_").replace("_", "-")}="{escape(str(v))}"' for k, v in attributes.items())
     inner = "".join(c if isinstance(c, Html) else escape(str(c)) for c in children)
     return Html(f"<{name}{start}>{inner}</{name}>")
 
 
-def page(reports):
+def page(reports: Sequence[Result]) -> str:
     """The page, as a string: the verdict over all reports, a table of them, then each with its heat maps."""
     counts = {v: sum(r.verdict == v for r in reports) for v in (FAIL, INCONCLUSIVE, PASS)}
     overall = next((v for v, n in counts.items() if n), INCONCLUSIVE)
@@ -84,15 +87,15 @@ def page(reports):
     )
 
 
-def badge(verdict):
+def badge(verdict: Verdict) -> Html:
     return tag("b", f"{ {PASS: '✓', FAIL: '✗', INCONCLUSIVE: '?'}[verdict] } {verdict}", class_=verdict)
 
 
-def counted(counts):
+def counted(counts: dict[Verdict, int]) -> str:
     return ", ".join(f"{n} {v}" for v, n in counts.items() if n) or "Nothing was verified."
 
 
-def summary(reports):
+def summary(reports: Sequence[Result]) -> str:
     rows = [
         (
             tag("a", r.title, href=f"#r{i}"),
@@ -107,73 +110,67 @@ def summary(reports):
     return table("rule, verdict, digits, evidence, points decided, time", rows)
 
 
-def section(number, r):
+def section(number: int, r: Result) -> Html:
     """All that one report says."""
     leaves = [
         (x.path, badge(x.verdict), shown(x.digits), entry(x.index), number_of(x, x.hand), number_of(x, x.true), x.point)
         for x in r.leaves
     ]
     points = [(p.kind, badge(p.verdict), shown(p.digits), p.reason) for p in r.points]
-    branches, special = (
-        [(b.place, b.kind, listed(b.seen), listed(b.unseen)) for b in r.branches if b.special == kind]
-        for kind in (False, True)
-    )
+    rows = [(b.special, (b.place, b.kind, listed(b.seen), listed(b.unseen))) for b in r.branches]
+    branches, special = ([row for is_special, row in rows if is_special == wanted] for wanted in (False, True))
     precision = [
         (g.path, g.dtype, accuracy(g.hand_digits, g.hand_ulps), accuracy(g.autodiff_digits, g.autodiff_ulps))
         for g in r.precision
     ]
-    trail = [(x.name, badge(x.verdict), f"{shown(x.digits)}{' (inherited)' * x.inherited}") for x in r.links]
+    trail = [(x.name, badge(x.verdict), shown(x.digits) + (" (inherited)" if x.inherited else "")) for x in r.links]
     causes = [(c.sentence, c.leaf, shown(c.digits), c.fix) for c in r.causes]
     sides = "place, decision, sides seen, sides not seen"
-    parts = {
+    parts: dict[str, str] = {
         "Leaves": table("leaf, verdict, digits, worst entry, by hand, true, point", leaves),
-        "Error of each entry": r.leaves and tag("div", legend(), *map(heat_map, r.leaves)),
+        "Error of each entry": tag("div", legend(), *map(heat_map, r.leaves)) if r.leaves else "",
         "Where it begins": table("value, verdict, digits", trail),
         "What is wrong": table("cause, explains, digits, what mends it", causes),
         "Points": table("point, verdict, digits, reason", points),
         "Branches": table(sides, branches),
         "Special values": table(sides, special),
         "Witnesses": table("witness, finding", [(w.name, witness_words(w)) for w in r.witnesses]),
-        "Notes": r.notes and tag("ul", *[tag("li", n) for n in r.notes]),
-        "Power": r.has_power and tag("pre", str(r.measured)),
+        "Notes": tag("ul", *[tag("li", note) for note in r.notes]) if r.notes else "",
+        "Power": tag("pre", str(r.power())) if r.has_power else "",
         "Precision": table("leaf, dtype, digits by hand, digits of jax.grad", precision),
-        "Again": r.replay and tag("pre", r.replay),
+        "Again": tag("pre", r.replay) if r.replay else "",
     }
-    return tag(
-        "section",
-        tag("h2", r.title),
-        tag("p", badge(r.verdict), " ", r.reason),
-        *[piece for heading, part in parts.items() if part for piece in (tag("h3", heading), part)],
-        id=f"r{number}",
-    )
+    pieces = [Html(tag("h3", heading) + part) for heading, part in parts.items() if part]
+    return tag("section", tag("h2", r.title), tag("p", badge(r.verdict), " ", r.reason), *pieces, id=f"r{number}")
 
 
-def table(head, rows):
+def table(columns: str, rows: Sequence[tuple[object, ...]]) -> str:
+    """A table with these columns, separated by commas; nothing if it has no rows."""
     if not rows:
         return ""
-    head = tag("thead", tag("tr", *[tag("th", h, scope="col") for h in head.split(", ")]))
+    head = tag("thead", tag("tr", *[tag("th", column, scope="col") for column in columns.split(", ")]))
     body = tag("tbody", *[tag("tr", *[tag("td", v) for v in row]) for row in rows])
     return tag("div", tag("table", head, body), class_="scroll")
 
 
-def listed(sides):
+def listed(sides: Sequence[str]) -> str:
     return ", ".join(sides) or "none"
 
 
-def entry(index):
+def entry(index: Sequence[int]) -> str:
     return f"[{', '.join(map(str, index))}]"
 
 
-def number_of(leaf, v):
+def number_of(leaf: Leaf, v: float) -> str:
     """Where the two differ, with all digits."""
     return f"{v:.9g}" if leaf.verdict == PASS else repr(float(v))
 
 
-def accuracy(digits, ulps):
+def accuracy(digits: float, ulps: float) -> str:
     return f"{shown(digits)} ({ulps:.3g} ulps)"
 
 
-def heat_map(leaf):
+def heat_map(leaf: Leaf) -> Html:
     """A figure: a square for each entry or, in a large leaf, for the worst of a block of entries."""
     errors = np.asarray(leaf.errors, float)
     shape = errors.shape
@@ -200,7 +197,7 @@ def heat_map(leaf):
     return tag("figure", tag("figcaption", tag("code", leaf.path), caption), drawing)
 
 
-def square(x, y, error, index):
+def square(x: int, y: int, error: float, index: Sequence[int]) -> Html:
     with np.errstate(divide="ignore"):
         digits = 0 - np.log10(error)  # never −0
     colour = f"d{int(np.clip(digits, 0, MOST))}" if np.isfinite(error) else "odd"
@@ -208,11 +205,11 @@ def square(x, y, error, index):
     return tag("rect", tag("title", f"{entry(index)}: {words}"), class_=colour, x=x, y=y)
 
 
-def outline(x, y):
+def outline(x: int, y: int) -> tuple[Html, Html]:
     return tag("rect", class_="halo", x=x, y=y), tag("rect", class_="worst", x=x, y=y)
 
 
-def svg(columns, rows, label, *shapes):
+def svg(columns: int, rows: int, label: str, *shapes: Html) -> Html:
     """Squares as large as 64 of them leave room for, and none larger than a finger."""
     side = min(20, 640 / max(columns, rows))
     return tag(
@@ -226,10 +223,10 @@ def svg(columns, rows, label, *shapes):
     )
 
 
-def legend():
+def legend() -> Html:
     """The colours, the same in every page: how many digits of an entry agree."""
     scale = [tag("rect", class_=f"d{i}", x=i, y=0) for i in range(MOST + 1)]
-    ticks = [tag("text", f"{i}{'+' * (i == MOST)}", x=i + 0.5, y=1.7) for i in range(0, MOST + 1, 4)]
+    ticks = [tag("text", f"{i}+" if i == MOST else f"{i}", x=i + 0.5, y=1.7) for i in range(0, MOST + 1, 4)]
     return tag(
         "p",
         tag("span", svg(MOST + 1, 2, "scale of colours", *scale, *ticks), " digits that agree"),
