@@ -39,7 +39,7 @@ class TooLarge(RuntimeError):
 
 
 class Step(NamedTuple):
-    """One equation as it was evaluated, and where the user wrote it."""
+    """One equation as it was evaluated, and the place where the user wrote it."""
 
     name: str  # of its primitive
     params: EqnParams
@@ -80,7 +80,7 @@ class Evaluation:
         self.matrices: dict[tuple, arb_mat] = {}  # flint's matrix of an array, for products.py
 
     def enter(self, v: PyTree) -> Value:
-        """A constant. One of rank 0 is a number that someone wrote down or computed: rounded like a literal."""
+        """A constant. A float of rank 0 is a number that someone wrote down or computed: rounded like a literal."""
         if not is_float(v):
             return v if jax.dtypes.issubdtype(getattr(v, "dtype", None), jax.dtypes.prng_key) else np.asarray(v)
         return enter(v, "inputs" in self.rounded) if np.ndim(v) else self.literal(v, getattr(v, "dtype", np.float64))
@@ -131,7 +131,7 @@ class Evaluation:
             return inputs
         if name == "debug_callback":
             return []
-        place = short(source_info_util.summarize(eqn.source_info)) or self.place  # a function of JAX's has its caller's
+        place = short(source_info_util.summarize(eqn.source_info)) or self.place  # JAX's own code has its caller's
         if name in CALLS:
             outer, self.place = self.place, place
             outputs = CALLS[name](self, params, inputs)

@@ -42,7 +42,7 @@ def computing(evaluation: Evaluation) -> Iterator[None]:
 
 
 def in_reals(f: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """np.zeros and its like, of real numbers if they would be of floats: what is added to them stays real."""
+    """f, np.zeros or its like, so that it makes real numbers instead of floats: what is added to them stays real."""
 
     def make(*args: PyTree, **kwargs: PyTree) -> np.ndarray:
         out = f(*args, **kwargs)

@@ -50,7 +50,7 @@ def of_arrays(f: Callable[..., Value]) -> Rule:
 
 
 def on_balls(rule: Rule) -> Rule:
-    """A rule that asks for numbers: an integer or truth value that is unknown stops it."""
+    """A rule that asks for numbers: Undecided if an input has unknown truth values."""
 
     def guarded(ev: Evaluator, params: EqnParams, place: Place, *inputs: Value) -> Value | list[Value]:
         if any(isinstance(v, Logic) for v in inputs):
@@ -61,13 +61,12 @@ def on_balls(rule: Rule) -> Rule:
 
 
 def on_entries(rule: Rule) -> Rule:
-    """A rule that only moves entries: it moves unknown truth values as well."""
+    """A rule that only moves entries, for unknown truth values as well: it moves their codes."""
 
     def moving(ev: Evaluator, params: EqnParams, place: Place, *inputs: Value) -> Value | list[Value]:
         if not any(isinstance(v, Logic) for v in inputs):
             return rule(ev, params, place, *inputs)
-        truths = [isinstance(v, Logic) or v.dtype == bool for v in inputs]
-        entries = [codes(v).astype(object) if truth else v for v, truth in zip(inputs, truths, strict=True)]
+        entries = [codes(v).astype(object) if isinstance(v, Logic) or v.dtype == bool else v for v in inputs]
         out = rule(ev, params, place, *entries)
         return [logic(v) for v in out] if isinstance(out, list) else logic(out)
 

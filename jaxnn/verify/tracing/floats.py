@@ -1,4 +1,4 @@
-"""A jaxpr evaluated in float64 by NumPy: nothing is compiled, which for one small evaluation is what takes the time."""
+"""A jaxpr evaluated in float64 by NumPy. Nothing is compiled, which would take most of the time of one evaluation."""
 
 import math
 from collections.abc import Callable

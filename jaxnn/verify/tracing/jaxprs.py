@@ -1,6 +1,7 @@
 """Functions as jaxprs, both sides of a comparison in one mode; and the forward pass without other people's rules.
 
-float64 first, so that the literals are as good as they get; if a function insists on its own dtype, as it is.
+They are traced in float64 first, so that literals keep all their digits; a function that insists on its own dtype is
+traced as it is written.
 """
 
 import os
@@ -62,7 +63,7 @@ def free_inputs(arguments: Leaves, mode: Mode) -> Sequence[int]:
 def own_derivative(f: Callable) -> tuple[Callable, list[str]]:
     """(g, names): f with its custom derivative rules taken away, except those of JAX itself, and their names.
 
-    A wrong rule inside a cost would otherwise be compared with itself. The names are known once g was traced.
+    A wrong rule inside a cost would otherwise be compared with itself. The list of names is filled when g is traced.
     """
     names: list[str] = []
 
@@ -93,7 +94,7 @@ def value_and_gradient(
 
 
 def through(f: Callable, rewrite: Callable[[Jaxpr], Jaxpr]) -> Callable:
-    """f by way of its jaxpr, rewritten."""
+    """f evaluated by way of its jaxpr, which `rewrite` has changed."""
 
     def g(*args: PyTree) -> PyTree:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)

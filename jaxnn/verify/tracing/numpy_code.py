@@ -1,4 +1,4 @@
-"""NumPy code as a jaxpr: arrays that pass each function of NumPy's on to the function of that name in jax.numpy.
+"""NumPy code as a jaxpr: arrays that pass each NumPy function on to the function of that name in jax.numpy.
 
 Code that decides by values (`if x > 0`), or calls a function that JAX does not have, cannot be traced so: an exception
 says it.
@@ -54,7 +54,7 @@ COPIES = ("array", "asarray", "copy")
 
 
 class Traced(np.ndarray):
-    """An array of JAX's that takes itself for one of NumPy's, in-place changes included; its own memory is not used."""
+    """A JAX array in the guise of a NumPy array, in-place changes included; its own memory is not used."""
 
     x: jax.Array
 
@@ -95,12 +95,12 @@ class Traced(np.ndarray):
 
 
 def unknown(self: Traced, *args: PyTree) -> NoReturn:
-    """In the place of the methods that ask for values."""
+    """Stands in for every method that asks for values, and raises TypeError."""
     raise TypeError("while it is traced, an array has no values")
 
 
 def method_of_jax(name: str) -> Callable:
-    """The method of this name, of the array of JAX's."""
+    """The method of this name that the JAX array has."""
     return lambda self, *args, **kwargs: traced(getattr(self.x, name)(*map(bare, args), **kwargs))
 
 
@@ -111,14 +111,14 @@ for _name in ("__float__", "__int__", "__bool__", "__index__", "__complex__", "i
 
 
 def bare(v: PyTree) -> PyTree:
-    """The array of JAX's in a `Traced`, and in those in a tuple; anything else as it is."""
+    """The JAX array in a `Traced`, also within a tuple; anything else as it is."""
     if isinstance(v, tuple):
         return tuple(map(bare, v))
     return v.x if isinstance(v, Traced) else v
 
 
 def traced(v: PyTree) -> PyTree:
-    """A tree with its arrays of JAX's as `Traced`."""
+    """A tree with its JAX arrays as `Traced`."""
 
     def leaf(x: PyTree) -> PyTree:
         if not isinstance(x, jax.Array):
