@@ -24,7 +24,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "storage": {"trained", "data", "protocols", "jaxnn"},
     "training": {"protocols", "mean", "metrics", "backprop", "layers", "data.checks"},
     "experiment": {"data", "layers", "protocols", "jaxnn"},
-    "verify": {"backprop", "examples", "layers", "losses"},
+    "verify": {"protocols", "backprop", "examples", "layers", "losses"},
     "explanation": {"backprop", "layers", "penalty", "verify"},
     "commands": {*GROUND, "layers", "examples", "data", "trained", "storage", "training", "experiment"}
     | {"verify", "explanation"},
