@@ -9,7 +9,8 @@ from jax.extend.core import Literal, jaxprs_in_params
 
 from jaxnn.verify import power
 from jaxnn.verify.diagnosis.causes import explained
-from jaxnn.verify.diagnosis.predictions import gradient_of, predictions_of
+from jaxnn.verify.diagnosis.gradients import gradient_of
+from jaxnn.verify.diagnosis.predictions import predictions_of
 from jaxnn.verify.evidence.comparison import comparison_of
 from jaxnn.verify.evidence.points import redraw
 from jaxnn.verify.problems import gradient_problem

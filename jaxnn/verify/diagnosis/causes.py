@@ -16,16 +16,10 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.diagnosis.guesses import Guess, Origin, guesses, of_factor
+from jaxnn.verify.diagnosis.gradients import Point, flat, gradient_by_hand, inputs_at
+from jaxnn.verify.diagnosis.guesses import Guess, Origin, guesses_of, of_factor
 from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS, Kind, Words
-from jaxnn.verify.diagnosis.predictions import (
-    Point,
-    Predictions,
-    flat,
-    gradient_by_hand,
-    inputs_at,
-    predictions_of,
-)
+from jaxnn.verify.diagnosis.predictions import Predictions, predictions_of
 from jaxnn.verify.diagnosis.repair import repairs
 from jaxnn.verify.evidence.comparison import Comparison, comparison_of
 from jaxnn.verify.evidence.comparison import run as run_in_floats
@@ -146,26 +140,26 @@ def explained(
     wrong = [k for k, error in enumerate(fault) if error > 1e-9]
     matches = matches_of(predictions, hand, fault, wrong)
     chosen: list[Match] = []
-    found: list[Cause] = []
+    listed: list[Cause] = []
 
     def take(matches: list[Match]) -> list[int]:
         """The wrong leaves that have no cause after the best of these matches were taken."""
         for match in best(matches, chosen):
-            found.extend(causes_of(predictions, match, hand))
+            listed.extend(causes_of(predictions, match, hand))
         return [k for k in wrong if not any(k in match.leaves for match in chosen)]
 
     left = take([match for match in matches if match.is_whole])
     is_bent = np.abs(sevenfold - hand) > 1e-7 * predictions.scale
     bent = [k for k in left if is_bent[predictions.leaf == k].any()]
     if bent:
-        found.append(cause(predictions, Guess(Kind.NONLINEAR_IN_COTANGENT, {}, hand), bent, math.nan))
+        listed.append(cause(predictions, Guess(Kind.NONLINEAR_IN_COTANGENT, {}, hand), bent, math.nan))
     mended = repaired(predictions, [k for k in left if k not in bent], rule, points)
     if not mended:
         left = take([match for match in matches if not match.is_whole])
     left = [k for k in left if k not in bent]
     if left:
-        found += mended or [unknown(predictions, hand, left)]
-    return tuple(found)
+        listed += mended or [unknown(predictions, hand, left)]
+    return tuple(listed)
 
 
 def faults_of(predictions: Predictions, hand: np.ndarray) -> list[float]:
@@ -178,7 +172,7 @@ def matches_of(predictions: Predictions, hand: np.ndarray, fault: list[float], w
     """The guesses that give the wrong leaves."""
     matches: list[Match] = []
     origins: set[Origin] = set()  # an edit that gives all leaves that it changes is not asked for one alone
-    for order, guess in enumerate(guesses(predictions, hand, wrong)):
+    for order, guess in enumerate(guesses_of(predictions, hand, wrong)):
         if guess.origin in origins:
             continue
         match = match_of(predictions, hand, guess, order, fault, wrong)
@@ -224,8 +218,8 @@ def best(matches: list[Match], chosen: list[Match]) -> list[Match]:
     new = []
     for match in sorted(matches, key=lambda match: match.place):
         kinds = {other.guess.kind for other in chosen if other.leaves == match.leaves}
-        said = match.guess.kind in kinds or (match.guess.kind is Kind.EXTRA_MEAN and Kind.BIAS_AVERAGED in kinds)
-        if said or len(kinds) == ALIKE or any(explains_more(other, match) for other in chosen):
+        is_said = match.guess.kind in kinds or (match.guess.kind is Kind.EXTRA_MEAN and Kind.BIAS_AVERAGED in kinds)
+        if is_said or len(kinds) == ALIKE or any(explains_more(other, match) for other in chosen):
             continue
         chosen.append(match)
         new.append(match)
@@ -239,12 +233,12 @@ def explains_more(other: Match, match: Match) -> bool:
 
 def causes_of(predictions: Predictions, match: Match, hand: np.ndarray) -> list[Cause]:
     """The cause that a match says, and one for each factor besides."""
-    found = [cause(predictions, match.guess, match.leaves, match.digits)]
+    listed = [cause(predictions, match.guess, match.leaves, match.digits)]
     for c in dict.fromkeys(match.factors.values()):
         kind, words = of_factor(predictions, c, {})
         leaves = [k for k, factor in match.factors.items() if factor == c]
-        found.append(cause(predictions, Guess(kind, words, hand), leaves, match.digits, besides=True))
-    return found
+        listed.append(cause(predictions, Guess(kind, words, hand), leaves, match.digits, besides=True))
+    return listed
 
 
 def repaired(

@@ -53,9 +53,9 @@ class Composite(NamedTuple):
         return next((n, i) for n in self.steps for i, v in enumerate(tape.ins[n]) if v == self.root)
 
 
-def composites(tape: Tape, made: dict[int, int]) -> dict[int, Composite]:
+def composites_of(tape: Tape, maker: dict[int, int]) -> dict[int, Composite]:
     """Every value that is a function of one other, entry by entry: of the input of a known function, else of the value
-    that is furthest back. made: the step of each value."""
+    that is furthest back. maker: the step of each value."""
     whole: dict[int, Composite] = {}  # as far back as there is one root
     out: dict[int, Composite] = {}
     for n, (step, ins) in enumerate(zip(tape.steps, tape.ins, strict=True)):
@@ -65,7 +65,7 @@ def composites(tape: Tape, made: dict[int, int]) -> dict[int, Composite]:
         composite = furthest(tape, n, whole)
         if composite:
             whole[composite.value] = composite
-            out[composite.value] = known(tape, composite, out, made)
+            out[composite.value] = known_part(tape, composite, out, maker)
     return out
 
 
@@ -80,7 +80,7 @@ def furthest(tape: Tape, n: int, whole: dict[int, Composite]) -> Composite | Non
     return Composite(out, roots.pop(), sorted(steps))
 
 
-def known(tape: Tape, composite: Composite, before: dict[int, Composite], made: dict[int, int]) -> Composite:
+def known_part(tape: Tape, composite: Composite, before: dict[int, Composite], maker: dict[int, int]) -> Composite:
     """The part of the composite that is a known function; the composite itself if there is none."""
     value, root, steps, _ = composite
     if not is_float(tape.values[value]):
@@ -90,5 +90,5 @@ def known(tape: Tape, composite: Composite, before: dict[int, Composite], made: 
     for z in [root, *between]:
         name = which(tape.values[z], tape.values[value])
         if name:
-            return Composite(value, z, [n for n in steps if n > made.get(z, -1)], name)
+            return Composite(value, z, [n for n in steps if n > maker.get(z, -1)], name)
     return composite

@@ -26,7 +26,7 @@ class Slope(NamedTuple):
     of_cotangent: Entrywise = unchanged  # what stands in the place of D is this function of it
 
 
-def derivatives(equation: Equation) -> Iterator[Tagged]:
+def of_composite(equation: Equation) -> Iterator[Tagged]:
     """Other derivatives than the right one, of the result of an equation that is a function of one value."""
     tape, values, f = equation.tape, equation.values, equation.values.composites[equation.out]
     right = f.slope(tape)
@@ -45,7 +45,7 @@ def derivatives(equation: Equation) -> Iterator[Tagged]:
         other_branches(equation, f),
     ):
         changes = {f.entry(tape): with_slope(f, slope.slope, slope.of_cotangent)}
-        yield Tagged(slope.tags, equation.edit(slope.kind, changes, slope.what or what, slope.other))
+        yield Tagged(slope.tags, equation.edit(slope.kind, changes, slope.what or what, other=slope.other))
 
 
 def with_slope(f: Composite, slope: Operand, of_cotangent: Entrywise) -> Change:
@@ -100,7 +100,7 @@ def other_layers(equation: Equation, f: Composite) -> Iterator[Slope]:
         return
     formula = KNOWN[f.name].formula
     kind = Kind.STALE_RESIDUAL if f.name == "exp" else Kind.DERIVATIVE_OF_OTHER_LAYER
-    for w in equation.others_like(f.root):
+    for w in equation.alternatives(f.root):
         if not np.array_equal(tape.values[w], equation.result):
             label, tags = values.label(w), values.tags(w, n)
             yield Slope(kind, [(tag, "f′") for tag in tags], derivative_at(f, w), label)
@@ -108,7 +108,7 @@ def other_layers(equation: Equation, f: Composite) -> Iterator[Slope]:
             yield Slope(kind, [(tag, "formula") for tag in tags], value(w, formula), other)
     shape = np.shape(tape.values[f.root])
     for w, g in values.composites.items():
-        if g.name not in ("", f.name) and np.shape(tape.values[w]) == shape and values.made[w] not in f.steps:
+        if g.name not in ("", f.name) and np.shape(tape.values[w]) == shape and values.maker[w] not in f.steps:
             tags = [(tag, "other") for tag in values.tags(w, n)]
             yield Slope(Kind.DERIVATIVE_OF_OTHER_LAYER, tags, slope_of(g), f"{values.label(g.root)}, and of {g.name}")
 
@@ -126,8 +126,8 @@ def other_cotangents(f: Composite) -> Iterator[Slope]:
 def other_constants(equation: Equation, f: Composite) -> Iterator[Slope]:
     """f′ without the guards in f, and without the masks."""
     tape, values = equation.tape, equation.values
-    constants = {v for n in f.steps for v in tape.ins[n] if v not in tape.active and v not in values.composites}
-    for v in constants:
+    operands = dict.fromkeys(v for n in f.steps for v in tape.ins[n])
+    for v in [v for v in operands if v not in tape.active and v not in values.composites]:
         x = tape.values[v]
         if is_guard(x):
             yield Slope(Kind.GUARD_IGNORED, ["guard"], derivative_at(f, f.root, guards_as_zeros), what=f"{float(x):g}")
@@ -147,7 +147,7 @@ def other_branches(equation: Equation, f: Composite) -> Iterator[Slope]:
         sides = ["everywhere", "on the other side"] if f.value in values.in_loss else ["on the other side"]
     for side in sides:
         slope = on_side(f, SIDES[side])
-        yield Slope(Kind.WRONG_MASK, [side], slope, side, f"1 where {label} is on its side")
+        yield Slope(Kind.WRONG_MASK, [side], slope, side, what=f"1 where {label} is on its side")
         if not f.name:
             yield Slope(Kind.DERIVATIVE_OF_OTHER_FUNCTION, [side], slope, "the derivative of its other branch")
     if f.name:

@@ -108,9 +108,9 @@ class Equation:
         changes = {(self.n, i): with_cotangent((self.n, i), operand) for i in self.active}
         return self.edit(kind, changes, what, other)
 
-    def others_like(self, v: int) -> list[int]:
+    def alternatives(self, v: int) -> list[int]:
         """Other values of the shape of v that may be taken for it here."""
-        return self.values.like(np.shape(self.tape.values[v]), v, self.n)
+        return self.values.alternatives(np.shape(self.tape.values[v]), v, self.n)
 
 
 def back(tape: Tape, slot: Slot, D: np.ndarray, inputs: list[np.ndarray] | None = None) -> np.ndarray:

@@ -26,7 +26,7 @@ class Guess(NamedTuple):
     origin: Origin | None = None
 
 
-def guesses(predictions: Predictions, hand: np.ndarray, wrong: Sequence[int]) -> Iterator[Guess]:
+def guesses_of(predictions: Predictions, hand: np.ndarray, wrong: Sequence[int]) -> Iterator[Guess]:
     """What could make the gradient `hand`, whose leaves `wrong` are not right."""
     for row, amount, leaves in close_trials(predictions, hand, wrong):
         edit, factor = predictions.trials[row]

@@ -52,7 +52,7 @@ class Wrong(NamedTuple):
     other: str = ""
 
 
-def losses(equation: Equation) -> Iterator[Tagged]:
+def of_loss(equation: Equation) -> Iterator[Tagged]:
     """The gradient of another loss: another prediction, or another target. z is the result of the equation."""
     given = [v for v in equation.values.candidates if v not in equation.tape.active]
     given = [v for v in given if np.shape(equation.tape.values[v]) == np.shape(equation.result)]
@@ -113,11 +113,11 @@ def predictions(z: np.ndarray, axis: int) -> tuple[list[Prediction], list[Predic
 def targets(equation: Equation, given: list[int], axis: int) -> list[Target]:
     """What Y may be: a value, zeros as for log Σ exp, or classes that are no array of the cost."""
     out, z = equation.out, equation.result
-    found = [Target(equation.values.label(v), at(v), v) for v in given]
-    found.append(Target("nothing", lambda tape: np.zeros(np.shape(z))))
+    possible = [Target(equation.values.label(v), at(v), v) for v in given]
+    possible.append(Target("nothing", lambda tape: np.zeros(np.shape(z))))
     if np.ndim(z) > 1 and are_classes(classes(equation.tape, out, axis), axis):
-        found.append(Target("the target", lambda tape: np.round(classes(tape, out, axis))))
-    return found
+        possible.append(Target("the target", lambda tape: np.round(classes(tape, out, axis))))
+    return possible
 
 
 def classes(tape: Tape, z: int, axis: int) -> np.ndarray:
@@ -171,9 +171,9 @@ def values_for_predictions(equation: Equation, residual: Residual) -> Iterator[W
     """Another value for P, one row for all examples included."""
     values, n, z = equation.values, equation.n, equation.out
     shape = np.shape(equation.result)
-    others = values.like(shape, z, n)
+    others = values.alternatives(shape, z, n)
     if len(shape) > 1:
-        others += values.like(shape[-1:], z, n)
+        others += values.alternatives(shape[-1:], z, n)
     what = f"{residual.prediction.name} of {values.label(z)}"
     for w in others:
         tags = [("P", tag) for tag in values.tags(w, n)]

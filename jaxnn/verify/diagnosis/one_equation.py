@@ -3,26 +3,23 @@
 An `Edit` adds to what goes back to the inputs; the gradient that comes out is that of somebody who made the mistake.
 """
 
-import itertools
-from collections.abc import Callable, Hashable, Iterator
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator
 
 import numpy as np
 
-from jaxnn.verify.arithmetic.balls import is_float
 from jaxnn.verify.diagnosis.edit import (
     Change,
     Cotangents,
     Equation,
     Operand,
     Part,
+    Slot,
     Tagged,
     back,
     cotangent,
     value,
     with_cotangent,
     with_input,
-    with_partner,
 )
 from jaxnn.verify.diagnosis.functions import KNOWN, Entrywise, softmax, unchanged
 from jaxnn.verify.diagnosis.mistakes import Kind
@@ -42,7 +39,7 @@ def paths(equation: Equation) -> Iterator[Tagged]:
     for i in equation.active:
         v = equation.inputs[i]
         tags: list[Hashable] = [("path", i)]
-        if v in values.made and v not in values.moves:
+        if v in values.maker and v not in values.moves:
             tags.append(("path", i, "carried"))
         edit = equation.edit(Part.PATH, {(n, i): once_more}, values.label(v), equation.name, amounts=())
         yield Tagged(tags, edit._replace(penalty=values.is_penalty(n, v)))
@@ -53,128 +50,14 @@ def once_more(tape: Tape, D: Cotangents, part: np.ndarray) -> np.ndarray:
     return part
 
 
-# Another factor
-
-
-class Factor(NamedTuple):
-    """What stands in the place of the right factor; the rest are fields of `Tagged` and `Edit`."""
-
-    kind: Kind
-    tags: list[Hashable]
-    operand: Operand
-    what: str
-    other: str = ""
-    amounts: tuple[float, ...] = (1.0,)
-
-
-def factors(equation: Equation, i: int) -> Iterator[Tagged]:
-    """Other factors than the right one, in what goes back to input i of a product."""
-    right = equation.inputs[1 - i]
-    x = equation.tape.values[right]
-    if not np.ndim(x) or not is_float(x):
-        return
-    wrong = [transposed_factor(equation, right), updated_factor(equation, i, right)]
-    if equation.name == "mul":
-        passive = right not in equation.tape.active
-        wrong.append(constant_factor(equation, right) if passive else derived_factor(equation, right))
-    wrong += [factor_without_term(equation, right), other_value(equation, right)]
-    for factor in itertools.chain(*wrong):
-        changes = {(equation.n, i): with_partner((equation.n, i), factor.operand)}
-        edit = equation.edit(factor.kind, changes, factor.what, factor.other, factor.amounts)
-        yield Tagged([(i, tag) for tag in factor.tags], edit)
-
-
-def transposed_factor(equation: Equation, right: int) -> Iterator[Factor]:
-    """A square factor, transposed."""
-    shape = np.shape(equation.tape.values[right])
-    if len(shape) == 2 and shape[0] == shape[1]:
-        yield Factor(Kind.TRANSPOSE, ["T"], value(right, np.transpose), equation.values.label(right))
-
-
-def updated_factor(equation: Equation, i: int, right: int) -> Iterator[Factor]:
-    """A leaf after a step of gradient descent: along its whole gradient, or along the part of this equation."""
-    values, n = equation.values, equation.n
-    if right not in values.moves or values.moves[right][0] not in equation.tape.true:
-        return
-    leaf, moves = values.moves[right]
-
-    def after_step(tape: Tape, D: Cotangents) -> np.ndarray:
-        step = tape.true[leaf]
-        for k in moves:
-            step = tape.again(k, [step, *tape.steps[k].inputs[1:]])
-        return tape.values[right] + step
-
-    def after_part(tape: Tape, D: Cotangents) -> np.ndarray:
-        return tape.values[right] + back(tape, (n, 1 - i), D(tape.outs[n][0]))
-
-    yield Factor(Kind.UPDATED_WEIGHTS, ["−"], after_step, values.label(leaf), amounts=())
-    yield Factor(Kind.UPDATED_WEIGHTS, ["− part"], after_part, values.label(leaf), amounts=())
-
-
-def constant_factor(equation: Equation, right: int) -> Iterator[Factor]:
-    """A factor that is not differentiated, a mask or a cotangent: left out, or its complement."""
-    what = label(equation, right)
-    if right in equation.values.cotangents:
-        yield Factor(Kind.IGNORED_COTANGENT, ["1"], value(right, np.ones_like), "the result")
-    else:
-        yield Factor(Kind.WRONG_MASK, ["1"], value(right, np.ones_like), what)
-    yield Factor(Kind.WRONG_MASK, ["1 −"], value(right, complement), what)
-
-
-def derived_factor(equation: Equation, right: int) -> Iterator[Factor]:
-    """A factor that is differentiated too: its complement, or its place taken by a derivative of it."""
-    what = label(equation, right)
-    yield Factor(Kind.STALE_RESIDUAL, ["1 −"], value(right, complement), what, f"1 − {what}")
-    for name in ("sigmoid", "tanh"):
-        function = f"a {name}, in terms of {what} as its output,"
-        yield Factor(Kind.EXTRA_ACTIVATION_DERIVATIVE, [name], value(right, KNOWN[name].formula), function)
-
-
-def factor_without_term(equation: Equation, right: int) -> Iterator[Factor]:
-    """A sum without one of its terms."""
-    values = equation.values
-    for w in values.terms(right):
-        tags: list[Hashable] = [("term", tag) for tag in values.tags(w, equation.n)]
-        yield Factor(Kind.PATH_LEFT_OUT, tags, difference(right, w), values.label(w), label(equation, right))
-
-
-def other_value(equation: Equation, right: int) -> Iterator[Factor]:
-    """Another value of this shape, or of the shape transposed."""
-    values, shape = equation.values, np.shape(equation.tape.values[right])
-    oblong = len(shape) == 2 and shape[0] != shape[1]
-    for transposed in (False, True) if oblong else (False,):
-        for w in values.like(shape[::-1] if transposed else shape, right, equation.n):
-            kind = Kind.OTHER_LEAF if w in values.moves and right in values.moves else Kind.STALE_RESIDUAL
-            tags: list[Hashable] = [(transposed, tag) for tag in values.tags(w, equation.n)]
-            operand = value(w, np.transpose if transposed else unchanged)
-            yield Factor(kind, tags, operand, label(equation, right), values.label(w))
-
-
-def label(equation: Equation, right: int) -> str:
-    """What the right factor is called: if it is not differentiated and has no name, by the product in which it is."""
-    if equation.name == "mul" and right not in equation.tape.active:
-        return equation.values.names.get(right) or f"the factor at {equation.place}"
-    return equation.values.label(right)
-
-
-def complement(x: np.ndarray) -> np.ndarray:
-    """1 − x."""
-    return 1 - x
-
-
-def difference(v: int, w: int) -> Operand:
-    """A value without one of its terms."""
-    return lambda tape, D: tape.values[v] - tape.values[w]
-
-
 # Another cotangent
 
 
-def cotangents(equation: Equation, i: int) -> Iterator[Tagged]:
+def stale_cotangents(equation: Equation, i: int) -> Iterator[Tagged]:
     """Other cotangents than that of the result: one from before it, or of another layer."""
     tape, values, n, out = equation.tape, equation.values, equation.n, equation.out
     v = equation.inputs[i]
-    others = [w for w in equation.others_like(out) if w in tape.true]
+    others = [w for w in equation.alternatives(out) if w in tape.true]
     equal = {w: np.allclose(tape.true[w], tape.true[out], 1e-9, 1e-300) for w in others}
     roots = {w: values.composites[w].root for w in others if w in values.composites}
     later = [w for w, root in roots.items() if equal.get(root, root == out)]  # da for dz, where a = f(z)
@@ -184,8 +67,8 @@ def cotangents(equation: Equation, i: int) -> Iterator[Tagged]:
         kind, what = Kind.STALE_RESIDUAL, f"d({values.label(out)}), on the way to d({values.label(v)}),"
         if w in later:
             kind, what = Kind.MISSING_ACTIVATION_DERIVATIVE, values.label(w)
-        operand = cotangent(w) if values.made.get(w, -1) > n else true_cotangent(w)
-        edit = equation.edit(kind, {(n, i): with_cotangent((n, i), operand)}, what, f"d({values.label(w)})")
+        operand = cotangent(w) if values.maker.get(w, -1) > n else true_cotangent(w)
+        edit = equation.edit(kind, {(n, i): with_cotangent((n, i), operand)}, what, other=f"d({values.label(w)})")
         yield Tagged([(i, "D", tag) for tag in values.tags(w, n)], edit)
 
 
@@ -194,7 +77,7 @@ def true_cotangent(v: int) -> Operand:
     return lambda tape, D: tape.true[v]
 
 
-def transposed(equation: Equation) -> Iterator[Tagged]:
+def transposes(equation: Equation) -> Iterator[Tagged]:
     """A square cotangent, or a result, transposed."""
     values, n, out = equation.values, equation.n, equation.out
     shape = np.shape(equation.result)
@@ -232,8 +115,9 @@ def terms(equation: Equation, inputs: list[int], x: np.ndarray, examples: int | 
 def one_term(equation: Equation, i: int, only: np.ndarray) -> Change:
     """The change that doubles what goes back from the part `only` of the result; of a sum, to that part of what is
     summed."""
-    tape, slot, out = equation.tape, (equation.n, i), equation.out
-    of_summands = equation.name == "reduce_sum" and np.ndim(only) == np.ndim(tape.values[equation.inputs[0]])
+    slot, out = (equation.n, i), equation.out
+    summed = equation.tape.values[equation.inputs[0]]
+    of_summands = equation.name == "reduce_sum" and np.ndim(only) == np.ndim(summed)
 
     def change(tape: Tape, D: Cotangents, part: np.ndarray) -> np.ndarray:
         return back(tape, slot, D(out)) * only if of_summands else back(tape, slot, D(out) * only)
@@ -253,7 +137,7 @@ def choices(equation: Equation) -> Iterator[Tagged]:
     wrong.append((Kind.DERIVATIVE_AT_ACTIVATION, "a", value(out, is_positive)))
     for kind, tag, operand in wrong:
         changes = {(n, i): with_input((n, i), 0, operand) for i in equation.active}
-        yield Tagged([tag], equation.edit(kind, changes, what, "taken from the result"))
+        yield Tagged([tag], equation.edit(kind, changes, what, other="taken from the result"))
 
 
 def is_positive(x: np.ndarray) -> np.ndarray:
@@ -267,7 +151,7 @@ def largest(equation: Equation) -> Iterator[Tagged]:
     axes = equation.tape.steps[n].params["axes"]
     size = np.prod([np.shape(equation.tape.values[v])[k] for k in axes])
 
-    def weighed(weights: Entrywise, of_cotangent: Entrywise = unchanged) -> dict[tuple[int, int], Change]:
+    def weighed(weights: Entrywise, of_cotangent: Entrywise = unchanged) -> dict[Slot, Change]:
         def change(tape: Tape, D: Cotangents, part: np.ndarray) -> np.ndarray:
             x = tape.values[v]
             is_largest = x == x.max(axes, keepdims=True)
@@ -279,7 +163,9 @@ def largest(equation: Equation) -> Iterator[Tagged]:
     mean = weighed(lambda is_largest: np.full(is_largest.shape, 1 / size))
     yield Tagged(["all"], equation.edit(Kind.WRONG_MASK, weighed(np.ones_like), what))
     yield Tagged(["others"], equation.edit(Kind.WRONG_MASK, weighed(np.logical_not), what))
-    yield Tagged(["mean"], equation.edit(Kind.DERIVATIVE_OF_OTHER_FUNCTION, mean, what, "the derivative of a mean"))
+    yield Tagged(
+        ["mean"], equation.edit(Kind.DERIVATIVE_OF_OTHER_FUNCTION, mean, what, other="the derivative of a mean")
+    )
     what = f"the largest of {equation.values.label(v)}"
     yield Tagged(["1"], equation.edit(Kind.IGNORED_COTANGENT, weighed(unchanged, np.ones_like), what))
 
@@ -300,7 +186,7 @@ def extra(equation: Equation) -> Iterator[Tagged]:
     for axis, name in axes.items():
         edit = equation.edit_with_cotangent(kind, through_softmax(out, axis), f"{name}, of {label},")
         yield Tagged([f"J {axis}"], edit)
-    for w in equation.others_like(out):
+    for w in equation.alternatives(out):
         if w in values.composites and values.composites[w].root == out:
             what = f"{values.label(w)}, as a factor of d({label}),"
             edit = equation.edit_with_cotangent(kind, times(out, value(w)), what)
@@ -315,7 +201,7 @@ def times(v: int, factor: Operand) -> Operand:
     return lambda tape, D: D(v) * factor(tape, D)
 
 
-def softmax_diagonal(axis: int) -> Callable[[np.ndarray], np.ndarray]:
+def softmax_diagonal(axis: int) -> Entrywise:
     """∂Pᵢ/∂zᵢ = Pᵢ (1 − Pᵢ) of P = softmax(z)."""
     return lambda z: softmax(z, axis) * (1 - softmax(z, axis))
 

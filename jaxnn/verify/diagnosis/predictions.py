@@ -1,37 +1,30 @@
-"""The gradients that known mistakes make of a cost, at some points: those of edits (one_equation.py, derivatives.py,
-losses.py, several_equations.py) at one equation, or at all that are one line of code; and those of other data.
+"""The gradients that known mistakes make of a cost, at some points: by edits (edits_of_cost.py), by other data
+(other_data.py).
 """
 
 import collections
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import is_float
-from jaxnn.verify.diagnosis import derivatives, losses, one_equation, several_equations
-from jaxnn.verify.diagnosis.edit import Change, Edit, Equation, Part, Tagged
-from jaxnn.verify.diagnosis.functions import Entrywise
-from jaxnn.verify.diagnosis.mistakes import RANK, Kind
-from jaxnn.verify.diagnosis.values import MOVES, Values, is_guard, is_mask
+from jaxnn.verify.diagnosis.edit import Change, Edit, Part
+from jaxnn.verify.diagnosis.edits_of_cost import all_edits, swaps
+from jaxnn.verify.diagnosis.gradients import Point, flat, inputs_at
+from jaxnn.verify.diagnosis.mistakes import RANK
+from jaxnn.verify.diagnosis.other_data import OtherData, gradients_of_other_data
+from jaxnn.verify.diagnosis.several_equations import recomputed
+from jaxnn.verify.diagnosis.values import Values
 from jaxnn.verify.evidence.comparison import Comparison
-from jaxnn.verify.tracing.floats import Approximation
-from jaxnn.verify.tracing.jaxprs import trace
 from jaxnn.verify.tracing.tape import ROWS, Tape
 
 EDITS = 4000
 ENTRIES = 2e7  # of all gradients together
-VISITS = 12  # of an equation that is met more often all are changed, none alone
-GUARDS = MASKS = 4
-AXES = 2  # along which labels may be shifted
-
-Point = Sequence[np.ndarray]  # the float leaves of all arguments
 
 
 class Trial(NamedTuple):
@@ -39,14 +32,6 @@ class Trial(NamedTuple):
 
     edit: Edit
     amount: float
-
-
-class OtherData(NamedTuple):
-    """The gradient of somebody who takes other data. what: which data are how they should not be."""
-
-    kind: Kind
-    what: str
-    gradient: np.ndarray
 
 
 class Predictions(NamedTuple):
@@ -122,34 +107,10 @@ def predictions_of(
         params=np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
         trials=trials,
         gradients=gradients,
-        other_data=list(with_other_data(problem, comparison, points, again, args, m)),
+        other_data=list(gradients_of_other_data(problem, comparison, points, again, args, m)),
         m=m,
         sizes=sizes_of(problem, tapes[0], m),
     )
-
-
-def flat(leaves: Sequence[np.ndarray]) -> np.ndarray:
-    """All entries of some arrays, in float64."""
-    return np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in leaves])
-
-
-def gradient_by_hand(problem: Problem, comparison: Comparison, points: Sequence[Point]) -> np.ndarray:
-    """What the rule says, as a gradient of `Predictions`."""
-    return gradient_of(comparison.hand, problem, comparison, points)
-
-
-def gradient_of(closed: ClosedJaxpr, problem: Problem, comparison: Comparison, points: Sequence[Point]) -> np.ndarray:
-    """The first results of a jaxpr, as a gradient of `Predictions`."""
-    gradients = []
-    for floats in points:
-        results = Approximation()(closed, inputs_at(problem, comparison, floats))
-        gradients.append(flat(results[: len(problem.arguments.differentiated)]))
-    return np.concatenate(gradients)
-
-
-def inputs_at(problem: Problem, comparison: Comparison, floats: Point) -> list[np.ndarray]:
-    """The inputs of the jaxprs at a point, in float64."""
-    return [np.asarray(floats[i], np.float64) for i in comparison.free(problem)]
 
 
 def input_names(problem: Problem, comparison: Comparison) -> tuple[str, ...]:
@@ -262,7 +223,7 @@ def trials_of(
         for floats, tape in zip(points, tapes, strict=True):
             tape.others[swap.what] = tape_at(problem, comparison, floats, tape.pulls, (swap.array, swap.instead))
         if all(tape.others[swap.what].ins == tapes[0].ins for tape in tapes):
-            edits += several_equations.recomputed(tapes[0], values, swap.kind, swap.what)
+            edits += recomputed(tapes[0], values, swap.kind, swap.what)
     edits.sort(key=rank)
     trials: list[Trial] = []
     for edit in edits:
@@ -280,165 +241,8 @@ def values_of(problem: Problem, comparison: Comparison, tape: Tape) -> Values:
     inputs = list(zip(tape.inputs, comparison.free(problem), strict=True))
     data = [v for v, i in inputs if i not in problem.arguments.differentiated]
     constants = [v for v in tape.consts if np.ndim(tape.values[v])]
-    if (
-        comparison.mode and comparison.mode.every
-    ):  # float data are inputs then: a constant array of floats is a part of the formula
+    # float data may be inputs: a constant array of floats is a part of the formula then
+    if comparison.mode and comparison.mode.every:
         constants = [v for v in constants if not is_float(tape.values[v])]
     cotangents = [v for v, i in inputs if i in problem.always]
     return Values(tape, input_names(problem, comparison), data + constants, cotangents)
-
-
-def all_edits(tape: Tape, values: Values, m: int | None) -> Iterator[Edit]:
-    """Every edit of a tape: at each equation alone, and at all equations of a site."""
-    at_sites = collections.defaultdict(list)  # {(site, what is changed there): its edits}
-    for n in range(len(tape.steps)):
-        if tape.active.isdisjoint(tape.outs[n]) or not several_equations.reaches_cost(tape, n):
-            continue
-        site, _ = values.visit[n]
-        visits = len(values.visits[site])
-        for tags, edit in edits_at(Equation(tape, values, n), m):
-            is_term = edit.kind in (Part.EXAMPLE, Part.POSITION)
-            if visits <= VISITS or is_term:
-                is_summand = edit.kind is Part.PATH and visits > 1
-                yield edit._replace(group=(site, *tags)) if is_summand else edit
-            for tag in tags if visits > 1 else ():
-                at_sites[site, edit.kind, tag].append(edit)
-    different = {tuple(map(id, edits)): edits for edits in at_sites.values()}
-    for edits in different.values():
-        yield from everywhere(edits, values, m)
-    yield from several_equations.exchanges(tape, values)
-
-
-def everywhere(edits: list[Edit], values: Values, m: int | None) -> Iterator[Edit]:
-    """The edits of all visits of a site as one, if it changes more than one thing."""
-    changes: dict = {}
-    for edit in edits:
-        changes |= edit.changes
-    if len(changes) < 2:
-        return
-    amounts = edits[0].amounts
-    linear = values.independent(changes)
-    if not linear and not amounts:  # left out, twice, its sign, half, a mean that is missing, a mean too many
-        amounts = (-1.0, 1.0, -2.0, -0.5, m - 1, 1 / m - 1) if m else (-1.0, 1.0, -2.0, -0.5)
-    yield edits[-1]._replace(changes=changes, linear=linear, amounts=amounts)
-
-
-def edits_at(equation: Equation, m: int | None) -> Iterator[Tagged]:
-    """The edits at one equation."""
-    tape, values, n, name = equation.tape, equation.values, equation.n, equation.name
-    out, active = equation.out, equation.active
-    if n in values.inner or name in MOVES:
-        return
-    yield from one_equation.paths(equation)
-    if len(tape.outs[n]) > 1 or out not in tape.true:
-        return
-    is_composite = out in values.composites
-    if name == "dot_general" or (name == "mul" and (len(active) == 1 or not is_composite)):
-        for i in active:
-            yield from one_equation.factors(equation, i)
-    if name in ("dot_general", "add", "sub", "mul"):
-        for i in active:
-            yield from one_equation.cotangents(equation, i)
-    if name == "dot_general":
-        yield from one_equation.transposed(equation)
-    if name == "reduce_sum":
-        yield from one_equation.terms(equation, [0], tape.values[equation.inputs[0]], m)
-    if name == "div":
-        yield from several_equations.of_softmax(equation)
-    if name in ("div", "mul"):
-        yield from several_equations.of_normalised(equation)
-    if name == "select_n" and not is_composite:
-        yield from one_equation.choices(equation)
-    if name == "reduce_max":
-        yield from one_equation.largest(equation)
-    if is_composite:
-        yield from derivatives.derivatives(equation)
-    elif np.ndim(equation.result) and name not in ("loop entry", "loop stack"):
-        yield from one_equation.extra(equation)
-        if out in values.in_loss:
-            yield from losses.losses(equation)
-        yield from one_equation.terms(equation, active, equation.result, m)
-
-
-class Swap(NamedTuple):
-    """An array of the cost, and what stands in its place for somebody who computes the cost again."""
-
-    kind: Kind
-    what: str
-    array: np.ndarray
-    instead: np.ndarray
-
-
-def swaps(tape: Tape, values: Values) -> Iterator[Swap]:
-    """Guards that are left out, masks of ones, masks transposed."""
-    guards: set[float] = set()
-    for step in tape.steps:
-        guards |= {float(x) for x in step.inputs if is_guard(x)}
-    for guard in sorted(guards)[:GUARDS]:
-        yield Swap(Kind.GUARD_IGNORED, f"{guard:g}", np.array(guard), np.zeros(()))
-    passive = [v for v in range(len(tape.values)) if v not in tape.active and v not in values.composites]
-    masks = {tape.values[v].tobytes(): v for v in passive if is_mask(tape.values[v])}
-    for v in list(masks.values())[:MASKS]:
-        x, what = tape.values[v], values.label(v)
-        yield Swap(Kind.WRONG_MASK, what, x, np.full_like(x, x.max()))
-        if x.ndim == 2 and x.shape[0] == x.shape[1]:
-            yield Swap(Kind.TRANSPOSE, f"{what}, where it is used again,", x, x.T)
-
-
-# Other data
-
-
-def with_other_data(
-    problem: Problem,
-    comparison: Comparison,
-    points: Sequence[Point],
-    again: Callable[[Sequence[PyTree]], Problem],
-    args: Sequence[PyTree],
-    m: int | None,
-) -> Iterator[OtherData]:
-    """A cotangent of ones; data shifted by one example, labels by one class."""
-    arguments = problem.arguments
-    true = functools.partial(gradient_of, traced_truth(problem, comparison), problem, comparison)
-
-    if problem.always:
-        ones = with_leaves(points, problem.always, np.ones_like)
-        yield OtherData(Kind.IGNORED_COTANGENT, "the result", true(ones))
-    asked = {arguments.positions[i] for i in arguments.differentiated}
-    for n, arg in enumerate(args):
-        if n in asked or not isinstance(arg, np.ndarray | jax.Array):
-            continue
-        array = np.asarray(arg)
-        leaves = [i for i, position in enumerate(arguments.positions) if position == n]
-        for what, f in shifts(array, arguments.names[n], m).items():
-            if array.dtype.kind in "iu":  # whole numbers are constants of the jaxprs
-                other = again([*args[:n], f(array), *args[n + 1 :]])
-                shifted = gradient_of(traced_truth(other, comparison), other, comparison, points)
-            else:
-                shifted = true(with_leaves(points, leaves, f))
-            yield OtherData(Kind.SHIFTED_LABELS, what, shifted)
-
-
-def traced_truth(problem: Problem, comparison: Comparison) -> ClosedJaxpr:
-    """The true gradient as a jaxpr, traced as the comparison is."""
-    if comparison.mode is None:
-        raise TypeError("a comparison without jaxprs has no diagnosis")
-    return trace(problem.truth, problem.arguments, comparison.mode)
-
-
-def with_leaves(points: Sequence[Point], leaves: Sequence[int], f: Entrywise) -> list[Point]:
-    """The points with f of these float leaves in their places."""
-    return [[f(v) if i in leaves else v for i, v in enumerate(floats)] for floats in points]
-
-
-def shifts(array: np.ndarray, name: str, m: int | None) -> dict[str, Entrywise]:
-    """{in words: the shift} of data by one along the first axes, and of whole numbers by one class."""
-    ways: dict[str, Entrywise] = {}
-    for axis in range(min(array.ndim, AXES)):
-        if array.shape[axis] > 1:
-            along = "one example" if array.shape[axis] == m else f"one along axis {axis}"
-            ways[f"{name} by {along} on"] = functools.partial(np.roll, shift=1, axis=axis)
-            ways[f"{name} by {along} back"] = functools.partial(np.roll, shift=-1, axis=axis)
-    if array.dtype.kind in "iu":
-        ways[f"{name} up by one class"] = lambda v: v + np.asarray(1, v.dtype)
-        ways[f"{name} down by one class"] = lambda v: v - np.asarray(1, v.dtype)
-    return ways

@@ -273,11 +273,11 @@ def recomputed(tape: Tape, values: Values, kind: Kind, what: str) -> Iterator[Ed
     pairs = enumerate(zip(tape.values, tape.others[what].values, strict=True))
     changed = {v for v, (x, y) in pairs if not np.array_equal(x, y)}
     cuts = [v for v in sorted(changed) if v in tape.true and np.ndim(tape.values[v])]
-    cuts = [v for v in cuts if values.made.get(v, -1) not in values.inner]
+    cuts = [v for v in cuts if values.maker.get(v, -1) not in values.inner]
     steps = [n for n, ins in enumerate(tape.ins) if changed.intersection(ins) and len(tape.outs[n]) == 1]
     for cut in cuts[:CUTS]:
         changes: dict[Slot, Change] = {}
-        for n in [n for n in steps if n <= values.made[cut]]:
+        for n in [n for n in steps if n <= values.maker[cut]]:
             changes |= {(n, i): from_other_tape(what, (n, i)) for i, v in enumerate(tape.ins[n]) if v in tape.active}
         place = f"where what is before {values.label(cut)} is computed again"
         yield Edit(kind, what, place, changes, linear=False)

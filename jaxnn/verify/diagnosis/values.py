@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import is_float
-from jaxnn.verify.diagnosis.composites import BRANCHES, Composite, composites
+from jaxnn.verify.diagnosis.composites import BRANCHES, Composite, composites_of
 from jaxnn.verify.diagnosis.functions import USUAL
 from jaxnn.verify.diagnosis.sites import steps_of, visits_of
 from jaxnn.verify.tracing.tape import Tape
@@ -41,7 +41,7 @@ class Values:
     """What is known of the values of a tape; a value is a number, and so is a step.
 
     names: {value: its name in the user's code}
-    made: {value: the step that makes it}
+    maker: {value: the step that makes it}
     moves: {value: (leaf, the steps from it)}, if they do no more than reshape the leaf
     composites: {value: the function of one value that it is}
     inner: the steps inside known functions
@@ -54,10 +54,10 @@ class Values:
         """inputs: the names of the tape's inputs; data, cotangents: the values that are data, that are cotangents."""
         self.tape = tape
         self.cotangents = {*cotangents}
-        self.made: dict[int, int] = {}
+        self.maker: dict[int, int] = {}
         for n, outs in enumerate(tape.outs):
-            self.made |= dict.fromkeys(outs, n)
-        self.composites = composites(tape, self.made)
+            self.maker |= dict.fromkeys(outs, n)
+        self.composites = composites_of(tape, self.maker)
         self.inner: set[int] = set()
         for composite in self.composites.values():
             if composite.name:
@@ -70,7 +70,7 @@ class Values:
 
     def label(self, v: int) -> str:
         """What a value is called in a sentence."""
-        return self.names.get(v) or (f"the value at {self.place(self.made[v])}" if v in self.made else "the value")
+        return self.names.get(v) or (f"the value at {self.place(self.maker[v])}" if v in self.maker else "the value")
 
     def place(self, n: int) -> str:
         """Where in the user's code step n is."""
@@ -136,10 +136,10 @@ class Values:
 
     def terms(self, v: int) -> list[int]:
         """The summands if v is a sum."""
-        if v not in self.made or self.tape.steps[self.made[v]].name != "add":
+        if v not in self.maker or self.tape.steps[self.maker[v]].name != "add":
             return []
         summands = []
-        for w in self.tape.ins[self.made[v]]:
+        for w in self.tape.ins[self.maker[v]]:
             summands += self.terms(w) or [w]
         return summands
 
@@ -168,7 +168,7 @@ class Values:
         """What v is called from step n, so that it is the same at every visit of a site: by the sites where v is made
         and used, and how many visits away they are."""
         own = self.visit[n]
-        steps = [(self.made[v], "made")] if v in self.made else []
+        steps = [(self.maker[v], "made")] if v in self.maker else []
         tags: list[Hashable] = []
         for k, how in [*steps, *self.uses[v]]:
             other = self.visit[k]
@@ -196,7 +196,7 @@ class Values:
         many = len(self.uses[v]) > 1 or not users <= primitives.ELEMENTWISE.keys()
         return v in self.names or self.is_known(v) or v not in self.composites or many
 
-    def like(self, shape: tuple[int, ...], v: int, n: int) -> list[int]:
+    def alternatives(self, shape: tuple[int, ...], v: int, n: int) -> list[int]:
         """Other values of this shape that may be taken for v at step n; in a loop only those of neighbouring visits."""
         x = self.tape.values[v]
         values = [w for w in self.candidates if np.shape(self.tape.values[w]) == shape and self.is_near(w, n)]
@@ -208,16 +208,16 @@ class Values:
         """Whether w is made at the visit of step n or at the next one to it, if both are in one loop."""
         own = self.visit[n]
         length = len(self.visits[own.site])
-        if length == 1 or w not in self.made:
+        if length == 1 or w not in self.maker:
             return True
-        other = self.visit[self.made[w]]
+        other = self.visit[self.maker[w]]
         return len(self.visits[other.site]) != length or abs(other.number - own.number) <= 1
 
     def of_two_visits(self, v: int, w: int) -> bool:
         """Whether two values are made at one site, at two visits."""
-        if v not in self.made or w not in self.made:
+        if v not in self.maker or w not in self.maker:
             return False
-        a, b = (self.visit[self.made[u]] for u in (v, w))
+        a, b = (self.visit[self.maker[u]] for u in (v, w))
         return a.site == b.site and a.number != b.number
 
 
