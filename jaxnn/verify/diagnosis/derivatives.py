@@ -142,14 +142,14 @@ def other_branches(equation: Equation, f: Composite) -> Iterator[Slope]:
     if f.name not in ("", "relu", "leaky relu") or not values.decides(f):
         return
     label = values.label(f.root)
-    sides = list(SIDES)
-    if f.name == "relu":  # everywhere: in a layer its missing derivative (see `powers`), in a loss a wrong mask
-        sides = ["everywhere", "on the other side"] if f.value in values.in_loss else ["on the other side"]
+    sides = SIDES
+    if f.name == "relu":  # 1 everywhere: in a layer its missing derivative (see `powers`), in a loss a wrong mask
+        sides = (np.ones_like, np.logical_not) if f.value in values.in_loss else (np.logical_not,)
     for side in sides:
-        slope = on_side(f, SIDES[side])
-        yield Slope(Kind.WRONG_MASK, [side], slope, side, what=f"1 where {label} is on its side")
+        yield Slope(Kind.WRONG_MASK, [side], on_side(f, side), what=f"1 where {label} is on its side")
         if not f.name:
-            yield Slope(Kind.DERIVATIVE_OF_OTHER_FUNCTION, [side], slope, "the derivative of its other branch")
+            other = "the derivative of its other branch"
+            yield Slope(Kind.DERIVATIVE_OF_OTHER_FUNCTION, [side], on_side(f, side), other)
     if f.name:
         yield Slope(Kind.WRONG_MASK, ["D"], derivative_at_cotangent(f), what=f"1 where {label} > 0")
 

@@ -113,6 +113,11 @@ class Equation:
         return self.values.alternatives(np.shape(self.tape.values[v]), v, self.n)
 
 
+def reaches_cost(tape: Tape, n: int) -> bool:
+    """Whether something comes back to what step n makes."""
+    return not tape.true.keys().isdisjoint(tape.outs[n])
+
+
 def back(tape: Tape, slot: Slot, D: np.ndarray, inputs: list[np.ndarray] | None = None) -> np.ndarray:
     """What goes back to the input of a step for the cotangent D of its result; with other inputs, if given."""
     return tape.part(*slot, [D[None]], inputs)[0]

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.verify.diagnosis import derivatives, factors, losses, one_equation, several_equations
-from jaxnn.verify.diagnosis.edit import Edit, Equation, Part, Tagged
+from jaxnn.verify.diagnosis import derivatives, factors, losses, normalisations, one_equation, softmaxes
+from jaxnn.verify.diagnosis.edit import Edit, Equation, Part, Tagged, reaches_cost
 from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.several_equations import exchanges
 from jaxnn.verify.diagnosis.values import MOVES, Values, is_guard, is_mask
 from jaxnn.verify.tracing.tape import Tape
 
@@ -20,7 +21,7 @@ def all_edits(tape: Tape, values: Values, m: int | None) -> Iterator[Edit]:
     """Every edit of a tape: at each equation alone, and at all equations of a site."""
     at_sites = collections.defaultdict(list)  # {(site, what is changed there): its edits}
     for n in range(len(tape.steps)):
-        if tape.active.isdisjoint(tape.outs[n]) or not several_equations.reaches_cost(tape, n):
+        if tape.active.isdisjoint(tape.outs[n]) or not reaches_cost(tape, n):
             continue
         site, _ = values.visit[n]
         visits = len(values.visits[site])
@@ -34,7 +35,7 @@ def all_edits(tape: Tape, values: Values, m: int | None) -> Iterator[Edit]:
     different = {tuple(map(id, edits)): edits for edits in at_sites.values()}
     for edits in different.values():
         yield from everywhere(edits, values, m)
-    yield from several_equations.exchanges(tape, values)
+    yield from exchanges(tape, values)
 
 
 def everywhere(edits: list[Edit], values: Values, m: int | None) -> Iterator[Edit]:
@@ -72,9 +73,9 @@ def edits_at(equation: Equation, m: int | None) -> Iterator[Tagged]:
     if name == "reduce_sum":
         yield from one_equation.terms(equation, [0], tape.values[equation.inputs[0]], m)
     if name == "div":
-        yield from several_equations.of_softmax(equation)
+        yield from softmaxes.of_softmax(equation)
     if name in ("div", "mul"):
-        yield from several_equations.of_normalised(equation)
+        yield from normalisations.of_normalised(equation)
     if name == "select_n" and not is_composite:
         yield from one_equation.choices(equation)
     if name == "reduce_max":

@@ -66,9 +66,8 @@ def of_loss(equation: Equation) -> Iterator[Tagged]:
         shifted_targets(equation, residual),
         other_targets(equation, residual, given),
     ):
-        edit = equation.edit_with_cotangent(
-            wrong.kind, with_residual(equation.out, residual, wrong), wrong.what, wrong.other
-        )
+        cotangent = with_residual(equation.out, residual, wrong)
+        edit = equation.edit_with_cotangent(wrong.kind, cotangent, wrong.what, other=wrong.other)
         yield Tagged(wrong.tags, edit)
 
 

@@ -26,11 +26,7 @@ from jaxnn.verify.diagnosis.mistakes import Kind
 from jaxnn.verify.tracing.tape import Tape
 
 EXAMPLES = 24  # of up to so many each one has an edit
-SIDES: dict[str, Entrywise] = {
-    "everywhere": np.ones_like,
-    "nowhere": np.zeros_like,
-    "on the other side": np.logical_not,
-}
+SIDES: tuple[Entrywise, ...] = (np.ones_like, np.zeros_like, np.logical_not)  # everywhere, nowhere, on the other side
 
 
 def paths(equation: Equation) -> Iterator[Tagged]:
@@ -132,10 +128,10 @@ def choices(equation: Equation) -> Iterator[Tagged]:
     """Other truth values than those that chose between two arrays."""
     n, out, truth = equation.n, equation.out, equation.inputs[0]
     what = f"of where {equation.values.label(out)} is which"
-    wrong = [(Kind.WRONG_MASK, side, value(truth, f)) for side, f in SIDES.items()]
-    wrong.append((Kind.WRONG_MASK, "D", cotangent(out, is_positive)))
-    wrong.append((Kind.DERIVATIVE_AT_ACTIVATION, "a", value(out, is_positive)))
-    for kind, tag, operand in wrong:
+    wrong = [(Kind.WRONG_MASK, value(truth, side)) for side in SIDES]
+    wrong.append((Kind.WRONG_MASK, cotangent(out, is_positive)))
+    wrong.append((Kind.DERIVATIVE_AT_ACTIVATION, value(out, is_positive)))
+    for tag, (kind, operand) in enumerate(wrong):
         changes = {(n, i): with_input((n, i), 0, operand) for i in equation.active}
         yield Tagged([tag], equation.edit(kind, changes, what, other="taken from the result"))
 

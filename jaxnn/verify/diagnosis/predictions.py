@@ -171,7 +171,7 @@ def tape_at(
     comparison: Comparison,
     floats: Point,
     pulls: dict,
-    swap: tuple[np.ndarray, np.ndarray] | None = None,
+    swap: Sequence[np.ndarray] | None = None,
 ) -> Tape:
     """The cost as a tape; pulls, swap: of `Tape`."""
     free = list(comparison.free(problem))
@@ -219,11 +219,11 @@ def trials_of(
     """Every edit of the cost with its amounts, the likeliest first."""
     values = values_of(problem, comparison, tapes[0])
     edits = list(all_edits(tapes[0], values, m))
-    for swap in swaps(tapes[0], values):
+    for key, (kind, what, *swap) in enumerate(swaps(tapes[0], values)):
         for floats, tape in zip(points, tapes, strict=True):
-            tape.others[swap.what] = tape_at(problem, comparison, floats, tape.pulls, (swap.array, swap.instead))
-        if all(tape.others[swap.what].ins == tapes[0].ins for tape in tapes):
-            edits += recomputed(tapes[0], values, swap.kind, swap.what)
+            tape.others[key] = tape_at(problem, comparison, floats, tape.pulls, swap)
+        if all(tape.others[key].ins == tapes[0].ins for tape in tapes):
+            edits += recomputed(tapes[0], values, key, kind, what)
     edits.sort(key=rank)
     trials: list[Trial] = []
     for edit in edits:
