@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.diagnosis.gradients import Point, flat, gradient_by_hand, inputs_at
+from jaxnn.verify.diagnosis.gradients import Point, flat, gradient_by_hand, inputs_at, with_leaves
 from jaxnn.verify.diagnosis.guesses import Guess, Origin, guesses_of, of_factor
 from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS, Kind, Words
 from jaxnn.verify.diagnosis.predictions import Predictions, predictions_of
@@ -30,6 +30,7 @@ from jaxnn.verify.tracing.floats import Approximation
 from jaxnn.verify.tracing.numpy_code import in_jax
 
 FEW = 20  # entries, of which so few points cannot tell mistakes apart
+RIGHT = 1e-9  # the error, relative to its leaf, up to which a leaf is right
 ALIKE = 3  # causes that say the same of the same leaves
 
 
@@ -71,7 +72,7 @@ def causes(
             hand = gradient_by_hand(problem, comparison, points)
             sevenfold = hand
             if problem.always:
-                scaled = [[7 * v if i in problem.always else v for i, v in enumerate(floats)] for floats in points]
+                scaled = with_leaves(points, problem.always, lambda dout: 7 * dout)
                 sevenfold = gradient_by_hand(problem, comparison, scaled) / 7
             inputs = [inputs_at(problem, comparison, floats) for floats in points]
             return explained(predictions, hand, sevenfold, comparison.hand, inputs)
@@ -109,15 +110,14 @@ class Match(NamedTuple):
     """A guess that gives the wrong leaves, up to a factor for each."""
 
     guess: Guess
-    order: int  # in which it was made
     leaves: frozenset[int]
     factors: dict[int, float]  # {leaf: c}, where c is not 1
     digits: float
 
     @property
-    def place(self) -> tuple[int, ...]:
+    def rank(self) -> tuple[int, int, int]:
         """The best match has the least: fewer factors, more leaves, a likelier mistake."""
-        return len(set(self.factors.values())), -len(self.leaves), RANK[self.guess.kind], self.order
+        return len(set(self.factors.values())), -len(self.leaves), RANK[self.guess.kind]
 
     @property
     def is_whole(self) -> bool:
@@ -137,29 +137,29 @@ def explained(
     hand: what the rule gives; sevenfold: what it gives for 7 times the cotangents, over 7; rule: its jaxpr; points: the
     inputs of that."""
     fault = faults_of(predictions, hand)
-    wrong = [k for k, error in enumerate(fault) if error > 1e-9]
+    wrong = [k for k, error in enumerate(fault) if error > RIGHT]
     matches = matches_of(predictions, hand, fault, wrong)
     chosen: list[Match] = []
-    listed: list[Cause] = []
+    explanations: list[Cause] = []
 
     def take(matches: list[Match]) -> list[int]:
         """The wrong leaves that have no cause after the best of these matches were taken."""
         for match in best(matches, chosen):
-            listed.extend(causes_of(predictions, match, hand))
+            explanations.extend(causes_of(predictions, match, hand))
         return [k for k in wrong if not any(k in match.leaves for match in chosen)]
 
     left = take([match for match in matches if match.is_whole])
     is_bent = np.abs(sevenfold - hand) > 1e-7 * predictions.scale
     bent = [k for k in left if is_bent[predictions.leaf == k].any()]
     if bent:
-        listed.append(cause(predictions, Guess(Kind.NONLINEAR_IN_COTANGENT, {}, hand), bent, math.nan))
+        explanations.append(cause(predictions, Guess(Kind.NONLINEAR_IN_COTANGENT, {}, hand), bent, math.nan))
     mended = repaired(predictions, [k for k in left if k not in bent], rule, points)
     if not mended:
         left = take([match for match in matches if not match.is_whole])
     left = [k for k in left if k not in bent]
     if left:
-        listed += mended or [unknown(predictions, hand, left)]
-    return tuple(listed)
+        explanations += mended or [unknown(predictions, hand, left)]
+    return tuple(explanations)
 
 
 def faults_of(predictions: Predictions, hand: np.ndarray) -> list[float]:
@@ -172,10 +172,10 @@ def matches_of(predictions: Predictions, hand: np.ndarray, fault: list[float], w
     """The guesses that give the wrong leaves."""
     matches: list[Match] = []
     origins: set[Origin] = set()  # an edit that gives all leaves that it changes is not asked for one alone
-    for order, guess in enumerate(guesses_of(predictions, hand, wrong)):
+    for guess in guesses_of(predictions, hand, wrong):
         if guess.origin in origins:
             continue
-        match = match_of(predictions, hand, guess, order, fault, wrong)
+        match = match_of(predictions, hand, fault, guess)
         if match:
             matches.append(match)
             if guess.origin:
@@ -183,15 +183,8 @@ def matches_of(predictions: Predictions, hand: np.ndarray, fault: list[float], w
     return matches
 
 
-def match_of(
-    predictions: Predictions,
-    hand: np.ndarray,
-    guess: Guess,
-    order: int,
-    fault: list[float],
-    wrong: Collection[int],
-) -> Match | None:
-    """The `Match` of a guess; None if it gives not one wrong leaf, or changes one so that it is not the user's."""
+def match_of(predictions: Predictions, hand: np.ndarray, fault: list[float], guess: Guess) -> Match | None:
+    """The `Match` of a guess; None if it changes no leaf, or one that is right, or one to what is not the user's."""
     factors: dict[int, float] = {}
     leaves: set[int] = set()
     digits = 16.0
@@ -204,19 +197,19 @@ def match_of(
         if np.abs(G - H).max() > enough and G.size > predictions.points:
             c = float(G @ H / max(H @ H, 1e-300))
         error = np.abs(G - c * H).max()
-        if k not in wrong or not error <= enough:
+        if fault[k] <= RIGHT or not error <= enough:
             return None
         if abs(c - 1) > 1e-6:
             factors[k] = float(f"{c:.9g}")
         leaves.add(k)
         digits = min(digits, -math.log10(max(error, 1e-16)))
-    return Match(guess, order, frozenset(leaves), factors, digits) if leaves else None
+    return Match(guess, frozenset(leaves), factors, digits) if leaves else None
 
 
 def best(matches: list[Match], chosen: list[Match]) -> list[Match]:
     """The matches that say more than those that are chosen already, to which they are added."""
     new = []
-    for match in sorted(matches, key=lambda match: match.place):
+    for match in sorted(matches, key=lambda match: match.rank):
         kinds = {other.guess.kind for other in chosen if other.leaves == match.leaves}
         is_said = match.guess.kind in kinds or (match.guess.kind is Kind.EXTRA_MEAN and Kind.BIAS_AVERAGED in kinds)
         if is_said or len(kinds) == ALIKE or any(explains_more(other, match) for other in chosen):
@@ -233,12 +226,12 @@ def explains_more(other: Match, match: Match) -> bool:
 
 def causes_of(predictions: Predictions, match: Match, hand: np.ndarray) -> list[Cause]:
     """The cause that a match says, and one for each factor besides."""
-    listed = [cause(predictions, match.guess, match.leaves, match.digits)]
+    explanations = [cause(predictions, match.guess, match.leaves, match.digits)]
     for c in dict.fromkeys(match.factors.values()):
         kind, words = of_factor(predictions, c, {})
         leaves = [k for k, factor in match.factors.items() if factor == c]
-        listed.append(cause(predictions, Guess(kind, words, hand), leaves, match.digits, besides=True))
-    return listed
+        explanations.append(cause(predictions, Guess(kind, words, hand), leaves, match.digits, besides=True))
+    return explanations
 
 
 def repaired(

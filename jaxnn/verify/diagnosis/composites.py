@@ -50,7 +50,8 @@ class Composite(NamedTuple):
 
     def entry(self, tape: Tape) -> tuple[int, int]:
         """(step, input) where the root enters."""
-        return next((n, i) for n in self.steps for i, v in enumerate(tape.ins[n]) if v == self.root)
+        n = next(n for n in self.steps if self.root in tape.ins[n])
+        return n, tape.ins[n].index(self.root)
 
 
 def composites_of(tape: Tape, maker: dict[int, int]) -> dict[int, Composite]:

@@ -126,7 +126,7 @@ def other_cotangents(f: Composite) -> Iterator[Slope]:
 def other_constants(equation: Equation, f: Composite) -> Iterator[Slope]:
     """f′ without the guards in f, and without the masks."""
     tape, values = equation.tape, equation.values
-    operands = dict.fromkeys(v for n in f.steps for v in tape.ins[n])
+    operands = dict.fromkeys(itertools.chain.from_iterable(tape.ins[n] for n in f.steps))
     for v in [v for v in operands if v not in tape.active and v not in values.composites]:
         x = tape.values[v]
         if is_guard(x):

@@ -56,7 +56,7 @@ class Tagged(NamedTuple):
 
 @dataclass(frozen=True)
 class Equation:
-    """Step n of a tape, with one result."""
+    """Step n of a tape, with what is known of its values."""
 
     tape: Tape
     values: Values
@@ -64,7 +64,7 @@ class Equation:
 
     @property
     def name(self) -> str:
-        """Of its primitive."""
+        """The name of its primitive."""
         return self.tape.steps[self.n].name
 
     @property
@@ -84,12 +84,12 @@ class Equation:
 
     @property
     def out(self) -> int:
-        """The value that it makes."""
+        """The value that it makes, the first one if there are several."""
         return self.tape.outs[self.n][0]
 
     @property
     def result(self) -> np.ndarray:
-        """The array that it makes."""
+        """The array of that value."""
         return self.tape.values[self.out]
 
     def edit(
@@ -101,7 +101,7 @@ class Equation:
         amounts: tuple[float, ...] = (1.0,),
     ) -> Edit:
         """An `Edit` at the place of this equation."""
-        return Edit(kind, what, self.place, changes, other, amounts)
+        return Edit(kind, what=what, place=self.place, other=other, changes=changes, amounts=amounts)
 
     def edit_with_cotangent(self, kind: Kind, operand: Operand, what: str = "", other: str = "") -> Edit:
         """The edit that puts another cotangent in the place of that of the result."""
@@ -141,7 +141,7 @@ def with_input(slot: Slot, place: int, operand: Operand) -> Change:
 
 
 def with_partner(slot: Slot, factor: Operand) -> Change:
-    """The change that is made by another factor in a product of two: the one of which the input is not."""
+    """The change that is made by another array in the place of the other factor of a product."""
     return with_input(slot, 1 - slot[1], factor)
 
 

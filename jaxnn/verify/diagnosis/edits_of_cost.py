@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.verify.diagnosis import derivatives, factors, losses, normalisations, one_equation, softmaxes
-from jaxnn.verify.diagnosis.edit import Edit, Equation, Part, Tagged, reaches_cost
+from jaxnn.verify.diagnosis.edit import Change, Edit, Equation, Part, Slot, Tagged, reaches_cost
 from jaxnn.verify.diagnosis.mistakes import Kind
 from jaxnn.verify.diagnosis.several_equations import exchanges
 from jaxnn.verify.diagnosis.values import MOVES, Values, is_guard, is_mask
@@ -40,7 +40,7 @@ def all_edits(tape: Tape, values: Values, m: int | None) -> Iterator[Edit]:
 
 def everywhere(edits: list[Edit], values: Values, m: int | None) -> Iterator[Edit]:
     """The edits of all visits of a site as one, if it changes more than one thing."""
-    changes: dict = {}
+    changes: dict[Slot, Change] = {}
     for edit in edits:
         changes |= edit.changes
     if len(changes) < 2:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from jaxnn.verify.arguments import Problem
+from jaxnn.verify.diagnosis.functions import Entrywise
 from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.tracing.floats import Approximation
 
@@ -36,3 +37,8 @@ def gradient_of(closed: ClosedJaxpr, problem: Problem, comparison: Comparison, p
 def inputs_at(problem: Problem, comparison: Comparison, floats: Point) -> list[np.ndarray]:
     """The inputs of the jaxprs at a point, in float64."""
     return [np.asarray(floats[i], np.float64) for i in comparison.free(problem)]
+
+
+def with_leaves(points: Sequence[Point], leaves: Sequence[int], f: Entrywise) -> list[Point]:
+    """The points with f of these float leaves in their places."""
+    return [[f(v) if i in leaves else v for i, v in enumerate(floats)] for floats in points]

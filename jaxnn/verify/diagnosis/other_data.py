@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.diagnosis.functions import Entrywise
-from jaxnn.verify.diagnosis.gradients import Point, gradient_of
+from jaxnn.verify.diagnosis.gradients import Point, gradient_of, with_leaves
 from jaxnn.verify.diagnosis.mistakes import Kind
 from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.tracing.jaxprs import trace
@@ -62,11 +62,6 @@ def traced_truth(problem: Problem, comparison: Comparison) -> ClosedJaxpr:
     if comparison.mode is None:
         raise TypeError("a comparison without jaxprs has no diagnosis")
     return trace(problem.truth, problem.arguments, comparison.mode)
-
-
-def with_leaves(points: Sequence[Point], leaves: Sequence[int], f: Entrywise) -> list[Point]:
-    """The points with f of these float leaves in their places."""
-    return [[f(v) if i in leaves else v for i, v in enumerate(floats)] for floats in points]
 
 
 def shifts(array: np.ndarray, name: str, m: int | None) -> dict[str, Entrywise]:

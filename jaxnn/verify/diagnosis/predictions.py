@@ -4,11 +4,12 @@
 
 import collections
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
@@ -25,6 +26,8 @@ from jaxnn.verify.tracing.tape import ROWS, Tape
 
 EDITS = 4000
 ENTRIES = 2e7  # of all gradients together
+
+Pulls = dict[tuple[Hashable, ...], tuple[ClosedJaxpr, object]]  # what the tapes of one cost trace on the way
 
 
 class Trial(NamedTuple):
@@ -107,7 +110,7 @@ def predictions_of(
         params=np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
         trials=trials,
         gradients=gradients,
-        other_data=list(gradients_of_other_data(problem, comparison, points, again, args, m)),
+        other_data=list(gradients_of_other_data(problem, comparison, points, again=again, args=args, m=m)),
         m=m,
         sizes=sizes_of(problem, tapes[0], m),
     )
@@ -162,7 +165,7 @@ def scale_of(true: np.ndarray, leaf: np.ndarray, point: np.ndarray) -> np.ndarra
 
 def tapes_of(problem: Problem, comparison: Comparison, points: Sequence[Point]) -> list[Tape]:
     """The cost as a tape at each point."""
-    pulls: dict = {}
+    pulls: Pulls = {}
     return [tape_at(problem, comparison, floats, pulls) for floats in points]
 
 
@@ -170,7 +173,7 @@ def tape_at(
     problem: Problem,
     comparison: Comparison,
     floats: Point,
-    pulls: dict,
+    pulls: Pulls,
     swap: Sequence[np.ndarray] | None = None,
 ) -> Tape:
     """The cost as a tape; pulls, swap: of `Tape`."""

@@ -90,7 +90,7 @@ class Rule:
                 for i in range(len(step.inputs)):
                     yield from self.other_operands(steps, i)
                 (out,) = self.record.outs[steps[-1]]
-                yield from self.more(steps, out)
+                yield from self.one_more(steps, out)
                 if step.name == "reduce_sum":
                     yield from self.factors_of_summands(steps)
 
@@ -123,7 +123,7 @@ class Rule:
             if self.label(w) != what:
                 yield Repair(kind, {"what": self.label(w), "other": what}, steps, inputs, as_it_is)
 
-    def more(self, steps: list[int], out: int) -> Iterator[Repair]:
+    def one_more(self, steps: list[int], out: int) -> Iterator[Repair]:
         """A factor or a summand of the result more."""
         for w, inputs in self.with_one_more(out, steps):
             yield Repair(Kind.WRONG_MASK, self.words(w, steps), steps, inputs, times_last)

@@ -26,7 +26,7 @@ def exchanges(tape: Tape, values: Values) -> Iterator[Edit]:
         a, b = partner(tape, *one), partner(tape, *other)
         changes = {one: with_partner(one, value(b)), other: with_partner(other, value(a))}
         what = f"{values.label(a)} and {values.label(b)}"
-        yield Edit(Kind.SWAPPED_OPERANDS, what, values.place(one[0]), changes)
+        yield Edit(Kind.SWAPPED_OPERANDS, what=what, place=values.place(one[0]), changes=changes)
 
 
 def partner(tape: Tape, n: int, i: int) -> int:
@@ -60,7 +60,7 @@ def recomputed(tape: Tape, values: Values, other: int, kind: Kind, what: str) ->
         for n in [n for n in steps if n <= values.maker[cut]]:
             changes |= {(n, i): from_other_tape(other, (n, i)) for i, v in enumerate(tape.ins[n]) if v in tape.active}
         place = f"where what is before {values.label(cut)} is computed again"
-        yield Edit(kind, what, place, changes, linear=False)
+        yield Edit(kind, what=what, place=place, changes=changes, linear=False)
 
 
 def from_other_tape(other: int, slot: Slot) -> Change:

@@ -99,24 +99,26 @@ class Values:
 
     def independent(self, slots: Iterable[tuple[int, int]]) -> bool:
         """Whether none of these (step, input) is on the way back from another."""
-        slots = list(slots)
-        results = functools.reduce(lambda bits, slot: bits | 1 << self.tape.outs[slot[0]][0], slots, 0)
-        return not any((self.ancestors[v] | 1 << v) & results for v in (self.tape.ins[n][i] for n, i in slots))
+        results, inputs = 0, []
+        for n, i in slots:
+            results |= 1 << self.tape.outs[n][0]
+            inputs.append(self.tape.ins[n][i])
+        return not any((self.ancestors[v] | 1 << v) & results for v in inputs)
 
     @functools.cached_property
     def in_penalty(self) -> set[int]:
         """The values that come to the cost without having met data."""
         values: set[int] = set()
         for n in reversed(range(len(self.tape.steps))):
-            values |= {v for v in self.tape.ins[n] if self.goes_by_data(n, v, values)}
+            values |= {v for v in self.tape.ins[n] if self.bypasses_data(n, v, values)}
         return values
 
     def is_penalty(self, n: int, v: int) -> bool:
         """Whether no data are on the way from v through step n to the cost, up to the sum in which they are."""
-        return self.goes_by_data(n, v, self.in_penalty)
+        return self.bypasses_data(n, v, self.in_penalty)
 
-    def goes_by_data(self, n: int, v: int, later: set[int]) -> bool:
-        """The same; later: the values that step n can make, of which it is known already."""
+    def bypasses_data(self, n: int, v: int, later: set[int]) -> bool:
+        """Whether v is of a penalty in step n, if `later` has the values after it that are."""
         joins = self.tape.steps[n].name in ("add", "sub") and not np.ndim(self.tape.values[v])
         return bool(self.data) and v not in self.data and (joins or self.tape.outs[n][0] in later)
 
