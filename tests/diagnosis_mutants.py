@@ -9,9 +9,10 @@ from jax.extend.core import Literal, jaxprs_in_params
 
 from jaxnn.verify import power
 from jaxnn.verify.diagnosis.causes import explained
-from jaxnn.verify.diagnosis.predictions import facts_of, gradient_at
+from jaxnn.verify.diagnosis.gradients import gradient_of
+from jaxnn.verify.diagnosis.predictions import predictions_of
 from jaxnn.verify.evidence.comparison import comparison_of
-from jaxnn.verify.evidence.points import Draw, Kind, redraw
+from jaxnn.verify.evidence.points import GENERIC, redraw
 from jaxnn.verify.problems import gradient_problem
 
 ARCHITECTURES = ["tanh regression", "softmax classifier with tanh", "recurrent net", "layer norm", "attention"]
@@ -51,7 +52,7 @@ def diagnosed(architecture):
     problem = make(right.params, *right.data)
     comparison, its = comparison_of(problem), problem.arguments
     rng = np.random.default_rng(0)
-    new = [redraw(Kind(Draw.GENERIC), its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in range(2)]
+    new = [redraw(GENERIC, its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in range(2)]
     points = [list(its.floats), *new]
 
     def again(args):
@@ -59,7 +60,7 @@ def diagnosed(architecture):
             return make(*args)
 
     with jax.enable_x64(True):
-        facts = facts_of(problem, comparison, points, again, (right.params, *right.data))
+        predictions = predictions_of(problem, comparison, points, again, (right.params, *right.data))
         exact = power.Point(problem, comparison, its.floats)
         inputs = [[np.asarray(floats[i], np.float64) for i in comparison.free(problem)] for floats in points]
         later = backward(comparison.hand.jaxpr)
@@ -68,8 +69,8 @@ def diagnosed(architecture):
                 continue
             for what, mutant in power.changed(comparison.hand, eqn, before):
                 true = next((causes for words, causes in TRUE.items() if words in what), None)
-                hand = np.concatenate([gradient_at(mutant, problem, comparison, floats) for floats in points])
-                if true is None or np.abs((hand - facts.true) / facts.scale).max() < 1e-9:
+                hand = gradient_of(mutant, problem, comparison, points)
+                if true is None or np.abs((hand - predictions.true) / predictions.scale).max() < 1e-9:
                     continue  # it is right all the same
-                kinds = [cause.kind for cause in explained(facts, hand, hand, mutant, inputs)]
+                kinds = [cause.kind for cause in explained(predictions, hand, hand, mutant, inputs)]
                 yield what, exact.notices(mutant), true, kinds

@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, verify
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
-from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS
+from jaxnn.verify.diagnosis.mistakes import TEXTS, Kind
 from jaxnn.verify.tracing.floats import Approximation
 from jaxnn.verify.tracing.numpy_code import as_jax
 
@@ -194,7 +194,7 @@ def test_the_layers_of_a_chain_are_links():
 
 
 def test_kinds_are_a_closed_list():
-    assert RANK.keys() == TEXTS.keys()
+    assert set(Kind) == TEXTS.keys()
     documented = Path(__file__).parents[1].joinpath("docs", "verification.md").read_text(encoding="utf-8")
     assert [kind for kind in TEXTS if f"`{kind}`" not in documented] == []
 

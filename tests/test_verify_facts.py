@@ -17,11 +17,10 @@ from jaxnn.verify.decide import decision
 from jaxnn.verify.evidence.branches import Side
 from jaxnn.verify.evidence.kinks import Explained, choice
 from jaxnn.verify.evidence.outcome import Outcome
-from jaxnn.verify.evidence.points import Draw, Kind
+from jaxnn.verify.evidence.points import GENERIC
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence
 
 W = np.float32([0.5, -1.25, 2.0])
-GENERIC = Kind(Draw.GENERIC)
 
 
 def solved(b):

@@ -20,7 +20,7 @@ from jaxnn.verify.evidence.branches import Sides
 from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
 from jaxnn.verify.evidence.floating import black_box, in_floats
 from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded, exactly
-from jaxnn.verify.evidence.points import GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
+from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
 from jaxnn.verify.evidence.witnesses import Testimony, testimony
 from jaxnn.verify.links import links, unlinked
 from jaxnn.verify.options import Options
@@ -199,8 +199,7 @@ def report(
 
 def hear(problem: Problem, comparison: Comparison, points: Points) -> Testimony:
     """The other witnesses where the rule is wrong, else at a generic point; by then most of the time may be spent."""
-    generic = Kind(Draw.GENERIC)
-    at_generic = next((o for o in points.outcomes if o.kind == generic and o.judged), points.outcomes[0])
+    at_generic = next((o for o in points.outcomes if o.kind == GENERIC and o.judged), points.outcomes[0])
     outcome = points.wrong or at_generic
     if outcome.evidence != Evidence.EXACT or not outcome.judged:
         return Testimony()

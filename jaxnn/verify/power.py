@@ -19,7 +19,7 @@ from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, short
 from jaxnn.verify.evidence.comparison import of_jaxpr
 from jaxnn.verify.evidence.judge import judge, scales
-from jaxnn.verify.evidence.points import Draw, Kind, redraw
+from jaxnn.verify.evidence.points import GENERIC, redraw
 from jaxnn.verify.reports.findings import FAIL, PASS, Power, Survivor
 from jaxnn.verify.tracing.jaxprs import rewritten
 
@@ -37,7 +37,7 @@ def power(problem, comparison, outcomes, seed):
     rng = np.random.default_rng(seed)
     everything = tuple(range(len(arguments.floats)))
     data = [i for i in everything if i not in problem.redrawn and i not in problem.always]
-    fresh = [redraw(Kind(Draw.GENERIC), arguments.floats, arguments.dtypes, everything, (), rng) for _ in range(FRESH)]
+    fresh = [redraw(GENERIC, arguments.floats, arguments.dtypes, everything, (), rng) for _ in range(FRESH)]
     points, others = [list(map(lambda v: Point(problem, comparison, v), some)) for some in (used, fresh)]  # noqa: C417
     killed, survivors = 0, []
     every = list(mutants(comparison.hand))

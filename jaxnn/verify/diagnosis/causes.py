@@ -7,204 +7,277 @@ right.
 
 import itertools
 import math
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
+from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.diagnosis.guesses import Guess, guesses, of_factor
-from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS
-from jaxnn.verify.diagnosis.predictions import facts_of, flat, hand_of
+from jaxnn.verify.diagnosis.gradients import Point, flat, gradient_by_hand, inputs_at, with_leaves
+from jaxnn.verify.diagnosis.guesses import Guess, Origin, guesses_of, of_factor
+from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS, Kind, Words
+from jaxnn.verify.diagnosis.predictions import Predictions, predictions_of
 from jaxnn.verify.diagnosis.repair import repairs
-from jaxnn.verify.evidence.comparison import comparison_of
+from jaxnn.verify.evidence.comparison import Comparison, comparison_of
 from jaxnn.verify.evidence.comparison import run as run_in_floats
-from jaxnn.verify.evidence.points import Draw, Kind, redraw
+from jaxnn.verify.evidence.outcome import Outcome
+from jaxnn.verify.evidence.points import GENERIC, redraw
 from jaxnn.verify.reports.findings import Cause
 from jaxnn.verify.tracing.floats import Approximation
 from jaxnn.verify.tracing.numpy_code import in_jax
 
 FEW = 20  # entries, of which so few points cannot tell mistakes apart
+RIGHT = 1e-9  # the error, relative to its leaf, up to which a leaf is right
 ALIKE = 3  # causes that say the same of the same leaves
 
 
-def causes(problem: Problem, comparison, outcome, again, args, seed):
-    """`Cause`s of a wrong gradient, likeliest first; () of a rule, or of a cost, that is not traced."""
+def causes(
+    problem: Problem,
+    comparison: Comparison,
+    outcome: Outcome,
+    again: Callable[[tuple[PyTree, ...]], Problem],
+    args: tuple[PyTree, ...],
+    seed: int | list[int],
+) -> tuple[Cause, ...]:
+    """The `Cause`s of a wrong gradient, likeliest first; () for a rule or a cost that cannot be traced.
+
+    problem: again(args); outcome: of a point where the gradient is wrong; seed: of the points that are drawn."""
     if problem.scalar is None or comparison.claim is None:
         return ()
     promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
     x64 = jax.config.read("jax_enable_x64")
-    plain = problem
+    given = problem
     try:
         if not (comparison.hand and comparison.scalar):
             with promotion[0], promotion[1]:
-                problem, comparison = in_jax(problem, comparison), comparison_of(in_jax(problem, comparison))
-        if not (comparison.hand and comparison.scalar and comparison.mode.x64):
+                problem = in_jax(given, comparison)
+                comparison = comparison_of(problem)
+        if not (comparison.hand and comparison.scalar and comparison.mode and comparison.mode.x64):
             return ()
 
-        def others(args):
+        def again_in_jax(args: tuple[PyTree, ...]) -> Problem:
             with jax.enable_x64(x64):  # as the user has it
                 return in_jax(again(args), comparison)
 
-        points = drawn(problem, outcome, seed)
+        points = points_for(problem, outcome, seed)
         with jax.enable_x64(True), promotion[0], promotion[1], np.errstate(all="ignore"):
-            if problem is not plain and not is_what_it_was(comparison, plain, points):
+            if problem is not given and not is_as_given(comparison, given, points):
                 return ()
-            facts = facts_of(problem, comparison, points, others, args)
-            if not facts:
+            predictions = predictions_of(problem, comparison, points, again_in_jax, args)
+            if not predictions:
                 return ()
-            hand = hand_of(problem, comparison, points)
-            scaled = [[7 * v if i in problem.always else v for i, v in enumerate(floats)] for floats in points]
-            sevenfold = hand_of(problem, comparison, scaled) / 7 if problem.always else hand
-            inputs = [[np.asarray(floats[i], np.float64) for i in comparison.free(problem)] for floats in points]
-            return explained(facts, hand, sevenfold, comparison.hand, inputs)
+            hand = gradient_by_hand(problem, comparison, points)
+            sevenfold = hand
+            if problem.always:
+                scaled = with_leaves(points, problem.always, lambda dout: 7 * dout)
+                sevenfold = gradient_by_hand(problem, comparison, scaled) / 7
+            inputs = [inputs_at(problem, comparison, floats) for floats in points]
+            return explained(predictions, hand, sevenfold, comparison.jaxprs[0], inputs)
     except Exception:  # a cost has many ways not to bear edits; the verdict stands without an explanation
         return ()
 
 
-def drawn(problem, outcome, seed):
+def points_for(problem: Problem, outcome: Outcome, seed: int | list[int]) -> list[Point]:
     """The floats at which gradients are compared: those of the outcome, and new ones."""
-    its, rng = problem.arguments, np.random.default_rng(seed)
-    few = sum(its.floats[i].size for i in its.differentiated) < FEW
-    new = [
-        redraw(Kind(Draw.GENERIC), its.floats, its.dtypes, problem.redrawn, problem.always, rng)
-        for _ in range(5 if few else 2)
-    ]
-    start = outcome.floats if [v.shape for v in outcome.floats] == [v.shape for v in its.floats] else its.floats
-    return [list(start), *new]
+    arguments, rng = problem.arguments, np.random.default_rng(seed)
+    few = sum(arguments.floats[i].size for i in arguments.differentiated) < FEW
+    same_shapes = [v.shape for v in outcome.floats] == [v.shape for v in arguments.floats]
+    points: list[Point] = [list(outcome.floats if same_shapes else arguments.floats)]
+    for _ in range(5 if few else 2):
+        points.append(redraw(GENERIC, arguments.floats, arguments.dtypes, problem.redrawn, problem.always, rng))
+    return points
 
 
-def is_what_it_was(comparison, problem, points):
+def is_as_given(comparison: Comparison, given: Problem, points: Sequence[Point]) -> bool:
     """Whether the traced rule and the traced cost give what the user's own code gives."""
-    n = len(problem.arguments.differentiated)
-    for floats in points:
-        inputs = [np.asarray(floats[i], np.float64) for i in comparison.free(problem)]
-        for traced, own in (
-            (comparison.hand, problem.claim),
-            (comparison.scalar, lambda floats: [problem.scalar(floats)]),
-        ):
-            ours, theirs = flat(Approximation()(traced, inputs)[:n]), flat(run_in_floats(own, floats, np.float64)[:n])
-            if not np.allclose(ours, theirs, 1e-7, 1e-9 * np.abs(theirs).max(initial=0)):
-                return False
+    n = len(given.arguments.differentiated)
+
+    for floats, (traced, own) in itertools.product(
+        points, zip(comparison.jaxprs, (given.claim, given.cost), strict=True)
+    ):
+        ours = flat(Approximation()(traced, inputs_at(given, comparison, floats))[:n])
+        theirs = flat(run_in_floats(own, floats, np.float64)[:n])
+        if not np.allclose(ours, theirs, 1e-7, 1e-9 * np.abs(theirs).max(initial=0)):
+            return False
     return True
 
 
-class Fit(NamedTuple):
-    """A guess that gives the wrong leaves, up to a factor for each; fewer factors, then more leaves, are better."""
+class Match(NamedTuple):
+    """A guess that gives the wrong leaves, up to a factor for each."""
 
-    factors: dict  # {leaf: c ≠ 1}
-    leaves: frozenset
-    order: tuple
     guess: Guess
+    leaves: frozenset[int]
+    factors: dict[int, float]  # {leaf: c}, where c is not 1
     digits: float
 
     @property
-    def key(self):
-        return len(set(self.factors.values())), -len(self.leaves), *self.order
+    def rank(self) -> tuple[int, int, int]:
+        """The best match has the least: fewer factors, more leaves, a likelier mistake."""
+        return len(set(self.factors.values())), -len(self.leaves), RANK[self.guess.kind]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it gives one leaf as it is, without a factor."""
+        return len(self.factors) < len(self.leaves)
 
 
-def explained(facts, hand, sevenfold, rule, points):
-    """The `Cause`s, so that each wrong leaf has its own. sevenfold: what the rule makes of 7 cotangents, over 7; rule:
-    its jaxpr; points: the inputs of that."""
-    error = np.abs(hand - facts.true) / facts.scale
-    fault = [error[facts.leaf == k].max(initial=0) for k in range(len(facts.paths))]
-    wrong = [k for k, error in enumerate(fault) if error > 1e-9]
-    fits, whole = [], set()  # edits that fit all leaves that they change are not asked for one alone
-    for order, guess in enumerate(guesses(facts, hand, wrong)):
-        fit = None if guess.edit in whole else fitting(facts, hand, guess, fault, wrong)
-        if fit:
-            whole |= {guess.edit} if guess.edit else set()
-            factors, leaves, digits = fit
-            fits.append(Fit(factors, leaves, (RANK[guess.kind], order), guess, digits))
-    out: list[Cause] = []
-    chosen: list[Fit] = []
+def explained(
+    predictions: Predictions,
+    hand: np.ndarray,
+    sevenfold: np.ndarray,
+    rule: ClosedJaxpr,
+    points: Sequence[Sequence[np.ndarray]],
+) -> tuple[Cause, ...]:
+    """The `Cause`s, so that each wrong leaf has its own.
 
-    def choose(fits):
-        for fit in sorted(fits, key=lambda fit: fit.key):
-            alike = {its.guess.kind for its in chosen if its.leaves == fit.leaves}
-            taken = any(fit.leaves < its.leaves or (fit.factors and fit.leaves & its.leaves) for its in chosen)
-            said = fit.guess.kind in alike or (fit.guess.kind == "extra_mean" and "bias_averaged" in alike)
-            if taken or said or len(alike) == ALIKE:
-                continue
-            chosen.append(fit)
-            out.append(cause(facts, fit.guess, fit.leaves, fit.digits))
-            for c in dict.fromkeys(fit.factors.values()):
-                kind, words = of_factor(facts, c, {})
-                leaves = [k for k, its in fit.factors.items() if its == c]
-                out.append(cause(facts, Guess(kind, words, hand), leaves, fit.digits, "besides, "))
-        return [k for k in wrong if not any(k in fit.leaves for fit in chosen)]
+    hand: what the rule gives; sevenfold: what it gives for 7 times the cotangents, over 7; rule: its jaxpr; points: the
+    inputs of that."""
+    fault = faults_of(predictions, hand)
+    wrong = [k for k, error in enumerate(fault) if error > RIGHT]
+    matches = matches_of(predictions, hand, fault, wrong)
+    chosen: list[Match] = []
+    explanations: list[Cause] = []
 
-    left = choose([fit for fit in fits if len(fit.factors) < len(fit.leaves)])
-    bent = [k for k in left if (np.abs(sevenfold - hand) > 1e-7 * facts.scale)[facts.leaf == k].any()]
+    def take(matches: list[Match]) -> list[int]:
+        """The wrong leaves that have no cause after the best of these matches were taken."""
+        for match in best(matches, chosen):
+            explanations.extend(causes_of(predictions, match, hand))
+        return [k for k in wrong if not any(k in match.leaves for match in chosen)]
+
+    left = take([match for match in matches if match.is_whole])
+    is_bent = np.abs(sevenfold - hand) > 1e-7 * predictions.scale
+    bent = [k for k in left if is_bent[predictions.leaf == k].any()]
     if bent:
-        out.append(cause(facts, Guess("nonlinear_in_cotangent", {}, hand), bent, math.nan))
-    mended = repaired(facts, [k for k in left if k not in bent], rule, points)
+        explanations.append(cause(predictions, Guess(Kind.NONLINEAR_IN_COTANGENT, {}, hand), bent, math.nan))
+    mended = repaired(predictions, [k for k in left if k not in bent], rule, points)
     if not mended:
-        left = choose([fit for fit in fits if len(fit.factors) == len(fit.leaves)])
+        left = take([match for match in matches if not match.is_whole])
     left = [k for k in left if k not in bent]
     if left:
-        out += mended or [unknown(facts, hand, left)]
-    return tuple(out)
+        explanations += mended or [unknown(predictions, hand, left)]
+    return tuple(explanations)
 
 
-def repaired(facts, leaves, rule, points):
-    """The `Cause`s of these leaves that a change of the rule itself shows."""
-    if not leaves:
-        return []
-
-    def right(results, point):
-        its = [np.abs(results[k] - facts.part(facts.true, k)[point]) for k in leaves]
-        scales = [facts.part(facts.scale, k)[point] for k in leaves]
-        return all((off <= 1e-9 * scale).all() for off, scale in zip(its, scales, strict=True))
-
-    found = itertools.islice(repairs(rule, points, right, facts.names), ALIKE)
-    return [cause(facts, Guess(kind, words, facts.true), leaves, 9.0) for kind, words in found]
+def faults_of(predictions: Predictions, hand: np.ndarray) -> list[float]:
+    """The largest error of each leaf, relative to it."""
+    error = np.abs(hand - predictions.true) / predictions.scale
+    return [error[predictions.leaf == k].max(initial=0) for k in range(len(predictions.paths))]
 
 
-def fitting(facts, hand, guess, fault, wrong):
-    """(factors, leaves, digits) with which a guess is right, None if it is not."""
-    factors, leaves, digits = {}, set(), 16.0
-    for k in range(len(facts.paths)):
-        its = facts.leaf == k
-        G, H, T = (v[its] / facts.scale[its] for v in (hand, guess.predicted, facts.true))
+def matches_of(predictions: Predictions, hand: np.ndarray, fault: list[float], wrong: Sequence[int]) -> list[Match]:
+    """The guesses that give the wrong leaves."""
+    matches: list[Match] = []
+    origins: set[Origin] = set()  # an edit that gives all leaves that it changes is not asked for one alone
+    for guess in guesses_of(predictions, hand, wrong):
+        if guess.origin in origins:
+            continue
+        match = match_of(predictions, hand, fault, guess)
+        if match:
+            matches.append(match)
+            if guess.origin:
+                origins.add(guess.origin)
+    return matches
+
+
+def match_of(predictions: Predictions, hand: np.ndarray, fault: list[float], guess: Guess) -> Match | None:
+    """The `Match` of a guess; None if it changes no leaf, or one that is right, or one to what is not the user's."""
+    factors: dict[int, float] = {}
+    leaves: set[int] = set()
+    digits = 16.0
+    for k in range(len(predictions.paths)):
+        entries = predictions.leaf == k
+        G, H, T = (v[entries] / predictions.scale[entries] for v in (hand, guess.gradient, predictions.true))
         if np.abs(H - T).max(initial=0) < 1e-9:
-            continue  # not touched
+            continue  # the guess does not change this leaf
         c, enough = 1.0, max(1e-6 * fault[k], 1e-11)
-        if np.abs(G - H).max() > enough and G.size > facts.points:
+        if np.abs(G - H).max() > enough and G.size > predictions.points:
             c = float(G @ H / max(H @ H, 1e-300))
-        if k not in wrong or not np.abs(G - c * H).max() <= enough:
+        error = np.abs(G - c * H).max()
+        if fault[k] <= RIGHT or not error <= enough:
             return None
         if abs(c - 1) > 1e-6:
             factors[k] = float(f"{c:.9g}")
         leaves.add(k)
-        digits = min(digits, -math.log10(max(np.abs(G - c * H).max(), 1e-16)))
-    return (factors, frozenset(leaves), digits) if leaves else None
+        digits = min(digits, -math.log10(max(error, 1e-16)))
+    return Match(guess, frozenset(leaves), factors, digits) if leaves else None
 
 
-def cause(facts, guess, leaves, digits, also=""):
-    names = [facts.paths[k] for k in sorted(leaves)]
-    who = "the gradient" if len(names) == len(facts.paths) > 1 else f"the gradient of {', '.join(names)}"
-    sentence, fix = (text.format(**{"who": who, **guess.words}) for text in TEXTS[guess.kind])
-    sentence = also + sentence
-    if also or not TEXTS[guess.kind][0].startswith(("{what}", "{other}")):  # these may be somebody's names
-        sentence = sentence[0].upper() + sentence[1:]
-    return Cause(guess.kind, f"{sentence}.", ", ".join(names), digits, fix)
+def best(matches: list[Match], chosen: list[Match]) -> list[Match]:
+    """The matches that say more than those that are chosen already, to which they are added."""
+    new = []
+    for match in sorted(matches, key=lambda match: match.rank):
+        kinds = {other.guess.kind for other in chosen if other.leaves == match.leaves}
+        is_said = match.guess.kind in kinds or (match.guess.kind is Kind.EXTRA_MEAN and Kind.BIAS_AVERAGED in kinds)
+        if is_said or len(kinds) == ALIKE or any(explains_more(other, match) for other in chosen):
+            continue
+        chosen.append(match)
+        new.append(match)
+    return new
 
 
-def unknown(facts, hand, leaves):
+def explains_more(other: Match, match: Match) -> bool:
+    """Whether another match makes this one needless: by more leaves, or by a leaf without a factor."""
+    return match.leaves < other.leaves or (bool(match.factors) and not match.leaves.isdisjoint(other.leaves))
+
+
+def causes_of(predictions: Predictions, match: Match, hand: np.ndarray) -> list[Cause]:
+    """The cause that a match says, and one for each factor besides."""
+    explanations = [cause(predictions, match.guess, match.leaves, match.digits)]
+    for c in dict.fromkeys(match.factors.values()):
+        kind, words = of_factor(predictions, c, {})
+        leaves = [k for k, factor in match.factors.items() if factor == c]
+        explanations.append(cause(predictions, Guess(kind, words, hand), leaves, match.digits, besides=True))
+    return explanations
+
+
+def repaired(
+    predictions: Predictions, leaves: list[int], rule: ClosedJaxpr, points: Sequence[Sequence[np.ndarray]]
+) -> list[Cause]:
+    """The causes of the faults in these leaves that a change of the rule itself shows."""
+    if not leaves:
+        return []
+    true = {k: predictions.part(predictions.true, k) for k in leaves}
+    scale = {k: predictions.part(predictions.scale, k) for k in leaves}
+
+    def is_right(results: list[np.ndarray], point: int) -> bool:
+        return all((np.abs(results[k] - true[k][point]) <= 1e-9 * scale[k][point]).all() for k in leaves)
+
+    first = itertools.islice(repairs(rule, points, is_right, predictions.names), ALIKE)
+    return [cause(predictions, Guess(repair.kind, repair.words, predictions.true), leaves, 9.0) for repair in first]
+
+
+def cause(
+    predictions: Predictions, guess: Guess, leaves: Collection[int], digits: float, besides: bool = False
+) -> Cause:
+    """The `Cause` of the faults in these leaves; besides: whether it is said after another."""
+    names = [predictions.paths[k] for k in sorted(leaves)]
+    who = "the gradient" if len(names) == len(predictions.paths) > 1 else f"the gradient of {', '.join(names)}"
+    words: Words = {"who": who}
+    sentence, fix = TEXTS[guess.kind].filled(words | guess.words, besides)
+    return Cause(guess.kind.value, sentence, ", ".join(names), digits, fix)
+
+
+def unknown(predictions: Predictions, hand: np.ndarray, leaves: Sequence[int]) -> Cause:
     """What can be seen of a mistake that is none of the known ones."""
-    parts = []
-    for k in leaves:
-        ours, true = (facts.part(v, k)[0] for v in (hand, facts.true))
-        wrong = np.abs(ours - true) > 1e-9 * np.abs(true).max(initial=1e-300)
-        pattern = f"{wrong.sum()} of {wrong.size} entries are wrong"
-        rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(1)) if wrong.ndim else np.array([])
-        if 0 < len(rows) <= len(wrong) / 2:
-            pattern += f", in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} alone"
-        if (known := wrong & (true != 0)).any():
-            ratio = ours[known] / true[known]
-            pattern += f", by hand / true from {ratio.min():.3g} to {ratio.max():.3g}"
-        parts.append(f"{facts.paths[k]}: {pattern}")
-    sentence, fix = TEXTS["unknown"]
-    names = ", ".join(facts.paths[k] for k in leaves)
-    return Cause("unknown", sentence.format(what="; ".join(parts)) + ".", names, math.nan, fix)
+    patterns = [f"{predictions.paths[k]}: {pattern(predictions, hand, k)}" for k in leaves]
+    guess = Guess(Kind.UNKNOWN, {"what": "; ".join(patterns)}, hand)
+    return cause(predictions, guess, leaves, math.nan)
+
+
+def pattern(predictions: Predictions, hand: np.ndarray, k: int) -> str:
+    """Which entries of a leaf are wrong at the first point, and by how much."""
+    ours, true = (predictions.part(v, k)[0] for v in (hand, predictions.true))
+    wrong = np.abs(ours - true) > 1e-9 * np.abs(true).max(initial=1e-300)
+    sentence = f"{wrong.sum()} of {wrong.size} entries are wrong"
+    rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(1)) if wrong.ndim else np.array([])
+    if 0 < len(rows) <= len(wrong) / 2:
+        noun = "row" if len(rows) == 1 else "rows"
+        sentence += f", in {noun} {', '.join(map(str, rows))} alone"
+    known = wrong & (true != 0)
+    if known.any():
+        ratio = ours[known] / true[known]
+        sentence += f", by hand / true from {ratio.min():.3g} to {ratio.max():.3g}"
+    return sentence

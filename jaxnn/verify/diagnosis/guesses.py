@@ -1,214 +1,312 @@
-"""Gradients that known mistakes make, next to the user's: which of them could be it."""
+"""Gradients that known mistakes make, next to the user's: which of them could be it.
+
+Where an amount is not known, a step of gradient descent or the weight of a penalty, it is the one that fits best.
+"""
 
 import collections
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.verify.diagnosis.edit import Edit, Part
+from jaxnn.verify.diagnosis.mistakes import Kind, Words
+from jaxnn.verify.diagnosis.predictions import Predictions
+
+Origin = tuple[int, float]  # the number of a trial, and its amount
+
 
 class Guess(NamedTuple):
-    kind: str
-    words: dict
-    predicted: np.ndarray
-    edit: tuple = ()  # (number, amount)
+    """A mistake, and the gradient that it makes."""
+
+    kind: Kind
+    words: Words
+    gradient: np.ndarray
+    origin: Origin | None = None
 
 
-def guesses(facts, hand, wrong):
-    for row, amount, leaves in close(facts, hand, wrong):
-        edit, t = facts.edits[row]
-        predicted = facts.true + amount * (facts.turned[row] - facts.true)
-        for guess in of_edit(facts, edit, t * amount, np.where(np.isin(facts.leaf, leaves), predicted, facts.true)):
-            yield guess._replace(edit=(row, round(amount, 9)))
-    yield from of_pairs(facts, hand, wrong)
-    yield from of_terms(facts, hand, wrong)
-    for kind, what, v in facts.shifted:
-        yield Guess(kind, {"what": what}, v)
+def guesses_of(predictions: Predictions, hand: np.ndarray, wrong: Sequence[int]) -> Iterator[Guess]:
+    """What could make the gradient `hand`, whose leaves `wrong` are not right."""
+    for row, amount, leaves in close_trials(predictions, hand, wrong):
+        edit, factor = predictions.trials[row]
+        gradient = predictions.true + amount * (predictions.gradients[row] - predictions.true)
+        gradient = np.where(np.isin(predictions.leaf, leaves), gradient, predictions.true)
+        if edit.kind not in (Part.EXAMPLE, Part.POSITION):
+            yield of_edit(predictions, edit, factor * amount, gradient)._replace(origin=(row, round(amount, 9)))
+    yield from of_pairs(predictions, hand, wrong)
+    yield from of_terms(predictions, hand, wrong)
+    for kind, what, gradient in predictions.other_data:
+        yield Guess(kind, {"what": what}, gradient)
     for k in wrong:
-        yield from of_leaf(facts, hand, k, wrong)
+        yield from of_leaf(predictions, hand, k, wrong)
 
 
-def close(facts, hand, wrong):
-    """(row, amount, leaves) of the edits that, up to a factor, give one of the wrong leaves and change none that is
-    right; or that give one, if they were made on the way to that one alone."""
-    steps = (facts.turned - facts.true) / facts.scale
-    G, T = (v / facts.scale for v in (hand, facts.true))
-    free = np.array([edit.linear and not edit.values for edit, _ in facts.edits])
-    moves = np.array([np.abs(steps[:, facts.leaf == k]).max(1, initial=0) > 1e-9 for k in range(len(facts.paths))])
-    harmless = ~moves[[k for k in range(len(facts.paths)) if k not in wrong]].any(0)
-    everywhere, alone = set(), set()
+# Edits
+
+
+class CloseTrial(NamedTuple):
+    """A trial, by its number, that gives some leaves if its changes are multiplied by the amount."""
+
+    row: int
+    amount: float
+    leaves: tuple[int, ...]
+
+
+def close_trials(predictions: Predictions, hand: np.ndarray, wrong: Sequence[int]) -> list[CloseTrial]:
+    """The trials that give one of the wrong leaves, up to a factor.
+
+    First, for all leaves: those that change no leaf that is right. Then all, as if each mistake were made on the way to
+    that one leaf alone.
+    """
+    steps = (predictions.gradients - predictions.true) / predictions.scale
+    G, T = hand / predictions.scale, predictions.true / predictions.scale
+    every = tuple(range(len(predictions.paths)))
+    free = np.array([edit.linear and not edit.amounts for edit, _ in predictions.trials])
+    changes = np.array([np.abs(steps[:, predictions.leaf == k]).max(1, initial=0) > 1e-9 for k in every])
+    harmless = ~changes[predictions.other_leaves(wrong)].any(0)
+    everywhere: set[CloseTrial] = set()
+    alone: set[CloseTrial] = set()
     for k in wrong:
-        its = facts.leaf == k
-        d, r = steps[:, its], (G - T)[its]
+        entries = predictions.leaf == k
+        d, r = steps[:, entries], (G - T)[entries]
         with np.errstate(all="ignore"):
-            t = np.where(free, d @ r / (d * d).sum(1), 1.0)
-            H = T[its] + t[:, None] * d
-            c = np.where(free, 1.0, H @ G[its] / (H * H).sum(1))
-            fits = np.abs(G[its] - c[:, None] * H).max(1) <= np.maximum(1e-6 * np.abs(r).max(), 1e-11)
-        found = fits & moves[k]
-        everywhere |= {
-            (int(row), float(t[row]), tuple(range(len(facts.paths)))) for row in np.flatnonzero(found & harmless)
-        }
-        alone |= {(int(row), float(t[row]), (k,)) for row in np.flatnonzero(found)}
+            amount = np.where(free, d @ r / (d * d).sum(1), 1.0)
+            H = T[entries] + amount[:, None] * d
+            c = np.where(free, 1.0, H @ G[entries] / (H * H).sum(1))
+            fits = np.abs(G[entries] - c[:, None] * H).max(1) <= np.maximum(1e-6 * np.abs(r).max(), 1e-11)
+        fits &= changes[k]
+        everywhere |= {CloseTrial(int(row), float(amount[row]), every) for row in np.flatnonzero(fits & harmless)}
+        alone |= {CloseTrial(int(row), float(amount[row]), (k,)) for row in np.flatnonzero(fits)}
     return [*sorted(everywhere), *sorted(alone)]
 
 
-def of_pairs(facts, hand, wrong):
+def of_edit(predictions: Predictions, edit: Edit, amount: float, gradient: np.ndarray) -> Guess:
+    """The guess of an edit, which makes this gradient if its changes are multiplied by the amount."""
+    words: Words = {"what": edit.what, "place": edit.place, "other": edit.other, "c": number(amount)}
+    if isinstance(edit.kind, Part):
+        return Guess(*of_factor(predictions, 1 + amount, words, edit.penalty), gradient)
+    if edit.kind is Kind.MISSING_MEAN:
+        words |= {"who": edit.what, "c": edit.other, "m": edit.other}
+    if edit.kind is Kind.UPDATED_WEIGHTS:
+        words |= {"c": number(-amount)}
+    return Guess(edit.kind, words, gradient)
+
+
+def of_factor(predictions: Predictions, c: float, words: Words, penalty: bool = False) -> tuple[Kind, Words]:
+    """(kind, words) of what is c times what it should be; penalty: whether it is a penalty."""
+    words = words | {"c": number(c), "m": predictions.m}
+    if abs(c) < 1e-6:
+        return Kind.MISSING_PENALTY if penalty else Kind.PATH_LEFT_OUT, words
+    if penalty:
+        return Kind.SCALED_PENALTY, words
+    for n in sorted(predictions.sizes, key=lambda n: n != predictions.m):
+        if abs(c / n - 1) < 1e-6:
+            return Kind.MISSING_MEAN, words | {"m": n}
+        if abs(c * n - 1) < 1e-6:
+            return Kind.EXTRA_MEAN, words | {"m": n}
+    return Kind.CONSTANT_FACTOR, words
+
+
+def of_pairs(predictions: Predictions, hand: np.ndarray, wrong: Sequence[int]) -> Iterator[Guess]:
     """Two paths that are left out, or weigh something else, at once."""
-    rows = [row for row, (edit, _) in enumerate(facts.edits) if edit.kind == "path" and edit.linear]
-    where = np.isin(facts.leaf, wrong)
-    S = ((facts.turned[rows] - facts.true) / facts.scale)[:, where]
-    r = ((hand - facts.true) / facts.scale)[where]
+    trials, true = predictions.trials, predictions.true
+    rows = [row for row, (edit, _) in enumerate(trials) if edit.kind is Part.PATH and edit.linear]
+    entries = np.isin(predictions.leaf, wrong)
+    S = ((predictions.gradients[rows] - true) / predictions.scale)[:, entries]
+    r = ((hand - true) / predictions.scale)[entries]
     SS, Sr = S @ S.T, S @ r
     square = np.diag(SS)
     size = np.maximum(square[:, None] + 2 * SS + square, 1e-300)
-    t = (Sr[:, None] + Sr) / size
+    amount = (Sr[:, None] + Sr) / size
     one_path = (1 - 1e-9) * square[:, None] * square < SS**2
-    fits = ~one_path & (r @ r - t**2 * size < 1e-9 * (r @ r))
+    fits = ~one_path & (r @ r - amount**2 * size < 1e-9 * (r @ r))
     for i, j in np.argwhere(np.triu(fits)):
-        predicted = facts.true + t[i, j] * (facts.turned[rows[i]] + facts.turned[rows[j]] - 2 * facts.true)
-        a, b = (facts.edits[rows[k]][0] for k in (i, j))
-        words = {"what": f"{a.what} and from {b.what}", "place": f"{a.place} and {b.place}", "other": a.other}
-        kind, words = of_factor(facts, 1 + float(t[i, j]), words, a.penalty and b.penalty)
-        if kind != "constant_factor":
-            yield Guess(kind, words, predicted)
+        step = predictions.gradients[rows[i]] + predictions.gradients[rows[j]] - 2 * true
+        a, b = trials[rows[i]].edit, trials[rows[j]].edit
+        words: Words = {"what": f"{a.what} and from {b.what}", "place": f"{a.place} and {b.place}", "other": a.other}
+        kind, words = of_factor(predictions, 1 + float(amount[i, j]), words, a.penalty and b.penalty)
+        if kind is not Kind.CONSTANT_FACTOR:
+            yield Guess(kind, words, true + amount[i, j] * step)
 
 
-def of_edit(facts, edit, t, predicted):
-    words = {"what": edit.what, "place": edit.place, "other": edit.other, "c": number(t)}
-    if edit.kind == "term":
-        return []
-    if edit.kind == "missing_mean":
-        words |= {"who": edit.what, "c": edit.other, "m": edit.other}
-    if edit.kind == "path":
-        kind, words = of_factor(facts, 1 + t, words, edit.penalty)
-        return [Guess(kind, words, predicted)]
-    return [Guess(edit.kind, words | {"c": number(-t)} if edit.kind == "updated_weights" else words, predicted)]
+# Terms of one sum
 
 
-def of_factor(facts, c, words, penalty=False):
-    """(kind, words) of what is c times what it should be."""
-    words = words | {"c": number(c), "m": facts.m}
-    if abs(c) < 1e-6:
-        return "missing_penalty" if penalty else "path_left_out", words
-    if penalty:
-        return "scaled_penalty", words
-    for n in sorted(facts.sizes, key=lambda n: n != facts.m):
-        for kind, factor in (("missing_mean", n), ("extra_mean", 1 / n)):
-            if abs(c / factor - 1) < 1e-6:
-                return kind, words | {"m": n}
-    return "constant_factor", words
-
-
-def of_terms(facts, hand, wrong):
-    """Examples, positions, visits of an equation in a loop, that weigh something else, in all wrong leaves or one."""
+def of_terms(predictions: Predictions, hand: np.ndarray, wrong: Sequence[int]) -> Iterator[Guess]:
+    """Examples, positions, or visits in a loop, that weigh something else in all wrong leaves, or in one."""
     groups = collections.defaultdict(list)
-    for row, (edit, _) in enumerate(facts.edits):
+    for row, (edit, _) in enumerate(predictions.trials):
         if edit.group:
             groups[edit.kind, edit.group].append(row)
-    for rows in groups.values():
-        edit, _ = facts.edits[rows[0]]
+    for (part, _), rows in groups.items():
+        term = "step" if part is Part.PATH else part.value
+        names = {row: f"{k}" for k, row in enumerate(rows)}
         for leaves in (wrong, *([k] for k in wrong)):
-            yield from of_sum(facts, hand, edit.other if edit.kind == "term" else "step", rows, leaves)
+            yield from of_sum(predictions, hand, term, names, leaves)
 
 
-def of_sum(facts, hand, kind, rows, leaves):
-    """Terms of one sum that weigh something else in some leaves."""
-    where = np.isin(facts.leaf, leaves)
-    its = [row for row in rows if (np.abs(facts.turned[row] - facts.true) > 1e-12 * facts.scale)[where].any()]
-    if len(its) < 2:
+def of_sum(
+    predictions: Predictions, hand: np.ndarray, term: str, names: dict[int, str], leaves: Sequence[int]
+) -> Iterator[Guess]:
+    """Terms of one sum that weigh something else in some leaves; names: {the number of its trial: of each term}."""
+    true, scale = predictions.true, predictions.scale
+    entries = np.isin(predictions.leaf, leaves)
+    steps = {row: predictions.gradients[row] - true for row in names}
+    rows = [row for row in names if (np.abs(steps[row]) > 1e-12 * scale)[entries].any()]
+    if len(rows) < 2:
         return
-    parts = facts.turned[its] - facts.true
-    d, r = ((v / facts.scale)[..., where] for v in (parts, hand - facts.true))
-    called = [f"{kind} {rows.index(row)}" for row in its]
-    vector = len(leaves) == 1 and facts.is_vector(leaves[0])
-
+    parts = np.array([steps[row] for row in rows])
+    d, r = (parts / scale)[:, entries], ((hand - true) / scale)[entries]
     dd, dr, rr = d @ d.T, d @ r, r @ r
 
-    def guess(kind, w, words):
-        if w @ dd @ w - 2 * w @ dr + rr <= 1e-9 * rr:
-            yield Guess(kind, words, facts.true + np.where(where, w @ parts, 0))
+    def weighed(kind: Kind, weights: np.ndarray, words: Words) -> Iterator[Guess]:
+        """The guess that each term is added so often, if that fits."""
+        if weights @ dd @ weights - 2 * weights @ dr + rr <= 1e-9 * rr:
+            yield Guess(kind, words, true + np.where(entries, weights @ parts, 0))
 
-    for k, what in enumerate(called):
-        only = np.arange(len(its)) == k
-        yield from guess("example_left_out", -1.0 * only, {"what": what})
-        yield from guess("example_counted_twice", 1.0 * only, {"what": what})
-        words = {"what": what, "other": "all but it", "place": "its sum"}
-        yield from guess("bias_not_summed" if vector else "path_left_out", only - 1.0, words)
-    if np.linalg.matrix_rank(dd) == len(its):
-        w = np.linalg.solve(dd, dr)
-        off, twice = (np.abs(w - c) < 1e-6 for c in (-1, 1))
-        if 1 < off.sum() < len(its) - 1:
-            what = f"{kind}s {', '.join(f'{rows.index(row)}' for row, its in zip(its, off, strict=True) if its)}"
-            yield from guess("example_left_out", -1.0 * off, {"what": what})
-        if 1 < twice.sum() < len(its):
-            what = f"{kind}s {', '.join(f'{rows.index(row)}' for row, its in zip(its, twice, strict=True) if its)}"
-            yield from guess("example_counted_twice", 1.0 * twice, {"what": what})
+    is_vector = len(leaves) == 1 and predictions.is_vector(leaves[0])
+    for row, only in zip(rows, np.eye(len(rows)), strict=True):
+        what = f"{term} {names[row]}"
+        yield from weighed(Kind.EXAMPLE_LEFT_OUT, -only, {"what": what})
+        yield from weighed(Kind.EXAMPLE_COUNTED_TWICE, only, {"what": what})
+        kind = Kind.BIAS_NOT_SUMMED if is_vector else Kind.PATH_LEFT_OUT
+        yield from weighed(kind, only - 1, {"what": what, "other": "all but it", "place": "its sum"})
+    if np.linalg.matrix_rank(dd) == len(rows):
+        weights = np.linalg.solve(dd, dr)
+        left_out, twice = (np.flatnonzero(np.abs(weights - c) < 1e-6) for c in (-1, 1))
+        for kind, chosen, c, most in (
+            (Kind.EXAMPLE_LEFT_OUT, left_out, -1.0, len(rows) - 2),
+            (Kind.EXAMPLE_COUNTED_TWICE, twice, 1.0, len(rows) - 1),
+        ):
+            if 1 < len(chosen) <= most:
+                what = f"{term}s {', '.join(names[rows[k]] for k in chosen)}"
+                yield from weighed(kind, c * np.eye(len(rows))[chosen].sum(0), {"what": what})
 
 
-def of_leaf(facts, hand, k, wrong):
-    """A leaf of the true gradient, changed."""
-    path, ours, true = facts.paths[k], facts.part(hand, k), facts.part(facts.true, k)
+# A leaf of the true gradient, changed
 
-    def guess(kind, values, **words):
-        return Guess(kind, words, facts.with_part(k, values))
 
-    if (size := (true**2).sum()) > 0:
-        c = float((ours * true).sum() / size)
-        kind, words = of_factor(facts, c, {"what": path, "other": "it", "place": "its end"})
-        yield guess(kind, c * true, **words)
-        yield Guess(kind, words, np.where(np.isin(facts.leaf, wrong), c * facts.true, facts.true))
-        if kind == "extra_mean" and (true.ndim == 2 or true.shape[-1] == 1):
-            yield guess("bias_averaged", c * true, **words)
-        w = facts.part(facts.params, k)
-        c = float(((w - ours) * true).sum() / size)
-        what = f"{path} is returned as it is after the update: it"
-        if c > 1e-6:
-            yield guess("updated_weights", w - c * true, what=what, c=number(c))
-    w = facts.part(facts.params, k)
-    if (size := (w**2).sum()) > 0:
-        c = float(((ours - true) * w).sum() / size)
-        yield guess("extra_penalty", true + c * w, c=number(c))
-    if true.ndim == 3 and true.shape[1] == true.shape[2]:
-        yield guess("transpose", true.swapaxes(1, 2), what=f"the gradient of {path}")
-        turn = w.swapaxes(1, 2) - w
-        if (size := (turn**2).sum()) > 0:
-            c = float(((ours - true) * turn).sum() / size)
-            yield guess("transpose", true + c * turn, what=f"{path}, in its penalty,")
-        yield guess("swapped_operands", true.swapaxes(1, 2), what=f"the operands of the gradient of {path}")
-    for j, other in enumerate(facts.paths):
-        if j != k and facts.shapes[j] == facts.shapes[k]:
-            words = {"what": f"the gradient of {path}", "other": f"that of {other}"}
-            yield guess("other_leaf", facts.part(facts.true, j), **words)
-    axes = tuple(range(1, true.ndim))
-    yield guess(
-        "wrong_axis", np.broadcast_to(true.sum(axes, keepdims=True), true.shape), what=f"the gradient of {path}"
-    )
-    if true.ndim == 3:
-        yield guess("transpose", true.swapaxes(1, 2).reshape(true.shape), what=f"the gradient of {path}, but reshaped,")
-    if true.ndim > 2:
-        for shift in (1, -1):
-            yield guess("shifted_labels", np.roll(true, shift, 1), what=f"the row of the gradient of {path}")
-    rows = [row for row, (edit, _) in enumerate(facts.edits) if edit.kind == "term" and edit.other == "example"]
-    rows = [row for row in rows if facts.edits[row][0].group == facts.edits[rows[0]][0].group]
-    if rows and true[0].size == len(rows):
-        parts = np.array([facts.part(facts.turned[row] - facts.true, k) for row in rows])  # (m, points, entries)
-        wrong_way = parts.reshape(len(rows), facts.points, -1).sum(2).T.reshape(true.shape)
+def of_leaf(predictions: Predictions, hand: np.ndarray, k: int, wrong: Sequence[int]) -> Iterator[Guess]:
+    """Leaf k of the true gradient, changed: first a factor of it, then what any entries would bear."""
+    leaf = ChangedLeaf(predictions, hand, k)
+    yield from leaf.scaled(wrong)
+    yield from leaf.updated()
+    yield from leaf.penalised()
+    yield from leaf.transposed()
+    yield from leaf.exchanged()
+    yield from leaf.summed_wrongly()
+    yield from leaf.wrong_in_some_entries()
+
+
+class ChangedLeaf:
+    """One leaf, at each point: by hand, in the true gradient, and what is differentiated."""
+
+    def __init__(self, predictions: Predictions, hand: np.ndarray, k: int) -> None:
+        self.predictions, self.k, self.path = predictions, k, predictions.paths[k]
+        self.hand, self.true, self.params = (
+            predictions.part(v, k) for v in (hand, predictions.true, predictions.params)
+        )
+        self.is_matrix = self.true.ndim == 3
+
+    def guess(self, kind: Kind, values: np.ndarray, **words: str | int | None) -> Guess:
+        """The guess that the leaf is `values`."""
+        return Guess(kind, words, self.predictions.with_part(self.k, values))
+
+    def scaled(self, wrong: Sequence[int]) -> Iterator[Guess]:
+        """A factor of the leaf, and of all wrong leaves."""
+        predictions, true = self.predictions, self.true
+        c = multiple(self.hand, true)
+        if c is None:
+            return
+        kind, words = of_factor(predictions, c, {"what": self.path, "other": "it", "place": "its end"})
+        yield self.guess(kind, c * true, **words)
+        every = np.where(np.isin(predictions.leaf, wrong), c * predictions.true, predictions.true)
+        yield Guess(kind, words, every)
+        if kind is Kind.EXTRA_MEAN and (true.ndim == 2 or true.shape[-1] == 1):
+            yield self.guess(Kind.BIAS_AVERAGED, c * true, **words)
+
+    def updated(self) -> Iterator[Guess]:
+        """The parameter after a step, w − c ∂J/∂w, in the place of the gradient."""
+        c = multiple(self.params - self.hand, self.true)
+        if c is not None and c > 1e-6:
+            what = f"{self.path} is returned as it is after the update: it"
+            yield self.guess(Kind.UPDATED_WEIGHTS, self.params - c * self.true, what=what, c=number(c))
+
+    def penalised(self) -> Iterator[Guess]:
+        """A multiple of the parameter, added."""
+        c = multiple(self.hand - self.true, self.params)
+        if c is not None:
+            yield self.guess(Kind.EXTRA_PENALTY, self.true + c * self.params, c=number(c))
+
+    def transposed(self) -> Iterator[Guess]:
+        """A square matrix transposed: the gradient, or the parameter in its penalty."""
+        if not self.is_matrix or self.true.shape[1] != self.true.shape[2]:
+            return
+        flipped = self.true.swapaxes(1, 2)
+        yield self.guess(Kind.TRANSPOSE, flipped, what=f"the gradient of {self.path}")
+        difference = self.params.swapaxes(1, 2) - self.params
+        c = multiple(self.hand - self.true, difference)
+        if c is not None:
+            yield self.guess(Kind.TRANSPOSE, self.true + c * difference, what=f"{self.path}, in its penalty,")
+        yield self.guess(Kind.SWAPPED_OPERANDS, flipped, what=f"the operands of the gradient of {self.path}")
+
+    def exchanged(self) -> Iterator[Guess]:
+        """The gradient of another leaf of this shape."""
+        predictions = self.predictions
+        for j, path in enumerate(predictions.paths):
+            if j != self.k and predictions.shapes[j] == predictions.shapes[self.k]:
+                other = predictions.part(predictions.true, j)
+                what = f"the gradient of {self.path}"
+                yield self.guess(Kind.OTHER_LEAF, other, what=what, other=f"that of {path}")
+
+    def summed_wrongly(self) -> Iterator[Guess]:
+        """The sum of the leaf in all its entries; its transpose in its shape; its rows shifted by one; a sum over the
+        entries of what each example adds, instead of over the examples."""
+        predictions, true, what = self.predictions, self.true, f"the gradient of {self.path}"
+        sums = true.sum(tuple(range(1, true.ndim)), keepdims=True)
+        yield self.guess(Kind.WRONG_AXIS, np.broadcast_to(sums, true.shape), what=what)
+        if self.is_matrix:
+            reshaped = true.swapaxes(1, 2).reshape(true.shape)
+            yield self.guess(Kind.TRANSPOSE, reshaped, what=f"{what}, but reshaped,")
+        for shift in (1, -1) if true.ndim > 2 else ():
+            yield self.guess(Kind.SHIFTED_LABELS, np.roll(true, shift, 1), what=f"the row of {what}")
+        rows = self.example_trials()
+        if not rows or true[0].size != len(rows):
+            return
+        parts = np.array([predictions.part(predictions.gradients[row] - predictions.true, self.k) for row in rows])
         if any(np.count_nonzero(part[0]) > 1 for part in parts):  # else there is no other axis
-            yield guess("wrong_axis", wrong_way, what=f"the gradient of {path}")
-    off = np.abs(ours - true) > 1e-9 * np.abs(true).max()
-    if off.sum() > 1 and (size := (w[off] ** 2).sum()) > 0:
-        c = float(((ours - true) * w)[off].sum() / size)
-        yield guess("extra_penalty", true + c * w * off, c=number(c))
-    entries = {tuple(index[1:]) for index in np.argwhere(off).tolist()}
-    if len(entries) == 1 < true[0].size:
-        (entry,) = entries
-        yield guess("single_entry", ours, what=f"{list(entry)} of {path}")
+            wrong_way = parts.reshape(len(rows), predictions.points, -1).sum(2).T.reshape(true.shape)
+            yield self.guess(Kind.WRONG_AXIS, wrong_way, what=what)
+
+    def example_trials(self) -> list[int]:
+        """The trials that double what each example adds, at the first equation that sums over examples."""
+        trials = self.predictions.trials
+        rows = [row for row, (edit, _) in enumerate(trials) if edit.kind is Part.EXAMPLE]
+        return [row for row in rows if trials[row].edit.group == trials[rows[0]].edit.group]
+
+    def wrong_in_some_entries(self) -> Iterator[Guess]:
+        """A multiple of the parameter, added in the wrong entries alone; one wrong entry."""
+        wrong = np.abs(self.hand - self.true) > 1e-9 * np.abs(self.true).max()
+        c = multiple((self.hand - self.true)[wrong], self.params[wrong])
+        if wrong.sum() > 1 and c is not None:
+            penalised = np.where(wrong, self.true + c * self.params, self.true)
+            yield self.guess(Kind.EXTRA_PENALTY, penalised, c=number(c))
+        entries = {tuple(index[1:]) for index in np.argwhere(wrong).tolist()}
+        if len(entries) == 1 < self.true[0].size:
+            (entry,) = entries
+            yield self.guess(Kind.SINGLE_ENTRY, self.hand, what=f"{list(entry)} of {self.path}")
 
 
-def number(c):
+def multiple(y: np.ndarray, x: np.ndarray) -> float | None:
+    """The c for which c x is nearest to y; None if x is 0."""
+    size = (x**2).sum()
+    return float((y * x).sum() / size) if size > 0 else None
+
+
+def number(c: float) -> str:
     """A factor as people write it."""
-    sign, size = "−" * (c < 0), abs(c)
+    sign, size = "−" if c < 0 else "", abs(c)
     for d, n in itertools.product((*range(1, 11), *range(20, 1001)), range(1, 11)):
         if d == 1 and abs(size - round(size)) < 1e-9 * size and size >= 1:
             return f"{sign}{round(size)}"

@@ -1,286 +1,248 @@
-"""The gradients that known mistakes make of a cost, at some points: those of edits (one_equation.py,
-several_equations.py) at one equation, or at all that are one line of code; and those of other data.
+"""The gradients that known mistakes make of a cost, at some points: by edits (edits_of_cost.py), by other data
+(other_data.py).
 """
 
 import collections
-import functools
-import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import is_float
-from jaxnn.verify.diagnosis import one_equation, several_equations
-from jaxnn.verify.diagnosis.edit import Edit
+from jaxnn.verify.diagnosis.edit import Change, Edit, Part
+from jaxnn.verify.diagnosis.edits_of_cost import all_edits, swaps
+from jaxnn.verify.diagnosis.gradients import Point, flat, inputs_at
 from jaxnn.verify.diagnosis.mistakes import RANK
-from jaxnn.verify.diagnosis.values import MOVES, Notes, is_guard, is_mask
-from jaxnn.verify.tracing.floats import Approximation
-from jaxnn.verify.tracing.jaxprs import trace
-from jaxnn.verify.tracing.tape import ROWS, Tape
+from jaxnn.verify.diagnosis.other_data import OtherData, gradients_of_other_data
+from jaxnn.verify.diagnosis.several_equations import recomputed
+from jaxnn.verify.diagnosis.values import Values
+from jaxnn.verify.evidence.comparison import Comparison
+from jaxnn.verify.tracing.tape import ROWS, Pulls, Swap, Tape
 
 EDITS = 4000
 ENTRIES = 2e7  # of all gradients together
-VISITS = 12  # of an equation that is met more often all are changed, none alone
-GUARDS = MASKS = 4
-AXES = 2  # along which labels may be shifted
 
 
-class Facts(NamedTuple):
-    """What is known of the true gradient at some points, whatever the rule: one vector v of all entries of all leaves,
-    at one point after the other, in float64."""
+class Trial(NamedTuple):
+    """An edit, its changes multiplied by an amount."""
 
-    paths: tuple[str, ...]
+    edit: Edit
+    amount: float
+
+
+class Predictions(NamedTuple):
+    """The true gradient at some points, whatever the rule, and those that mistakes make.
+
+    A gradient is one vector, in float64: all entries of all leaves at one point, then those at the next.
+    """
+
+    paths: tuple[str, ...]  # of the leaves
     names: tuple[str, ...]  # of the inputs of the jaxprs
-    shapes: list
+    shapes: list[tuple[int, ...]]  # of the leaves
     points: int
-    leaf: np.ndarray  # of each entry of v: the number of its leaf
+    leaf: np.ndarray  # of each entry: the number of its leaf
     true: np.ndarray
-    scale: np.ndarray  # of the leaf, at the point
-    params: np.ndarray  # what is differentiated, entry by entry
-    edits: list  # (Edit, amount)
-    turned: np.ndarray  # (edits, entries)
-    shifted: list  # (kind, what was shifted, v)
+    scale: np.ndarray  # of each entry: the largest one of its leaf at its point
+    params: np.ndarray  # what is differentiated, in the places of its gradient
+    trials: list[Trial]
+    gradients: np.ndarray  # (trials, entries)
+    other_data: list[OtherData]
     m: int | None  # examples
-    sizes: set  # of what a mean may be taken over
+    sizes: set[int]  # of what a mean may be taken over
 
-    def part(self, v, k):
-        """Leaf k of v, for each point."""
-        return v[self.leaf == k].reshape(self.points, *self.shapes[k])
+    def part(self, gradient: np.ndarray, k: int) -> np.ndarray:
+        """Leaf k of a gradient: (points, *its shape)."""
+        return gradient[self.leaf == k].reshape(self.points, *self.shapes[k])
 
-    def is_vector(self, k):
+    def is_vector(self, k: int) -> bool:
+        """Whether leaf k has one axis that is longer than 1, or none."""
         return math.prod(self.shapes[k]) == max(self.shapes[k], default=1)
 
-    def with_part(self, k, values):
-        """The truth, but for leaf k."""
+    def with_part(self, k: int, values: np.ndarray) -> np.ndarray:
+        """The true gradient with other values in leaf k."""
         out = self.true.copy()
         out[self.leaf == k] = np.ravel(values)
         return out
 
+    def other_leaves(self, leaves: Sequence[int]) -> list[int]:
+        """The leaves that are none of these."""
+        return [k for k in range(len(self.paths)) if k not in leaves]
 
-def facts_of(problem, comparison, points, again, args):
-    """The `Facts`, None where there are too many entries for them."""
-    its, m = problem.arguments, examples_of(problem)
-    asked = its.differentiated
-    met = turned(problem, comparison, points, m)
-    if met is None:
+
+def predictions_of(
+    problem: Problem,
+    comparison: Comparison,
+    points: Sequence[Point],
+    again: Callable[[tuple[PyTree, ...]], Problem],
+    args: tuple[PyTree, ...],
+) -> Predictions | None:
+    """The `Predictions`; None if the points do not go the same way through the cost, or if it is too large.
+
+    problem: again(args), a problem whose cost and rule `comparison` has as jaxprs."""
+    arguments, m = problem.arguments, examples_of(problem)
+    asked = arguments.differentiated
+    tapes = tapes_of(problem, comparison, points)
+    if not go_the_same_way(tapes):
         return None
-    rows, found, sizes = met
-    entries = [its.floats[i].size for i in asked]
-    true = np.concatenate([flat(leaves) for leaves, _ in found])
+    entries = [arguments.floats[i].size for i in asked]
+    most = min(EDITS, int(ENTRIES / (sum(entries) * len(points))))
+    trials = trials_of(problem, comparison, points, tapes, m)[:most]
+    if not trials:
+        return None
+    gradients = np.concatenate([with_edits(tape, trials) for tape in tapes], axis=1)
+    true = np.concatenate([flat(true_leaves(tape)) for tape in tapes])
     leaf = np.tile(np.repeat(np.arange(len(asked)), entries), len(points))
-    point = np.repeat(np.arange(len(points)), sum(entries))
-    largest = np.array([np.abs(true[point == p]).max(initial=0) for p in range(len(points))])
-    scale = np.array(
-        [
-            [np.abs(true[(leaf == k) & (point == p)]).max(initial=0) for p in range(len(points))]
-            for k in range(len(asked))
-        ]
-    )
-    return Facts(
-        problem.paths[: len(asked)],
-        tuple(its.paths[i] or its.names[its.positions[i]] for i in comparison.free(problem)),
-        [its.floats[i].shape for i in asked],
-        len(points),
-        leaf,
-        true,
-        np.maximum(scale[leaf, point], np.where(largest > 0, 1e-6 * largest, largest.max() or 1.0)[point]),
-        np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
-        rows,
-        np.concatenate([its for _, its in found], axis=1),
-        list(shifts(problem, comparison, points, again, args, m)),
-        m,
-        sizes,
+    return Predictions(
+        paths=problem.paths[: len(asked)],
+        names=input_names(problem, comparison),
+        shapes=[arguments.floats[i].shape for i in asked],
+        points=len(points),
+        leaf=leaf,
+        true=true,
+        scale=scale_of(true, leaf, np.repeat(np.arange(len(points)), sum(entries))),
+        params=np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
+        trials=trials,
+        gradients=gradients,
+        other_data=list(gradients_of_other_data(problem, comparison, points, again=again, args=args, m=m)),
+        m=m,
+        sizes=sizes_of(problem, tapes[0], m),
     )
 
 
-def flat(leaves):
-    return np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in leaves])
+def input_names(problem: Problem, comparison: Comparison) -> tuple[str, ...]:
+    """What the inputs of the jaxprs are called: by their paths, or by the argument if that is one array."""
+    arguments = problem.arguments
+    free = comparison.free(problem)
+    return tuple(arguments.paths[i] or arguments.names[arguments.positions[i]] for i in free)
 
 
-def hand_of(problem, comparison, points):
-    """What the rule says, as the vector of `Facts`."""
-    return np.concatenate([gradient_at(comparison.hand, problem, comparison, floats) for floats in points])
-
-
-def gradient_at(closed, problem, comparison, floats):
-    out = Approximation()(closed, [np.asarray(floats[i], np.float64) for i in comparison.free(problem)])
-    return flat(out[: len(problem.arguments.differentiated)])
-
-
-def examples_of(problem):
+def examples_of(problem: Problem) -> int | None:
     """How many examples there are: the size that all data share in their first axis, or in their last; None if none."""
-    its = problem.arguments
-    asked = {its.positions[i] for i in its.differentiated} - {its.positions[i] for i in problem.always}
-    args = its.treedef.unflatten(its.leaves)
-    data = [np.shape(v) for n, arg in enumerate(args) if n not in asked for v in jax.tree.leaves(arg) if np.ndim(v)]
+    arguments = problem.arguments
+    asked = {arguments.positions[i] for i in arguments.differentiated}
+    asked -= {arguments.positions[i] for i in problem.always}
+    args = arguments.treedef.unflatten(arguments.leaves)
+    data = jax.tree.leaves([arg for n, arg in enumerate(args) if n not in asked])
+    shapes = [np.shape(v) for v in data if np.ndim(v)]
     for axis in (0, -1):
-        shared = {shape[axis] for shape in data}
-        if len(shared) == 1:
-            return shared.pop()
-    return data[0][0] if data else None
+        sizes = {shape[axis] for shape in shapes}
+        if len(sizes) == 1:
+            return sizes.pop()
+    return shapes[0][0] if shapes else None
 
 
-def turned(problem, comparison, points, m):
-    """(the edits, with amounts; at each point the true leaves and a row for each edit; over what a mean may be taken);
-    None where the points do not go the same way through the cost, or are too large."""
-    its = problem.arguments
-    free, asked = list(comparison.free(problem)), its.differentiated
-    pulls: dict = {}
-
-    def tape(floats, swap=None):
-        inputs = [np.asarray(floats[i], np.float64) for i in free]
-        return Tape(comparison.scalar, inputs, map(free.index, asked), pulls, swap)
-
-    first, *others = tapes = [tape(floats) for floats in points]
-    if any((other.ins, other.outs) != (first.ins, first.outs) for other in others):
-        return None
-    data = [v for v, i in zip(first.inputs, free, strict=True) if i not in asked]
-    formula = comparison.mode.every  # float data are inputs then: a constant array of floats is a part of the formula
-    data += [v for v in first.consts if np.ndim(first.values[v]) and not (formula and is_float(first.values[v]))]
-    notes = Notes(first, [its.paths[i] or its.names[its.positions[i]] for i in free], data)
-    notes.dout = {v for v, i in zip(first.inputs, free, strict=True) if i in problem.always}
-    rows = list(all_edits(first, notes, m))
-    for kind, what, swap in swaps(first, notes):
-        for floats, its in zip(points, tapes, strict=True):
-            its.others[what] = tape(floats, swap)
-        if all(its.others[what].ins == first.ins for its in tapes):
-            rows += several_equations.recomputed(first, notes, first.others[what], kind, what)
-    entries = sum(problem.arguments.floats[i].size for i in asked) * len(points)
-    rows.sort(key=lambda edit: RANK.get(edit.kind, 0))  # of a large net the likeliest
-    rows = [(edit, t) for edit in rows for t in edit.values or (1.0,)][: min(EDITS, int(ENTRIES / entries))]
-    if not rows:
-        return None
-    found = [(leaves_of(its), changed(its, rows)) for its in tapes]
-    shapes = [np.shape(v) for v in (*first.values, *problem.arguments.leaves)]
-    ones = [int(np.sum(v)) for v in problem.arguments.leaves if np.ndim(v) and np.isin(v, (0, 1)).all()]
-    sizes = {n for shape in shapes for n in shape} | set(ones)
-    return rows, found, {n for n in sizes if n > 2} | ({m} if m and m > 1 else set())
+def sizes_of(problem: Problem, tape: Tape, m: int | None) -> set[int]:
+    """Over what a mean may be taken: as many as an array has rows, or a mask has ones; more than 2, or m."""
+    sizes = {m} if m and m > 1 else set()
+    for v in (*tape.values, *problem.arguments.leaves):
+        sizes |= {n for n in np.shape(v) if n > 2}
+    for v in problem.arguments.leaves:
+        if np.ndim(v) and np.isin(v, (0, 1)).all() and np.sum(v) > 2:
+            sizes.add(int(np.sum(v)))
+    return sizes
 
 
-def all_edits(tape, notes, examples):
-    """Every `Edit` of a tape: at each equation alone, and at all equations of a site."""
-    sites = collections.defaultdict(list)  # {(site, what is changed there): [Edit]}
-    for n in range(len(tape.steps)):
-        if not tape.active.intersection(tape.outs[n]) or not set(tape.outs[n]) & tape.true.keys():
-            continue
-        site, _ = notes.sites[n]
-        visits = len(notes.visits[site])
-        for tags, edit in at(tape, notes, n, examples):
-            if visits <= VISITS or edit.kind == "term":
-                yield edit._replace(group=(site, *tags)) if edit.kind == "path" and visits > 1 else edit
-            for tag in tags if visits > 1 else ():
-                sites[site, edit.kind, tag].append(edit)
-    for found in {tuple(map(id, found)): found for found in sites.values()}.values():
-        changes = {key: change for edit in found for key, change in edit.changes.items()}
-        if len(changes) > 1:
-            linear = notes.independent(changes)
-            some = (-1.0, 1.0, -2.0, -0.5, examples - 1, 1 / examples - 1) if examples else (-1.0, 1.0, -2.0, -0.5)
-            values = found[0].values or (() if linear else some)
-            yield found[-1]._replace(changes=changes, linear=linear, values=values)
-    yield from several_equations.exchanges(tape, notes)
+def scale_of(true: np.ndarray, leaf: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Of each entry, the largest one of its leaf at its point.
+
+    A leaf that is almost 0 is measured by the largest leaf, and a point where all is 0 by the largest point."""
+    largest = np.zeros((leaf.max() + 1, point.max() + 1))
+    np.maximum.at(largest, (leaf, point), np.abs(true))
+    at_point = largest.max(0)
+    least = np.where(at_point > 0, 1e-6 * at_point, at_point.max() or 1.0)
+    return np.maximum(largest[leaf, point], least[point])
 
 
-def at(tape, notes, n, examples):
-    """(tags, Edit) for step n; a tag is the same for the same edit of the same site."""
-    step, (out, *more) = tape.steps[n], tape.outs[n]
-    active = [i for i, v in enumerate(tape.ins[n]) if v in tape.active]
-    edit = functools.partial(Edit, place=step.place)
-    if n in notes.inner or step.name in MOVES:
-        return
-    yield from one_equation.paths(tape, notes, n, active, edit)
-    if more or out not in tape.true:
-        return
-    if step.name == "dot_general" or (step.name == "mul" and (len(active) == 1 or out not in notes.root)):
-        for i in active:
-            yield from one_equation.partners(tape, notes, n, i, edit)
-    if step.name in ("dot_general", "add", "sub", "mul"):
-        for i in active:
-            yield from one_equation.cotangents(tape, notes, n, i, edit)
-    if step.name == "dot_general":
-        yield from one_equation.transposed(tape, notes, n, active, edit)
-    if step.name == "reduce_sum":
-        yield from one_equation.terms(n, [0], tape.steps[n].inputs[0], examples, edit)
-    if step.name == "div":
-        yield from several_equations.of_softmax(tape, notes, out, edit)
-    if step.name in ("div", "mul"):
-        yield from several_equations.of_normalised(tape, notes, n, edit)
-    if step.name == "select_n" and out not in notes.root:
-        yield from one_equation.choices(tape, notes, n, active, edit)
-    if step.name == "reduce_max":
-        yield from one_equation.largest(tape, notes, n, edit)
-    if out in notes.root:
-        yield from one_equation.slopes(tape, notes, out, edit)
-    elif np.ndim(tape.values[out]) and step.name not in ("loop entry", "loop stack"):
-        yield from one_equation.extra(tape, notes, n, active, edit)
-        if out in notes.in_loss:
-            yield from several_equations.losses(tape, notes, n, active, edit)
-        yield from one_equation.terms(n, active, tape.values[out], examples, edit)
+# Tapes
 
 
-def swaps(tape, notes):
-    """(kind, what, (an array, what stands in its place)): guards that are left out, masks of ones, masks transposed."""
-    guards = sorted({float(x) for step in tape.steps for x in step.inputs if is_guard(x)})[:GUARDS]
-    for guard in guards:
-        yield "guard_ignored", f"{guard:g}", (np.float64(guard), 0.0)
-    given = [v for v in range(len(tape.values)) if v not in tape.active and v not in notes.root]
-    masks = {tape.values[v].tobytes(): v for v in given if is_mask(tape.values[v])}
-    for v in [*masks.values()][:MASKS]:
-        x, what = tape.values[v], notes.label(v)
-        yield "wrong_mask", what, (x, np.full_like(x, x.max()))
-        if x.ndim == 2 and x.shape[0] == x.shape[1]:
-            yield "transpose", f"{what}, where it is used again,", (x, x.T)
+def tapes_of(problem: Problem, comparison: Comparison, points: Sequence[Point]) -> list[Tape]:
+    """The cost as a tape at each point."""
+    pulls: Pulls = {}
+    return [tape_at(problem, comparison, floats, pulls) for floats in points]
 
 
-def leaves_of(tape):
+def tape_at(
+    problem: Problem,
+    comparison: Comparison,
+    floats: Point,
+    pulls: Pulls,
+    swap: Swap | None = None,
+) -> Tape:
+    """The cost as a tape; pulls, swap: of `Tape`."""
+    free = list(comparison.free(problem))
+    asked = [free.index(i) for i in problem.arguments.differentiated]
+    return Tape(comparison.jaxprs[1], inputs_at(problem, comparison, floats), asked, pulls, swap)
+
+
+def go_the_same_way(tapes: list[Tape]) -> bool:
+    """Whether these are the same equations of the same values."""
+    return all((tape.ins, tape.outs) == (tapes[0].ins, tapes[0].outs) for tape in tapes)
+
+
+def true_leaves(tape: Tape) -> list[np.ndarray]:
+    """The true gradient; zeros for a leaf on which the cost does not depend."""
     return [tape.true.get(v, np.zeros(np.shape(tape.values[v]))) for v in tape.asked]
 
 
-def changed(tape, rows):
-    """The leaves with each edit, one below the other."""
-    out = []
-    for start in range(0, len(rows), ROWS):
-        changes = collections.defaultdict(list)
-        for row, (edit, t) in enumerate(rows[start : start + ROWS]):
-            for key, f in edit.changes.items():
-                changes[key].append((row, lambda tape, D, part, f=f, t=t: part + t * f(tape, D, part)))
-        D = tape.back(changes)
-        leaves = [D[v] if v in D else np.zeros((ROWS, *np.shape(tape.values[v]))) for v in tape.asked]
-        out.append(np.concatenate([v.reshape(ROWS, -1) for v in leaves], 1)[: len(rows) - start])
-    return np.concatenate(out)
+def with_edits(tape: Tape, trials: Sequence[Trial]) -> np.ndarray:
+    """The gradient with each edit: (trials, entries)."""
+    return np.concatenate([together(tape, trials[k : k + ROWS]) for k in range(0, len(trials), ROWS)])
 
 
-def shifts(problem, comparison, points, again, args, m):
-    """(kind, what is shifted, the true gradient then): labels by one example, or by one; a cotangent of ones."""
-    its = problem.arguments
-    truth = trace(problem.truth, its, comparison.mode)
+def together(tape: Tape, trials: Sequence[Trial]) -> np.ndarray:
+    """The same for so few edits that one way back has them all."""
+    changes = collections.defaultdict(list)
+    for row, (edit, amount) in enumerate(trials):
+        for slot, change in edit.changes.items():
+            changes[slot].append((row, added(change, amount)))
+    D = tape.back(changes)
+    leaves = [D[v] if v in D else np.zeros((ROWS, *np.shape(tape.values[v]))) for v in tape.asked]
+    return np.concatenate([v.reshape(ROWS, -1) for v in leaves], 1)[: len(trials)]
 
-    def at(change, problem=problem, truth=truth):
-        return np.concatenate([gradient_at(truth, problem, comparison, change(floats)) for floats in points])
 
-    if problem.always:
-        ones = lambda floats: [np.ones_like(v) if i in problem.always else v for i, v in enumerate(floats)]  # noqa: E731
-        yield "ignored_cotangent", "the result", at(ones)
-    asked = {its.positions[i] for i in its.differentiated}
-    for n, arg in enumerate(args):
-        if n in asked or not isinstance(arg, np.ndarray | jax.Array):
-            continue
-        arg = np.asarray(arg)
-        ways: dict = {}
-        for axis, (how, by) in itertools.product(range(np.ndim(arg)), {"on": 1, "back": -1}.items()):
-            if arg.shape[axis] > 1 and axis < AXES:
-                along = "one example" if arg.shape[axis] == m else f"one along axis {axis}"
-                ways[f"{its.names[n]} by {along} {how}"] = lambda v, by=by, axis=axis: np.roll(v, by, axis)
-        if arg.dtype.kind in "iu":
-            for how, by in {"up": 1, "down": -1}.items():
-                ways[f"{its.names[n]} {how} by one class"] = lambda v, by=by: v + np.asarray(by, v.dtype)
-        for what, f in ways.items():
-            if arg.dtype.kind in "iu":
-                other = again([*args[:n], f(arg), *args[n + 1 :]])
-                moved = at(list, other, trace(other.truth, other.arguments, comparison.mode))
-            else:
-                moved = at(
-                    lambda floats, f=f, n=n: [f(v) if its.positions[i] == n else v for i, v in enumerate(floats)]
-                )
-            yield "shifted_labels", what, moved
+def added(change: Change, amount: float) -> Change:
+    """What goes back in the place of a part."""
+    return lambda tape, D, part: part + amount * change(tape, D, part)
+
+
+# Edits
+
+
+def trials_of(
+    problem: Problem, comparison: Comparison, points: Sequence[Point], tapes: list[Tape], m: int | None
+) -> list[Trial]:
+    """Every edit of the cost with its amounts, the likeliest first."""
+    values = values_of(problem, comparison, tapes[0])
+    edits = list(all_edits(tapes[0], values, m))
+    for key, (kind, what, *arrays) in enumerate(swaps(tapes[0], values)):
+        for floats, tape in zip(points, tapes, strict=True):
+            tape.others[key] = tape_at(problem, comparison, floats, tape.pulls, (arrays[0], arrays[1]))
+        if all(tape.others[key].ins == tapes[0].ins for tape in tapes):
+            edits += recomputed(tapes[0], values, key, kind, what)
+    edits.sort(key=rank)
+    trials: list[Trial] = []
+    for edit in edits:
+        trials += [Trial(edit, amount) for amount in edit.amounts or (1.0,)]
+    return trials
+
+
+def rank(edit: Edit) -> int:
+    """The likelihood of an edit, 0 first: a part may be the likeliest mistake."""
+    return 0 if isinstance(edit.kind, Part) else RANK[edit.kind]
+
+
+def values_of(problem: Problem, comparison: Comparison, tape: Tape) -> Values:
+    """What is known of the values of the cost."""
+    inputs = list(zip(tape.inputs, comparison.free(problem), strict=True))
+    data = [v for v, i in inputs if i not in problem.arguments.differentiated]
+    constants = [v for v in tape.consts if np.ndim(tape.values[v])]
+    # float data may be inputs: a constant array of floats is a part of the formula then
+    if comparison.mode and comparison.mode.every:
+        constants = [v for v in constants if not is_float(tape.values[v])]
+    cotangents = [v for v, i in inputs if i in problem.always]
+    return Values(tape, input_names(problem, comparison), data + constants, cotangents)

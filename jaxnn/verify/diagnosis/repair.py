@@ -4,87 +4,162 @@ one summand more. For mistakes that are none of the known ones.
 
 import collections
 import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from jaxnn.verify.arithmetic.balls import is_float
+from jaxnn.verify.diagnosis.mistakes import Kind, Words
 from jaxnn.verify.tracing.tape import Record
 
 EQUATIONS = {"add", "sub", "mul", "div", "dot_general", "reduce_sum"}
 OTHERS = 24  # values that may have been meant
 EVALUATIONS = 60_000  # of equations, at most
 
+Compute = Callable[[list[np.ndarray]], np.ndarray]  # what an equation makes of its inputs
+Rewrite = Callable[[Compute, list[np.ndarray]], np.ndarray]  # (the equation, inputs): what is made instead
 
-def repairs(hand, points, right, names):
-    """(kind, words) of each change of one equation of the rule, a jaxpr, that makes it right.
 
-    points: its inputs, of these names, at each point; right(results, point): whether its results are right there."""
+class Repair(NamedTuple):
+    """A change of one equation of the rule. kind, words: of the mistake that it would mend."""
+
+    kind: Kind
+    words: Words
+    steps: list[int]  # of the equation, which in a loop is several
+    inputs: list[list[int]]  # of each step: the values that it takes now
+    rewrite: Rewrite
+
+
+def repairs(
+    hand: ClosedJaxpr,
+    points: Sequence[Sequence[np.ndarray]],
+    is_right: Callable[[list[np.ndarray], int], bool],
+    names: Sequence[str],
+) -> Iterator[Repair]:
+    """Each change of one equation of the rule, a jaxpr, that makes it right.
+
+    points: its inputs, of these names, at each point; is_right(results, point): whether its results are right there."""
     first, *others = records = [Record(hand, inputs, unused=True) for inputs in points]
     if any((other.ins, other.outs) != (first.ins, first.outs) for other in others):
         return
-
-    def mended(record, steps, ins, does):
-        """The results where these steps are others."""
-        compute = {n: lambda xs, n=n: does(lambda xs: record.again(n, xs), xs) for n in steps}
-        return record.results_with({n: (compute[n], its) for n, its in zip(steps, ins, strict=True)})
-
     with np.errstate(all="ignore"):
-        for kind, words, *change in changes(first, names):
+        for repair in Rule(first, names).repairs():
             if first.evaluations > EVALUATIONS:
                 return
-            if all(right(mended(record, *change), k) for k, record in enumerate(records)):
-                yield kind, words
+            if all(is_right(repaired(record, repair), k) for k, record in enumerate(records)):
+                yield repair
 
 
-def changes(record, names):
-    """(kind, words, the steps of one equation, of which values each is now, what it does with them)."""
-    equations = collections.defaultdict(list)  # in a loop one equation is several steps
-    for n, step in enumerate(record.steps):
-        equations[id(step.eqn) if step.eqn else n].append(n)
-    inputs = dict(zip(record.inputs, names, strict=True))
-
-    def label(v):
-        shape = np.shape(record.values[v])
-        return inputs.get(v) or record.label(v) or (f"the array of shape {shape}" if shape else "")
-
-    made = {v: its for its in equations.values() for n in its for v in record.outs[n]}
-
-    def others(v, before):
-        """(value, what it is at each step) of what was there before, of the shape of v and not the same."""
-        x = np.asarray(record.values[v])
-        seen = {x.tobytes()}
-        for w in range(before - 1, -1, -1):
-            y = np.asarray(record.values[w])
-            new = y.shape == x.shape and is_float(y) and y.tobytes() not in seen
-            if new and label(w) and (y.size == 1 or np.ptp(y) > 0):
-                seen.add(y.tobytes())
-                its = made.get(w, ())
-                yield w, [record.outs[n][0] for n in its] if len(its) == len(steps) else [w] * len(steps)
-
-    for steps in equations.values():
-        n = steps[-1]
-        step = record.steps[n]
-        if step.name not in EQUATIONS or not is_float(step.outputs[0]):
-            continue
-        (out,) = record.outs[n]
-        for i, v in enumerate(record.ins[n]):
-            for w, each in itertools.islice(others(v, out), OTHERS) if label(v) else ():
-                kind = "other_leaf" if {v, w} <= {*record.inputs} else "stale_residual"
-                words = {"what": label(w), "other": label(v)}
-                if words["what"] == words["other"]:
-                    continue
-                ins = [replaced(record.ins[s], i, its) for s, its in zip(steps, each, strict=True)]
-                yield kind, words, steps, ins, lambda again, xs: again(xs)
-        for v, into in ((out, False), (record.ins[n][0], True)) if step.name == "reduce_sum" else ((out, False),):
-            for w, each in itertools.islice(others(v, out), OTHERS):
-                words = {"what": label(w), "place": step.place, "other": step.name}
-                ins = [[*record.ins[s], its] for s, its in zip(steps, each, strict=True)]
-                if into:
-                    yield "wrong_mask", words, steps, ins, lambda again, xs: again([xs[0] * xs[1]])
-                else:
-                    yield "wrong_mask", words, steps, ins, lambda again, xs: again(xs[:-1]) * xs[-1]
-                    yield "path_left_out", words, steps, ins, lambda again, xs: again(xs[:-1]) + xs[-1]
+def repaired(record: Record, repair: Repair) -> list[np.ndarray]:
+    """The results of the rule with a repair."""
+    pairs = zip(repair.steps, repair.inputs, strict=True)
+    return record.results_with({n: (rewritten(record, n, repair.rewrite), inputs) for n, inputs in pairs})
 
 
-def replaced(its, i, new):
-    return [new if k == i else v for k, v in enumerate(its)]
+def rewritten(record: Record, n: int, rewrite: Rewrite) -> Compute:
+    """What step n makes of its inputs, if it is rewritten."""
+    return lambda inputs: rewrite(lambda inputs: record.again(n, inputs), inputs)
+
+
+class Rule:
+    """A rule as the record of its equations at one point; names: of its inputs."""
+
+    def __init__(self, record: Record, names: Sequence[str]) -> None:
+        self.record = record
+        self.names = dict(zip(record.inputs, names, strict=True))
+        self.equations: dict[int, list[int]] = collections.defaultdict(list)  # their steps
+        for n, step in enumerate(record.steps):
+            self.equations[id(step.eqn) if step.eqn else n].append(n)
+        self.equation: dict[int, list[int]] = {}  # by which each value is made: its steps
+        for steps in self.equations.values():
+            for n in steps:
+                self.equation |= dict.fromkeys(record.outs[n], steps)
+
+    def label(self, v: int) -> str:
+        """What a value is called; "" for a number."""
+        shape = np.shape(self.record.values[v])
+        return self.names.get(v) or self.record.label(v) or (f"the array of shape {shape}" if shape else "")
+
+    def repairs(self) -> Iterator[Repair]:
+        """Every change of one equation that may be a repair."""
+        for steps in self.equations.values():
+            step = self.record.steps[steps[-1]]
+            if step.name in EQUATIONS and is_float(step.outputs[0]):
+                for i in range(len(step.inputs)):
+                    yield from self.other_operands(steps, i)
+                (out,) = self.record.outs[steps[-1]]
+                yield from self.one_more(steps, out)
+                if step.name == "reduce_sum":
+                    yield from self.factors_of_summands(steps)
+
+    def others(self, v: int, steps: list[int]) -> Iterator[tuple[int, list[int]]]:
+        """(value, what it is at each step) of what is there before the equation: other arrays of the shape of v."""
+        values = self.record.values
+        x = np.asarray(values[v])
+        contents = {x.tobytes()}
+        (out,) = self.record.outs[steps[-1]]
+        for w in range(out - 1, -1, -1):
+            y = np.asarray(values[w])
+            is_new = y.shape == x.shape and is_float(y) and y.tobytes() not in contents
+            if is_new and self.label(w) and (y.size == 1 or np.ptp(y) > 0):
+                contents.add(y.tobytes())
+                makers = self.equation.get(w, [])
+                beside = len(makers) == len(steps)  # in the same loop
+                yield w, [self.record.outs[n][0] for n in makers] if beside else [w] * len(steps)
+
+    def other_operands(self, steps: list[int], i: int) -> Iterator[Repair]:
+        """Another value in the place of input i."""
+        v = self.record.ins[steps[-1]][i]
+        what = self.label(v)
+        if not what:
+            return
+        for w, each in itertools.islice(self.others(v, steps), OTHERS):
+            kind = Kind.OTHER_LEAF if {v, w} <= {*self.record.inputs} else Kind.STALE_RESIDUAL
+            inputs = [list(self.record.ins[n]) for n in steps]
+            for operands, value in zip(inputs, each, strict=True):
+                operands[i] = value
+            if self.label(w) != what:
+                yield Repair(kind, {"what": self.label(w), "other": what}, steps, inputs, as_it_is)
+
+    def one_more(self, steps: list[int], out: int) -> Iterator[Repair]:
+        """A factor or a summand of the result more."""
+        for w, inputs in self.with_one_more(out, steps):
+            yield Repair(Kind.WRONG_MASK, self.words(w, steps), steps, inputs, times_last)
+            yield Repair(Kind.PATH_LEFT_OUT, self.words(w, steps), steps, inputs, plus_last)
+
+    def factors_of_summands(self, steps: list[int]) -> Iterator[Repair]:
+        """A factor of what is summed more."""
+        for w, inputs in self.with_one_more(self.record.ins[steps[-1]][0], steps):
+            yield Repair(Kind.WRONG_MASK, self.words(w, steps), steps, inputs, of_product)
+
+    def with_one_more(self, v: int, steps: list[int]) -> Iterator[tuple[int, list[list[int]]]]:
+        """(value, the inputs of each step and it) for what may stand beside v."""
+        for w, each in itertools.islice(self.others(v, steps), OTHERS):
+            yield w, [[*self.record.ins[n], value] for n, value in zip(steps, each, strict=True)]
+
+    def words(self, w: int, steps: list[int]) -> Words:
+        """For a factor or a summand that is missing at an equation."""
+        step = self.record.steps[steps[-1]]
+        return {"what": self.label(w), "place": step.place, "other": step.name}
+
+
+def as_it_is(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
+    """The equation itself."""
+    return equation(inputs)
+
+
+def times_last(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
+    """Its result times one more input."""
+    return equation(inputs[:-1]) * inputs[-1]
+
+
+def plus_last(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
+    """Its result plus one more input."""
+    return equation(inputs[:-1]) + inputs[-1]
+
+
+def of_product(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
+    """Of its input times one more."""
+    return equation([inputs[0] * inputs[1]])

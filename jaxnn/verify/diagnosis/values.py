@@ -1,293 +1,258 @@
-"""What is known of the values on a tape: what they are called, which function of which other each is, and which
-equations are one line of code that is met again and again.
+"""What is known of the values on a tape: their names, what they depend on, what depends on them, and for which others
+somebody may take them.
 """
 
 import collections
 import functools
-import itertools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import is_float
-from jaxnn.verify.tracing.floats import logistic
+from jaxnn.verify.diagnosis.composites import BRANCHES, Composite, composites_of
+from jaxnn.verify.diagnosis.functions import USUAL
+from jaxnn.verify.diagnosis.sites import steps_of, visits_of
+from jaxnn.verify.tracing.tape import Tape
 
-OTHERS = 24  # values that may have been taken for the right one
-BRANCHES = {"max", "min", "clamp"}
-MOVES = {"reshape", "squeeze", "transpose", "broadcast_in_dim", "convert_element_type", "copy", "copy_p"}
+ALTERNATIVES = 24  # values that may have been taken for the right one
+RESHAPES = {"reshape", "squeeze", "transpose", "broadcast_in_dim"}
+MOVES = {*RESHAPES, "convert_element_type", "copy", "copy_p"}
 GUARD = 1e-2
+TAGS = 4
 
 
-class Known(NamedTuple):
-    """An activation in NumPy, where nothing is compiled: f(z), f′(z), and f′ as people write it, of a = f(z)."""
-
-    f: Callable
-    slope: Callable
-    formula: Callable
-
-
-def step(z):
-    return np.where(z > 0, 1.0, 0.0)
-
-
-KNOWN = {
-    "tanh": Known(np.tanh, lambda z: 1 - np.tanh(z) ** 2, lambda a: 1 - a**2),
-    "sigmoid": Known(logistic, lambda z: logistic(z) * logistic(-z), lambda a: a * (1 - a)),
-    "relu": Known(lambda z: np.maximum(z, 0), step, step),
-    "leaky relu": Known(
-        lambda z: np.where(z > 0, z, 0.01 * z),
-        lambda z: np.where(z > 0, 1, 0.01),
-        lambda a: np.where(a > 0, 1, 0.01),
-    ),
-    "exp": Known(np.exp, np.exp, lambda a: a),
-    "softplus": Known(lambda z: np.logaddexp(z, 0), logistic, lambda a: -np.expm1(-a)),
-}
-USUAL = ("tanh", "sigmoid", "relu")  # what others are mistaken for
-
-
-def which(z, a):
-    """The name of the known function that a is of z, or None."""
-    if not is_float(z) or np.allclose(a, z, 1e-9, 1e-12):
-        return None
-    return next((name for name, known in KNOWN.items() if np.allclose(a, known.f(z), 1e-9, 1e-12)), None)
-
-
-def softmax(z, axis=-1):
-    e = np.exp(z - z.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
-
-
-def is_guard(x):
-    """Whether it may be a small number that keeps a logarithm or a root from infinity."""
+def is_guard(x: np.ndarray) -> bool:
+    """Whether x may be a small number that keeps a logarithm or a root from infinity."""
     return np.ndim(x) == 0 and is_float(x) and 0 < abs(float(x)) <= GUARD
 
 
-def is_mask(x):
-    """Whether it may be an array of zeros and of one other number, and not of classes."""
-    if np.ndim(x) == 0 or len(met := np.unique(x)) != 2 or met[0] != 0:
+def is_mask(x: np.ndarray) -> bool:
+    """Whether x may be an array of zeros and of one other number, and not of classes."""
+    if np.ndim(x) == 0:
+        return False
+    numbers = np.unique(x)
+    if len(numbers) != 2 or numbers[0] != 0:
         return False
     return np.ndim(x) == 1 or not (np.sum(x, -1) == 1).all()
 
 
-class Notes:
-    """What is known of the values of a tape: names, the leaf that one is, which function of which other.
+class Values:
+    """What is known of the values of a tape; a value is a number, and so is a step.
 
-    names: of its inputs; data: the numbers of what is data."""
+    names: {value: its name in the user's code}
+    maker: {value: the step that makes it}
+    moves: {value: (leaf, the steps from it)}, if they do no more than reshape the leaf
+    composites: {value: the function of one value that it is}
+    inner: the steps inside known functions
+    data: the values that depend on data
+    cotangents: the values that are cotangents, given as arguments
+    visit: {step: its visit to a site}; visits: {site: its steps}
+    """
 
-    def __init__(self, tape, names, data):
+    def __init__(self, tape: Tape, inputs: Sequence[str], data: Iterable[int], cotangents: Iterable[int]) -> None:
+        """inputs: the names of the tape's inputs; data, cotangents: the values that are data, that are cotangents."""
         self.tape = tape
-        self.dout: set = set()  # the numbers of cotangents that are arguments
-        self.data = {*data}
-        self.names = dict(zip(tape.inputs, names, strict=True))
-        self.names |= {
-            tape.number[id(v)]: name for name, met in tape.named_values.items() for _, v in met if id(v) in tape.number
-        }
-        self.moves: dict = {v: (v, ()) for v in tape.asked}  # value: (leaf, the steps from it)
-        self.made: dict = {}  # value: the step that made it
-        self.root: dict = {}  # of an elementwise function of one value: that value
-        self.chain: dict = {}  # and the steps from it
-        self.whole: dict = {}  # (root, chain), as far back as there is one; of a known function the others are shorter
-        self.called: dict = {}
-        for n, (step, ins, outs) in enumerate(zip(tape.steps, tape.ins, tape.outs, strict=True)):
-            self.made |= dict.fromkeys(outs, n)
-            if self.data.intersection(ins):
-                self.data |= {*outs}
-            if step.name in MOVES and ins[0] in self.moves:
-                leaf, steps = self.moves[ins[0]]
-                self.moves[outs[0]] = leaf, (*steps, n)
-            if step.name in ("reshape", "squeeze", "broadcast_in_dim", "transpose") and ins[0] in self.names:
-                self.names.setdefault(outs[0], self.names[ins[0]])
-            if step.name in primitives.ELEMENTWISE and not tape.active.isdisjoint({*ins, *map(self.root.get, ins)}):
-                self.follow(n, ins, outs[0])
-        self.inner = {k for v in self.called for k in self.chain[v] if k != self.made[v]}  # steps of a known function
-        self.of_penalty: set = set()  # values that come to the cost without having met data
-        for n in reversed(range(len(tape.steps))):
-            self.of_penalty |= {v for v in tape.ins[n] if self.is_penalty(n, v)}
+        self.cotangents = {*cotangents}
+        self.maker: dict[int, int] = {}
+        for n, outs in enumerate(tape.outs):
+            self.maker |= dict.fromkeys(outs, n)
+        self.composites = composites_of(tape, self.maker)
+        self.inner: set[int] = set()
+        for composite in self.composites.values():
+            if composite.name:
+                self.inner.update(composite.steps[:-1])
+        self.names = names_of(tape, inputs, self.composites)
+        self.moves = moves_of(tape)
+        self.data = depending_on(tape, data)
+        self.visit = visits_of(tape)
+        self.visits = steps_of(self.visit)
 
-    def is_penalty(self, n, v):
-        """Whether no data are on the way from v through step n to the cost, up to the sum in which they are."""
-        joins = self.tape.steps[n].name in ("add", "sub") and not np.ndim(self.tape.values[v])
-        return bool(self.data) and v not in self.data and (joins or self.tape.outs[n][0] in self.of_penalty)
+    def label(self, v: int) -> str:
+        """What a value is called in a sentence."""
+        return self.names.get(v) or (f"the value at {self.place(self.maker[v])}" if v in self.maker else "the value")
+
+    def place(self, n: int) -> str:
+        """Where in the user's code step n is."""
+        return self.tape.steps[n].place
+
+    # What depends on what
 
     @functools.cached_property
-    def ancestors(self):
-        """{value: those it depends on, as bits}"""
-        out: dict[int, int] = collections.defaultdict(int)
+    def uses(self) -> dict[int, list[tuple[int, int]]]:
+        """{value: each (step, input) where it is used}"""
+        uses = collections.defaultdict(list)
+        for n, ins in enumerate(self.tape.ins):
+            for i, v in enumerate(ins):
+                uses[v].append((n, i))
+        return uses
+
+    @functools.cached_property
+    def ancestors(self) -> dict[int, int]:
+        """{value: the values that it depends on, as bits}"""
+        bits: dict[int, int] = collections.defaultdict(int)
         for ins, outs in zip(self.tape.ins, self.tape.outs, strict=True):
             for v in outs:
                 for w in ins:
-                    out[v] |= out[w] | 1 << w
-        return out
+                    bits[v] |= bits[w] | 1 << w
+        return bits
 
-    def independent(self, keys):
+    def independent(self, slots: Iterable[tuple[int, int]]) -> bool:
         """Whether none of these (step, input) is on the way back from another."""
-        made = functools.reduce(lambda bits, key: bits | 1 << self.tape.outs[key[0]][0], keys, 0)
-        return not any((self.ancestors[v] | 1 << v) & made for v in (self.tape.ins[n][i] for n, i in keys))
-
-    def follow(self, n, ins, out):
-        """Whether it is a function of one value, entry by entry, and whether it is a known one."""
-        tape = self.tape
-        active = [v for v in ins if v in tape.active or v in self.root]
-        roots = {self.whole[v][0] if v in self.whole else v for v in active}
-        if len(roots) > 1 or any(np.shape(tape.values[v]) != np.shape(tape.values[out]) for v in active):
-            return
-        (root,) = roots
-        chain = sorted({n, *(k for v in active if v in self.whole for k in self.whole[v][1])})
-        self.whole[out] = self.root[out], self.chain[out] = root, chain
-        if not is_float(tape.values[out]):
-            return
-        before = [tape.outs[k][0] for k in chain[-2::-1]]
-        before = list(itertools.takewhile(lambda v: v not in self.called, before))
-        for z in [root, *before]:
-            name = which(tape.values[z], tape.values[out])
-            if name:
-                self.called[out], self.root[out] = name, z
-                self.chain[out] = [k for k in chain if k > self.made.get(z, -1)]
-                if z in self.names:
-                    self.names.setdefault(out, f"{name}({self.names[z]})")
-                return
+        results, inputs = 0, []
+        for n, i in slots:
+            results |= 1 << self.tape.outs[n][0]
+            inputs.append(self.tape.ins[n][i])
+        return not any((self.ancestors[v] | 1 << v) & results for v in inputs)
 
     @functools.cached_property
-    def functions(self):
-        """The names of known functions: those that others are mistaken for, and those of this cost."""
-        return dict.fromkeys([*USUAL, *self.called.values()])
+    def in_penalty(self) -> set[int]:
+        """The values that come to the cost without having met data."""
+        values: set[int] = set()
+        for n in reversed(range(len(self.tape.steps))):
+            values |= {v for v in self.tape.ins[n] if self.bypasses_data(n, v, values)}
+        return values
+
+    def is_penalty(self, n: int, v: int) -> bool:
+        """Whether no data are on the way from v through step n to the cost, up to the sum in which they are."""
+        return self.bypasses_data(n, v, self.in_penalty)
+
+    def bypasses_data(self, n: int, v: int, later: set[int]) -> bool:
+        """Whether v is of a penalty in step n, if `later` has the values after it that are."""
+        joins = self.tape.steps[n].name in ("add", "sub") and not np.ndim(self.tape.values[v])
+        return bool(self.data) and v not in self.data and (joins or self.tape.outs[n][0] in later)
 
     @functools.cached_property
-    def in_loss(self):
+    def in_loss(self) -> set[int]:
         """The values after which nothing enters that is differentiated."""
-        out = {self.tape.J}
+        values = {self.tape.J}
         for v in reversed(range(len(self.tape.values))):
-            its = [n for n, _ in self.uses[v] if self.tape.outs[n][0] in self.tape.true]
-            if its and all(self.tape.outs[n][0] in out and self.moves.keys().isdisjoint(self.tape.ins[n]) for n in its):
-                out.add(v)
-        return out
+            steps = [n for n, _ in self.uses[v] if self.tape.outs[n][0] in self.tape.true]
+            if steps and all(self.tape.outs[n][0] in values and self.takes_no_leaf(n) for n in steps):
+                values.add(v)
+        return values
 
-    def label(self, v):
-        return self.names.get(v) or (f"the value at {self.place(self.made[v])}" if v in self.made else "the value")
+    def takes_no_leaf(self, n: int) -> bool:
+        """Whether no leaf, reshaped or not, is an input of step n."""
+        return self.moves.keys().isdisjoint(self.tape.ins[n])
 
-    def place(self, n):
-        return self.tape.steps[n].place
+    def terms(self, v: int) -> list[int]:
+        """The summands if v is a sum."""
+        if v not in self.maker or self.tape.steps[self.maker[v]].name != "add":
+            return []
+        summands = []
+        for w in self.tape.ins[self.maker[v]]:
+            summands += self.terms(w) or [w]
+        return summands
 
-    @functools.cached_property
-    def sites(self):
-        """{step: (site, visit)}: equations at one place of the code that come again and again."""
-        by_place = collections.defaultdict(list)
-        for n, step in enumerate(self.tape.steps):
-            by_place[step.place or n].append(n)
-        out: dict = {}
-        for place, its in by_place.items():
-            names = [self.tape.steps[n].name for n in its]
-            period = next(
-                p for p in range(1, len(its) + 1) if len(its) % p == 0 and names == names[:p] * (len(its) // p)
-            )
-            out |= {n: ((place, k % period), k // period) for k, n in enumerate(its)}
-        return out
+    # Functions of one value
 
     @functools.cached_property
-    def visits(self):
-        """{site: its steps}"""
-        out = collections.defaultdict(list)
-        for n, (site, _) in self.sites.items():
-            out[site].append(n)
-        return out
+    def functions(self) -> list[str]:
+        """The names of known functions: the usual ones, for which others are mistaken, and those in this cost."""
+        own = [composite.name for composite in self.composites.values() if composite.name]
+        return list(dict.fromkeys([*USUAL, *own]))
+
+    def is_known(self, v: int) -> bool:
+        """Whether v is a known function of another value."""
+        return v in self.composites and self.composites[v].name != ""
+
+    def decides(self, composite: Composite) -> bool:
+        """Whether f itself decides, and not a known function in it."""
+        if any(self.is_known(self.tape.outs[n][0]) for n in composite.steps[:-1]):
+            return False
+        steps = [self.tape.steps[n] for n in composite.steps if n not in self.inner]
+        return any(step.name in BRANCHES or not is_float(step.outputs[0]) for step in steps)
+
+    # What may be taken for what
+
+    def tags(self, v: int, n: int) -> list[Hashable]:
+        """What v is called from step n, so that it is the same at every visit of a site: by the sites where v is made
+        and used, and how many visits away they are."""
+        own = self.visit[n]
+        steps = [(self.maker[v], "made")] if v in self.maker else []
+        tags: list[Hashable] = []
+        for k, how in [*steps, *self.uses[v]]:
+            other = self.visit[k]
+            if len(self.visits[other.site]) == len(self.visits[own.site]) > 1:
+                tags.append((other.site, how, other.number - own.number))
+        return tags[:TAGS] or [v]
 
     @functools.cached_property
-    def uses(self):
-        """{value: the (step, input) where it is used}"""
-        out = collections.defaultdict(list)
-        for n, ins in enumerate(self.tape.ins):
-            for i, v in enumerate(ins):
-                out[v].append((n, i))
-        return out
-
-    def tags(self, v, n):
-        """What a value is called from step n, in words that are the same at other visits: by where it is made, or by
-        where it is used."""
-        mine, visit = self.sites[n]
-        out = []
-        made = [(self.made[v], "made")] if v in self.made else []
-        for k, what in made + self.uses[v]:
-            site, its = self.sites[k]
-            if len(self.visits[site]) == len(self.visits[mine]) > 1:
-                out.append((site, what, its - visit))
-        return out[:4] or [v]
-
-    @functools.cached_property
-    def candidates(self):
-        """Values, each content once, that may be taken for others: those with names first."""
-        seen, out = set(), []
+    def candidates(self) -> list[int]:
+        """Values, each content once, that may be taken for others; those with names first."""
+        contents, values = set(), []
         for v in sorted(range(len(self.tape.values)), key=lambda v: (v not in self.names, v)):
             x = self.tape.values[v]
             if not np.ndim(x) or not is_float(x) or not self.stands_out(v):
                 continue
-            key = np.shape(x), np.round(x, 12).tobytes()
-            if key not in seen:
-                seen.add(key)
-                out.append(v)
-        return out
+            content = np.shape(x), np.round(x, 12).tobytes()
+            if content not in contents:
+                contents.add(content)
+                values.append(v)
+        return values
 
-    def stands_out(self, v):
-        """Whether it is more than a step on the way through a function."""
-        used = {self.tape.steps[n].name for n, _ in self.uses[v]}
-        many = len(self.uses[v]) > 1 or not used <= primitives.ELEMENTWISE.keys()
-        return v in self.names or v in self.called or v not in self.root or many
+    def stands_out(self, v: int) -> bool:
+        """Whether v is more than a step on the way through a function."""
+        users = {self.tape.steps[n].name for n, _ in self.uses[v]}
+        many = len(self.uses[v]) > 1 or not users <= primitives.ELEMENTWISE.keys()
+        return v in self.names or self.is_known(v) or v not in self.composites or many
 
-    def sites_differ(self, v, w):
-        """Whether two values are one of two steps of a loop."""
-        a, b = (self.sites.get(self.made.get(u), (u, 0)) for u in (v, w))
-        return a[0] == b[0] and a[1] != b[1]
+    def alternatives(self, shape: tuple[int, ...], v: int, n: int) -> list[int]:
+        """Other values of this shape that may be taken for v at step n; in a loop only those of neighbouring visits."""
+        x = self.tape.values[v]
+        values = [w for w in self.candidates if np.shape(self.tape.values[w]) == shape and self.is_near(w, n)]
+        if np.shape(x) == shape:
+            values = [w for w in values if not np.array_equal(self.tape.values[w], x)]
+        return values[:ALTERNATIVES]
 
-    def like(self, shape, v, n):
-        """Other values of this shape, in a loop those of this step and the next ones, that may be taken for v at n."""
-        x, visits = self.tape.values[v], len(self.visits[self.sites[n][0]])
+    def is_near(self, w: int, n: int) -> bool:
+        """Whether w is made at the visit of step n or at the next one to it, if both are in one loop."""
+        own = self.visit[n]
+        length = len(self.visits[own.site])
+        if length == 1 or w not in self.maker:
+            return True
+        other = self.visit[self.maker[w]]
+        return len(self.visits[other.site]) != length or abs(other.number - own.number) <= 1
 
-        def near(w):
-            site, its = self.sites[self.made[w]] if w in self.made else (None, 0)
-            return visits == 1 or len(self.visits.get(site, ())) != visits or abs(its - self.sites[n][1]) <= 1
-
-        its = [w for w in self.candidates if np.shape(self.tape.values[w]) == shape and near(w)]
-        its = [w for w in its if not (np.shape(x) == shape and np.array_equal(self.tape.values[w], x))]
-        return its[:OTHERS]
-
-    def terms(self, v):
-        """The summands of a sum."""
-        if v not in self.made or self.tape.steps[n := self.made[v]].name != "add":
-            return []
-        return [w for term in self.tape.ins[n] for w in self.terms(term) or [term]]
-
-    def along(self, v, tape, z, instead=lambda x: x, where=None):
-        """f′(z) of the value v = f(its root); with `instead` of each array in f that is no function of it, and `where`
-        of each truth value on which f depends."""
-        env: dict = {self.root[v]: (z, np.ones(np.shape(z)))}
-        for n in self.chain[v]:
-            inputs = [env[w][0] if w in env else instead(tape.values[w]) for w in tape.ins[n]]
-            y, slope = tape.again(n, inputs), 0.0
-            if tape.outs[n][0] in tape.active:
-                for i in [i for i, w in enumerate(tape.ins[n]) if w in env and w in tape.active]:
-                    partial = tape.partial(n, i, inputs)
-                    if where and tape.steps[n].name in BRANCHES:
-                        partial = np.asarray(where(partial > 0), float)
-                    slope = slope + partial * env[tape.ins[n][i]][1]
-            elif where:
-                y = where(y)
-            env[tape.outs[n][0]] = y, slope
-        return env[v][1]
-
-    def slope(self, v, tape):
-        """f′ at the root."""
-        if v not in tape.slopes:
-            tape.slopes[v] = self.along(v, tape, tape.values[self.root[v]])
-        return tape.slopes[v]
-
-    def branches(self, v):
-        """Whether f decides, in v = f(its root), and not a known function in it."""
-        if any(self.tape.outs[n][0] in self.called for n in self.chain[v] if n != self.made[v]):
+    def of_two_visits(self, v: int, w: int) -> bool:
+        """Whether two values are made at one site, at two visits."""
+        if v not in self.maker or w not in self.maker:
             return False
-        steps = [self.tape.steps[n] for n in self.chain[v] if n not in self.inner]
-        return any(step.name in BRANCHES or not is_float(step.outputs[0]) for step in steps)
+        a, b = (self.visit[self.maker[u]] for u in (v, w))
+        return a.site == b.site and a.number != b.number
 
-    def entry(self, v):
-        """(step, input) where its root enters v = f(root)."""
-        return next((n, i) for n in self.chain[v] for i, w in enumerate(self.tape.ins[n]) if w == self.root[v])
+
+def names_of(tape: Tape, inputs: Sequence[str], composites: dict[int, Composite]) -> dict[int, str]:
+    """{value: its name}: given by checkpoint_name, or taken from the value that it is a reshape or a function of."""
+    names = dict(zip(tape.inputs, inputs, strict=True))
+    for name, pairs in tape.named_values.items():
+        for _, x in pairs:
+            if id(x) in tape.number:
+                names[tape.number[id(x)]] = name
+    for step, ins, outs in zip(tape.steps, tape.ins, tape.outs, strict=True):
+        if step.name in RESHAPES and ins[0] in names:
+            names.setdefault(outs[0], names[ins[0]])
+        composite = composites.get(outs[0]) if outs else None
+        if composite and composite.name and composite.root in names:
+            names.setdefault(composite.value, f"{composite.name}({names[composite.root]})")
+    return names
+
+
+def moves_of(tape: Tape) -> dict[int, tuple[int, tuple[int, ...]]]:
+    """{value: (leaf, the steps from it)} of the leaves and of what is a leaf reshaped."""
+    moves: dict[int, tuple[int, tuple[int, ...]]] = {v: (v, ()) for v in tape.asked}
+    for n, (step, ins, outs) in enumerate(zip(tape.steps, tape.ins, tape.outs, strict=True)):
+        if step.name in MOVES and ins[0] in moves:
+            leaf, steps = moves[ins[0]]
+            moves[outs[0]] = leaf, (*steps, n)
+    return moves
+
+
+def depending_on(tape: Tape, values: Iterable[int]) -> set[int]:
+    """These values and all that depend on them."""
+    depending = {*values}
+    for ins, outs in zip(tape.ins, tape.outs, strict=True):
+        if depending.intersection(ins):
+            depending |= {*outs}
+    return depending

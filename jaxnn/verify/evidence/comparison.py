@@ -39,6 +39,13 @@ class Comparison:
     numpy: bool = False
     kinked: Callable[[Evaluation, list[Balls]], bool] | None = None  # of NumPy code: whether there is a kink
 
+    @property
+    def jaxprs(self) -> tuple[ClosedJaxpr, ClosedJaxpr]:
+        """(the hand rule, the forward pass)."""
+        assert self.hand is not None, "the hand rule is not traced"
+        assert self.scalar is not None, "the forward pass is not traced"
+        return self.hand, self.scalar
+
     def free(self, problem: Problem) -> Sequence[int]:
         """Which float leaves are inputs of the jaxprs."""
         assert self.mode is not None, "NumPy code has no jaxprs"

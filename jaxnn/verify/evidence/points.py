@@ -38,8 +38,8 @@ class Kind(NamedTuple):
         return f"wide ×{self.scale:g}" if self.draw == Draw.WIDE else str(self.draw)
 
 
-GIVEN = Kind(Draw.GIVEN)
-REDRAWN = tuple(map(Kind, (Draw.GENERIC, Draw.TINY, Draw.SATURATED, Draw.ZEROS, Draw.MIXED)))
+GIVEN, GENERIC = Kind(Draw.GIVEN), Kind(Draw.GENERIC)
+REDRAWN = (GENERIC, *map(Kind, (Draw.TINY, Draw.SATURATED, Draw.ZEROS, Draw.MIXED)))
 WIDE = tuple(Kind(Draw.WIDE, scale) for scale in (4.0, 64.0, 1e-3, 1e3, 1e-6, 1e6))
 SIZES = {Draw.TINY: 1 / 128, Draw.SATURATED: 16.0}  # times a normal number
 

@@ -23,6 +23,7 @@ Swap = tuple[PyTree, PyTree]  # (an array, the array that stands in its place)
 Replacement = tuple[Callable[[list], np.ndarray], Sequence[int]]  # (a function of a list of arrays, their numbers)
 # change(tape, D, part): the array that goes back instead of `part`; D(v): the cotangent of value v so far
 Change = Callable[["Tape", Callable[[int], np.ndarray], np.ndarray], np.ndarray]
+Pulls = dict[tuple, tuple[ClosedJaxpr, JaxprEqn]]  # the derivatives of equations, as jaxprs
 Changes = Mapping[tuple[int, int], Sequence[tuple[int, Change]]]  # {(step, input): [(row, change)]}
 
 
@@ -128,12 +129,12 @@ class Tape(Record):
         closed: ClosedJaxpr,
         inputs: Sequence[Value],
         asked: Iterable[int],
-        pulls: dict[tuple, tuple[ClosedJaxpr, JaxprEqn]],
+        pulls: Pulls,
         swap: Swap | None = None,
     ):
         super().__init__(closed, inputs, swap)
         self.pulls = pulls
-        self.others: dict[str, Tape] = {}
+        self.others: dict[int, Tape] = {}
         (self.J,) = self.results
         self.asked = [self.inputs[i] for i in asked]
         self.active = set(self.asked)
