@@ -79,10 +79,9 @@ def other_functions(equation: Equation, f: Composite) -> Iterator[Slope]:
     kind = Kind.DERIVATIVE_OF_OTHER_FUNCTION
     for name in equation.values.functions:
         if name != f.name:
-            _, slope, formula = KNOWN[name]
-            other = f"the derivative of {name}"
-            yield Slope(kind, [name], value(f.root, slope), other)
-            yield Slope(kind, [f"{name}(a)"], value(f.value, formula), f"{other}, in terms of the output,")
+            g, other = KNOWN[name], f"the derivative of {name}"
+            yield Slope(kind, [name], value(f.root, g.slope), other)
+            yield Slope(kind, [f"{name}(a)"], value(f.value, g.formula), f"{other}, in terms of the output,")
 
 
 def values_for_slopes(f: Composite) -> Iterator[Slope]:
@@ -139,11 +138,13 @@ def other_constants(equation: Equation, f: Composite) -> Iterator[Slope]:
 def other_branches(equation: Equation, f: Composite) -> Iterator[Slope]:
     """f′ on other sides of the decision in f."""
     values = equation.values
-    if f.name not in ("", "relu", "leaky relu") or not values.decides(f):
+    if (f.name and not KNOWN[f.name].kinked) or not values.decides(f):
         return
     label = values.label(f.root)
     sides = SIDES
-    if f.name == "relu":  # 1 everywhere: in a layer its missing derivative (see `powers`), in a loss a wrong mask
+    if (
+        f.name and KNOWN[f.name].dies
+    ):  # 1 everywhere: in a layer its missing derivative (see `powers`), in a loss a wrong mask
         sides = (np.ones_like, np.logical_not) if f.value in values.in_loss else (np.logical_not,)
     for side in sides:
         yield Slope(Kind.WRONG_MASK, [side], on_side(f, side), what=f"1 where {label} is on its side")

@@ -1,22 +1,30 @@
-"""The functions that people differentiate, in NumPy, where nothing is compiled."""
+"""The functions that people differentiate: the activations that ship, and exp; evaluated without compiling anything."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
+import jax
+import jax.extend.core
 import numpy as np
 
+from jaxnn import catalogue
+from jaxnn.layers.activation import rule_of
+from jaxnn.protocols import Elementwise
 from jaxnn.verify.arithmetic.balls import is_float
-from jaxnn.verify.tracing.floats import logistic
+from jaxnn.verify.tracing.floats import Approximation
 
 Entrywise = Callable[[np.ndarray], np.ndarray]
 
 
 class Known(NamedTuple):
-    """f(z), f′(z), and f′ as people write it, as a formula of a = f(z)."""
+    """f(z), f′(z), and f′ as people write it, of a = f(z) if that is simpler. kinked: f′ jumps; dies: it is 0 below."""
 
     f: Entrywise
     slope: Entrywise
     formula: Entrywise
+    kinked: bool = False
+    dies: bool = False
 
 
 def unchanged(x: np.ndarray) -> np.ndarray:
@@ -24,23 +32,27 @@ def unchanged(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def step(z: np.ndarray) -> np.ndarray:
-    """1 where z > 0, 0 elsewhere."""
-    return np.where(z > 0, 1.0, 0.0)
+def in_numpy(f: Callable[[jax.Array], jax.Array]) -> Entrywise:
+    """A function of one number as a function of arrays, entry by entry: its jaxpr is that of a number."""
+
+    @cache
+    def closed() -> jax.extend.core.ClosedJaxpr:
+        with jax.enable_x64(True):
+            return jax.make_jaxpr(f)(np.float64(0))
+
+    return lambda z: np.broadcast_to(Approximation()(closed(), [np.asarray(z, np.float64)])[0], np.shape(z))
 
 
-KNOWN = {
-    "tanh": Known(np.tanh, lambda z: 1 - np.tanh(z) ** 2, lambda a: 1 - a**2),
-    "sigmoid": Known(logistic, lambda z: logistic(z) * logistic(-z), lambda a: a * (1 - a)),
-    "relu": Known(lambda z: np.maximum(z, 0), step, step),
-    "leaky relu": Known(
-        lambda z: np.where(z > 0, z, 0.01 * z),
-        lambda z: np.where(z > 0, 1, 0.01),
-        lambda a: np.where(a > 0, 1, 0.01),
-    ),
-    "exp": Known(np.exp, np.exp, lambda a: a),
-    "softplus": Known(lambda z: np.logaddexp(z, 0), logistic, lambda a: -np.expm1(-a)),
-}
+def known(rule: Elementwise) -> Known:
+    """An activation; g and g′ with its own slope."""
+    f, derivative = in_numpy(rule.g), in_numpy(rule.dg)
+    slope: Entrywise = (lambda z: derivative(f(z))) if rule.of == "a" else derivative
+    return Known(f, slope, derivative, bool(rule.kinks), rule.dies)
+
+
+RULES = {name: rule_of(name, rule_of(name, None).slope) for name in catalogue.names("activations")}
+KNOWN = {name.replace("_", " "): known(rule) for name, rule in RULES.items() if name != "identity"}
+KNOWN["exp"] = Known(np.exp, np.exp, unchanged)
 USUAL = ("tanh", "sigmoid", "relu")  # what others are mistaken for
 
 
