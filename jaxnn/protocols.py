@@ -1,4 +1,5 @@
-"""What a layer, a loss, a penalty and an activation are: structural types, nothing to inherit from.
+"""What a layer, a loss, a penalty and an activation are: structural types, nothing to inherit from; and which leaves of
+the params are learned.
 
 A layer, a loss and a penalty are frozen dataclasses of static configuration (str, int, float, bool, tuples, layers)
 with pure methods. Each hashes and compares by value, so it can be a static argument of `jax.jit`, and its repr says all
@@ -8,6 +9,7 @@ that it is.
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+import jax
 from jax import Array
 from jax import numpy as jnp
 from jax.typing import DTypeLike
@@ -33,6 +35,48 @@ class Layer(Protocol):
     def apply(self, params: Params, x: Array) -> Array:
         """Prediction: `forward(params, x)[0]` unless the layer says otherwise."""
         ...
+
+
+class Statistics(NamedTuple):
+    """Running statistics, somewhere in the params: moved after each step of training, never learned.
+
+    A `backward` gives 0 for them, in a Statistics of its own. `fit` keeps them in float32 at least, whatever it
+    computes in: a layer casts them to the dtype of x where it uses them.
+    """
+
+    values: PyTree
+
+
+class MovingLayer(Layer, Protocol):
+    """A layer with `Statistics` in its params, or a composite of layers that may have some."""
+
+    def moved(self, params: Params, residuals: Residuals) -> Params:
+        """The params with their statistics moved, by what `forward` saved; training calls it after each step."""
+        ...
+
+
+def learned(params: Params) -> PyTree:
+    """Which leaves are learned: a tree of bools like params, False for the leaves inside a `Statistics`."""
+
+    def is_statistics(node: PyTree) -> bool:
+        return isinstance(node, Statistics)
+
+    def of_node(node: PyTree) -> PyTree:
+        return jax.tree.map(lambda _: not is_statistics(node), node)
+
+    return jax.tree.map(of_node, params, is_leaf=is_statistics)
+
+
+def without_statistics(params: Params) -> Params:
+    """The same tree with None, which is no leaf, in the place of what is not learned."""
+    return jax.tree.map(lambda is_learned, v: v if is_learned else None, learned(params), params)
+
+
+def moved(layer: Layer, params: Params, residuals: Residuals) -> Params:
+    """`layer.moved(params, residuals)`; the params themselves if no leaf is one of statistics, or no such method."""
+    if all(jax.tree.leaves(learned(params))) or not hasattr(layer, "moved"):
+        return params
+    return layer.moved(params, residuals)
 
 
 class LayerExample(NamedTuple):

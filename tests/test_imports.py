@@ -14,7 +14,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "mean": set(),
     "initializers": set(),
     "backprop": set(),
-    "penalty": {"mean"},
+    "penalty": {"mean", "protocols"},
     "metrics": {"mean"},
     "activations": {"protocols"},
     "layers": {"catalogue", "protocols"},

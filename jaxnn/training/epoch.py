@@ -12,7 +12,7 @@ from jax import numpy as jnp
 
 from jaxnn import backprop
 from jaxnn.metrics import METRICS
-from jaxnn.protocols import Layer, Loss, Penalty
+from jaxnn.protocols import Layer, Loss, Penalty, moved, without_statistics
 from jaxnn.training import health
 from jaxnn.training.history import REASONS, History
 from jaxnn.training.prepare import cast
@@ -47,18 +47,30 @@ class Run:
 
 
 def step(run, params, opt_state, batch, key):
-    """One iteration: w ← w − α ∂J/∂w, or what the optimiser makes of ∂J/∂w."""
+    """One iteration: w ← w − α ∂J/∂w, or what the optimiser makes of ∂J/∂w; then the statistics are moved.
+
+    The optimiser is shown the learned leaves alone: it would decay statistics, or move them along a line.
+    """
     value_and_grad = backprop.value_and_grad(run.model, run.loss, run.penalty, has_aux=True)
     (J, residuals), grads = value_and_grad(cast(params, run.dtype), *batch, key)
     grads = jax.tree.map(lambda dv, v: dv.astype(v.dtype), grads, params)
 
-    def J_of(params):  # for optimisers that search along a line, such as lbfgs: they differentiate it by autodiff
-        return backprop.cost(run.model, run.loss, run.penalty)(cast(params, run.dtype), *batch, key)
+    before, grads = without_statistics(params), without_statistics(grads)
+
+    def J_of(after):  # for optimisers that search along a line, such as lbfgs: they differentiate it by autodiff
+        whole = with_statistics(after, params)
+        return backprop.cost(run.model, run.loss, run.penalty)(cast(whole, run.dtype), *batch, key)
 
     optimizer = optax.with_extra_args_support(run.optimizer)
-    updates, opt_state = optimizer.update(grads, opt_state, params, value=J, grad=grads, value_fn=J_of)
-    params = optax.apply_updates(params, updates)
-    return params, opt_state, J, grads, health.slopes(run.model, residuals)
+    updates, opt_state = optimizer.update(grads, opt_state, before, value=J, grad=grads, value_fn=J_of)
+    after = with_statistics(optax.apply_updates(before, updates), params)
+    after = jax.tree.map(lambda new, v: new.astype(v.dtype), moved(run.model, after, residuals), params)
+    return after, opt_state, J, grads, health.slopes(run.model, residuals)
+
+
+def with_statistics(learned, params):
+    """The learned leaves with the statistics of `params` in the place of None."""
+    return jax.tree.map(lambda v, old: old if v is None else v, learned, params, is_leaf=lambda v: v is None)
 
 
 def rows_of(run, data, index):
@@ -85,7 +97,8 @@ def one_epoch(run, data, validation, stops, key, state, order):
         return (i + 1, params, opt_state, grads, jax.tree.map(jnp.maximum, slopes, new)), (J, weight)
 
     *_, slopes = jax.eval_shape(partial(step, run), state.params, state.opt_state, data, draw_key)
-    carry = (0, state.params, state.opt_state, state.params, jax.tree.map(jnp.zeros_like, slopes))
+    grads = without_statistics(state.params)  # of the same shapes
+    carry = (0, state.params, state.opt_state, grads, jax.tree.map(jnp.zeros_like, slopes))
     if order is None:
         carry, last = iteration(carry, None)
         J, weight = jax.tree.map(jnp.atleast_1d, last)
@@ -143,7 +156,9 @@ def evaluate(run, params, batch):
 
 
 def largest_change(before, after):
-    return jnp.stack([jnp.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (after, before)), strict=True)]).max()
+    """The largest |change| of any learned number."""
+    changes = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), *map(without_statistics, (after, before)))
+    return jnp.stack(jax.tree.leaves(changes)).max()
 
 
 def epochs_of(run, data, validation, stops, key, state, epochs, orders, cond=lax.cond):
@@ -171,4 +186,4 @@ def copy(tree):
 def initial(params, optimizer, lowest_dtype):
     """The `State` before the first epoch; lowest_dtype: of the lowest validation cost, None where none is watched."""
     best = None if lowest_dtype is None else (jnp.array(jnp.inf, lowest_dtype), jnp.array(0), params)
-    return State(params, optimizer.init(params), jnp.array(0), jnp.array(0), best)
+    return State(params, optimizer.init(without_statistics(params)), jnp.array(0), jnp.array(0), best)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -9,8 +10,11 @@ import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxnn.data.checks import check_data, check_labels
+from jaxnn.mean import sum_dtype
+from jaxnn.protocols import PyTree, learned, without_statistics
 
 
 class Batch(NamedTuple):
@@ -22,13 +26,17 @@ class Batch(NamedTuple):
 CHUNK_ITERATIONS, CHUNK_WORK = 10_000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
 
 
-def cast(tree, dtype):
-    """Its floating leaves in `dtype`, a dtype or a function of the leaf that gives one."""
+def cast(tree: PyTree, dtype: DTypeLike | Callable[[Array], DTypeLike]) -> PyTree:
+    """The tree with its floating leaves in `dtype`, or in dtype(leaf); statistics in float32 at least."""
 
-    def in_dtype(v):
-        return v.astype(dtype(v) if callable(dtype) else dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v
+    def in_dtype(v: Array, is_learned: bool) -> Array:
+        if not jnp.issubdtype(v.dtype, jnp.floating):
+            return v
+        if not is_learned:
+            return v.astype(sum_dtype(v))
+        return v.astype(dtype(v) if callable(dtype) else dtype)
 
-    return jax.tree.map(in_dtype, tree)
+    return jax.tree.map(in_dtype, tree, learned(tree))
 
 
 def shuffled(key, m):
@@ -76,7 +84,7 @@ def chunk_length(epochs, least, m, batch_size, n_params):
 def compute_dtype(dtype, params, x):
     """The dtype a run computes in: what was asked for, or that of the params, of a floating x, or float32."""
     if dtype is None:
-        leaves = [*jax.tree.leaves(params), np.asarray(x)]
+        leaves = [*jax.tree.leaves(without_statistics(params)), np.asarray(x)]
         dtype = jnp.result_type(leaves[0]) if jnp.issubdtype(leaves[0].dtype, jnp.floating) else jnp.float32
     if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError("dtype is float64, which JAX has only inside `with jax.enable_x64(True):`; call fit there.")
@@ -85,7 +93,7 @@ def compute_dtype(dtype, params, x):
 
 def checked(model, params, x, y, weights, validation, dtype):
     """(data, validation) as `Batch`es, validation None without any."""
-    if not jax.tree.leaves(params):
+    if not jax.tree.leaves(without_statistics(params)):
         raise ValueError(f"{model} has no parameters: there is nothing to learn.")
 
     def part(x, y, w, name):
