@@ -1,12 +1,14 @@
-"""What a layer, a loss, a penalty and an activation are: structural types, nothing to inherit from; and which leaves of
-the params are learned.
+"""What a layer, a loss, a penalty and an activation are: structural types, nothing to inherit from; which leaves of the
+params are learned; and of which layers a layer is made.
 
 A layer, a loss and a penalty are frozen dataclasses of static configuration (str, int, float, bool, tuples, layers)
 with pure methods. Each hashes and compares by value, so it can be a static argument of `jax.jit`, and its repr says all
 that it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import jax
@@ -77,6 +79,48 @@ def moved(layer: Layer, params: Params, residuals: Residuals) -> Params:
     if all(jax.tree.leaves(learned(params))) or not hasattr(layer, "moved"):
         return params
     return layer.moved(params, residuals)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["params", "residuals"], meta_fields=["name", "layer", "times"])
+@dataclass(frozen=True)
+class Part:
+    """A layer in a composite, with its share of the composite's params and residuals.
+
+    name: within the composite. residuals: None if they are not asked for, or were not saved. times: the n of n equal
+    layers whose params and residuals are stacked along a leading axis, and whose names are 0 … n − 1; None for one.
+    """
+
+    name: str
+    layer: Layer
+    params: Params
+    residuals: Residuals | None = None
+    times: int | None = None
+
+
+class Composite(Layer, Protocol):
+    """A layer made of layers, of which `health` can see each: those without `parts` are one layer to it."""
+
+    def parts(self, params: Params, residuals: Residuals | None) -> tuple[Part, ...]:
+        """In the order of the forward pass. params: or any tree like them, such as the gradients."""
+        ...
+
+
+def parts_of(layer: Layer, params: Params, residuals: Residuals | None = None) -> tuple[Part, ...]:
+    """`layer.parts(params, residuals)`, () for a leaf of the tree of layers."""
+    return layer.parts(params, residuals) if hasattr(layer, "parts") else ()
+
+
+def leaf_layers(layer: Layer, params: Params, path: tuple[str, ...] = ()) -> Iterator[Part]:
+    """The leaves of the tree of layers, each of a repeated one by itself, named by their path: "0", "2/1"."""
+    parts = parts_of(layer, params)
+    if not parts:
+        yield Part("/".join(path) or "0", layer, params)
+    for part in parts:
+        if part.times is None:
+            yield from leaf_layers(part.layer, part.params, (*path, part.name))
+        else:
+            for i in range(part.times):
+                yield from leaf_layers(part.layer, jax.tree.map(lambda v, i=i: v[i], part.params), (*path, str(i)))
 
 
 class LayerExample(NamedTuple):

@@ -301,7 +301,7 @@ def test_learned_says_so_of_each_leaf():
 
 
 def test_the_verifier_passes_it():
-    x = np.random.default_rng(1).normal(size=(6, 4))
+    x = np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32)
     report = verify.layer(BatchNorm(4), x)
     assert report.ok, report
     report = verify.layer(Repeat(BLOCK, 2), x)

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.dense import Dense
-from jaxnn.protocols import Layer, LayerExample, Params, PyTree, Residuals, moved
+from jaxnn.protocols import Layer, LayerExample, Params, Part, PyTree, Residuals, moved
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Chain:
 
     def moved(self, params: tuple[Params, ...], residuals: tuple[Residuals, ...]) -> tuple[Params, ...]:
         return tuple(map(moved, self.layers, params, residuals))
+
+    def parts(self, params: tuple[Params, ...], residuals: tuple[Residuals, ...] | None) -> tuple[Part, ...]:
+        names = map(str, range(len(self.layers)))
+        return tuple(map(Part, names, self.layers, params, residuals or [None] * len(self.layers)))
 
 
 EXAMPLES = {

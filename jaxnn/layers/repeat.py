@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.protocols import Layer, LayerExample, Params, PyTree, moved
+from jaxnn.protocols import Layer, LayerExample, Params, Part, PyTree, moved
 
 
 class Residuals(NamedTuple):
@@ -76,6 +76,13 @@ class Repeat:
 
         _, params = lax.scan(one, residuals.out, (params, residuals._replace(out=())), reverse=True)
         return params
+
+    def parts(self, params: Params, residuals: Residuals | None) -> tuple[Part, ...]:
+        if residuals is None or self.recompute:
+            return (Part("", self.layer, params, None, self.n),)
+        outs = jnp.concatenate([residuals.x[1:], residuals.out[None]])
+        of_layers = jax.vmap(self.residuals_of_one, axis_size=self.n)(residuals._replace(out=outs))
+        return (Part("", self.layer, params, of_layers, self.n),)
 
     def out_before(self, saved: Residuals) -> Array | tuple[()]:
         """The output of the layer before this one."""

@@ -10,8 +10,10 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from jaxnn.protocols import leaf_layers
 from jaxnn.storage import model_file, text_file
 
 
@@ -58,10 +60,11 @@ def write(folder, trained, config, history, held_out):
         f"{held_out}_cost": history.validation_cost,
         f"{held_out}_{trained.loss.metric}": history.validation_metric,
     }
+    layers = [leaf.name for leaf in leaf_layers(trained.model, jax.tree.map(np.asarray, trained.params))]
     for name in ("gradient_norm", "dead", "saturated"):
-        for i, values in enumerate(getattr(history, name).T):
+        for layer, values in zip(layers, getattr(history, name).T, strict=True):
             if not np.isnan(values).all():
-                columns[f"{name} of layer {i}"] = values
+                columns[f"{name} of layer {layer}"] = values
     write_csv(folder / "history.csv", columns)
     costs = history.iteration_cost
     write_csv(folder / "iterations.csv", {"iteration": np.arange(1, len(costs) + 1), "cost": costs})

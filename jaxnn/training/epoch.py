@@ -65,7 +65,7 @@ def step(run, params, opt_state, batch, key):
     updates, opt_state = optimizer.update(grads, opt_state, before, value=J, grad=grads, value_fn=J_of)
     after = with_statistics(optax.apply_updates(before, updates), params)
     after = jax.tree.map(lambda new, v: new.astype(v.dtype), moved(run.model, after, residuals), params)
-    return after, opt_state, J, grads, health.slopes(run.model, residuals)
+    return after, opt_state, J, grads, health.slopes(run.model, params, residuals)
 
 
 def with_statistics(learned, params):
@@ -138,9 +138,7 @@ def one_epoch(run, data, validation, stops, key, state, order):
         cost,
         validation_cost,
         metric,
-        health.gradient_norms(run.model, grads),
-        health.dead(run.model, slopes),
-        health.saturated(run.model, slopes),
+        *health.of_layers(run.model, grads, slopes),
     )
     return State(params, opt_state, state.epoch + 1, reason, best), row
 

@@ -6,7 +6,7 @@ import optax
 from jax import numpy as jnp
 
 from jaxnn.mean import sum_dtype
-from jaxnn.training import health
+from jaxnn.protocols import leaf_layers
 from jaxnn.training.epoch import Run, Stops, chunk_of, copy, initial
 from jaxnn.training.history import REASONS, Fit, History, first, why
 from jaxnn.training.placement import place
@@ -128,8 +128,10 @@ def fit(
         reason, (state, n) = "interrupted", kept
         chunks = chunks[:n]
 
-    nothing = History(*[np.zeros(0)] * 4, *[np.zeros((0, len(health.layers(model))))] * 3)
-    history = jax.tree.map(lambda *v: np.concatenate(v), *chunks or [nothing])
+    if not chunks:
+        layers = len(list(leaf_layers(model, params)))
+        chunks = [History(*[np.zeros(0)] * 4, *[np.zeros((0, layers))] * 3)]
+    history = jax.tree.map(lambda *v: np.concatenate(v), *chunks)
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
     stopped = why(reason, int(state.epoch), stops, where)
     return Fit(state.params if patience is None else state.best[2], history, stopped)

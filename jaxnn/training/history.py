@@ -7,7 +7,13 @@ import numpy as np
 
 
 class History(NamedTuple):
-    """What happened, a row an epoch; column i of the last three is layer i of the outermost Chain, or NaN."""
+    """What happened, a row an epoch. The last three have a column a layer, NaN where a layer has no such number.
+
+    The layers are the leaves of the tree of layers, in order: of a Chain its layers, of a Repeat the n layers that it
+    stands for, of another composite its `parts`; any other model is one layer. `protocols.leaf_layers(model, params)`
+    has their names, which are paths: "3" for layer 3 of a Chain, "2/0/1" for layer 1 of the Chain that is repeated as
+    layer 2, the first time. Where a Repeat recomputes, dead and saturated are NaN.
+    """
 
     iteration_cost: np.ndarray  # (iterations,)    J of the iteration's batch before its update, penalty included
     cost: np.ndarray  # (epochs,)                  mean of these over the epoch's examples

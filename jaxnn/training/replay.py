@@ -22,10 +22,11 @@ def last_finite(run, data, key, state, last, orders):
         batches = [None] if orders is None else np.split(orders[epoch - start], cuts)
         for i, index in enumerate(batches):
             batch = rows_of(run, data, index)
-            after, opt_state, J, *_ = one_step(run, params, opt_state, batch, jax.random.fold_in(draw_key, i))
+            step_key = jax.random.fold_in(draw_key, i)
+            after, opt_state, J, *_ = one_step(run, params, opt_state, batch, step_key)
             if not health.is_finite((J, after)):
                 culprit = params if not jnp.isfinite(J) else after
-                layer = health.first_not_finite(run.model, cast(culprit, run.dtype), batch.x)
+                layer = health.first_not_finite(run.model, cast(culprit, run.dtype), batch.x, step_key)
                 return params, f"iteration {i + 1}, {layer} was not finite"
             params = after
     return params, "the validation cost was not finite"
