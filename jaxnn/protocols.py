@@ -149,17 +149,21 @@ class LossFormulas(NamedTuple):
     dz: str
 
 
-class Loss(Protocol):
+class LossPair(Protocol):
     """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and by hand ∂J/∂z."""
+
+    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]: ...
+
+    def backward(self, residuals: Residuals) -> Array: ...
+
+
+class Loss(LossPair, Protocol):
+    """The pair, and how it is used: on which outputs and targets, and what they predict."""
 
     metric: ClassVar[str]  # the name in `metrics.METRICS` of the number that is reported beside J
     output: ClassVar[Output]  # what z is: any values, or probabilities, after a last layer such as a sigmoid
     takes: ClassVar[Target]  # what y is: any values; or, of classes, a probability for each, or labels
     formulas: ClassVar[LossFormulas]
-
-    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]: ...
-
-    def backward(self, residuals: Residuals) -> Array: ...
 
     def predict(self, z: Array) -> Array:
         """y_hat: what the output z says of y, on y's own scale (a probability, a value)."""

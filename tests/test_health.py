@@ -50,6 +50,26 @@ class Residual(Opaque):
         return (Part("f", self.layer, params, residuals),)
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """A composite whose part is in none of its fields."""
+
+    n: int
+
+    @property
+    def layer(self):
+        return Dense(self.n, self.n)
+
+    def init(self, key, dtype=jnp.float32):
+        return self.layer.init(key, dtype)
+
+    def forward(self, params, x, key=None):
+        return self.layer.forward(params, x, key)
+
+    def parts(self, params, residuals):
+        return (Part("f", self.layer, params, residuals),)
+
+
 TANH, RELU = Chain((Dense(4, 4), Activation("tanh"))), Chain((Dense(4, 4), Activation("relu")))
 ENDS = Dense(3, 4), Dense(4, 2)
 
@@ -173,9 +193,10 @@ def test_what_is_compiled_does_not_grow_with_the_layers_of_a_repeat():
             lambda p: (p[0]._replace(W=p[0].W.at[1, 0].multiply(1e38)), ()),
             "output of layer 1/1/0/f/0, Dense",
         ),
+        (Hidden(4), lambda p: p._replace(W=p.W * 1e38), "the output of layer 1, Hidden(n=4)"),
         (RELU, lambda p: p, "the cost"),
     ],
-    ids=["chain", "residual", "no parts", "params", "repeat", "recompute", "repeated twice over", "none"],
+    ids=["chain", "residual", "no parts", "params", "repeat", "recompute", "repeated twice over", "hidden", "none"],
 )
 def test_the_first_layer_that_is_not_finite_is_named_by_its_path(middle, spoil, where):
     net = between(middle)

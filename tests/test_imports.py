@@ -13,7 +13,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "protocols": set(),
     "mean": set(),
     "initializers": set(),
-    "backprop": set(),
+    "backprop": {"protocols"},
     "penalty": {"mean", "protocols"},
     "metrics": {"mean"},
     "activations": {"protocols"},

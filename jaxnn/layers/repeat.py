@@ -18,8 +18,8 @@ class Residuals(NamedTuple):
     params: Params  # stacked, as they were given
     keys: Array | None  # (n,)
     x: Array  # (n, …), of each layer
-    out: Array | tuple[()]  # of the last
-    others: tuple[Array, ...]  # stacked: what else the layers save; () for both where it is recomputed
+    out: PyTree  # (…) of the last layer; () where it is recomputed
+    others: tuple[Array, ...]  # stacked: what else the layers save; () where it is recomputed
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Repeat:
         """The same without computing it: `forward` is traced once more, to see which residual is which array.
 
         known: (params, x, out) of the layer."""
-        places, tree = [], None
+        places: list[int] = []
+        tree: PyTree = None
 
         def trace(params: Params, x: Array) -> None:
             nonlocal places, tree

@@ -42,8 +42,8 @@ def check_can_be_loaded(rule: Layer | Loss) -> None:
         loaded = parse(repr(rule))
     except ValueError as error:
         raise ValueError(
-            f"A {type(rule).__name__} is not saved, for it could not be loaded again: {error}. Use layers and losses of "
-            "jaxnn alone, or keep the params in a file of your own."
+            f"A {type(rule).__name__} is not saved, for it could not be loaded again: {error}. Use layers and losses "
+            "of jaxnn alone, or keep the params in a file of your own."
         ) from None
     if loaded != rule:
         raise ValueError(f"{rule} is not saved: of jaxnn's own classes it would be loaded as another one, {loaded}.")
