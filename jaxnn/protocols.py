@@ -7,8 +7,6 @@ that it is.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import jax
@@ -81,9 +79,7 @@ def moved(layer: Layer, params: Params, residuals: Residuals) -> Params:
     return layer.moved(params, residuals)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["params", "residuals"], meta_fields=["name", "layer", "times"])
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A layer in a composite, with its share of the composite's params and residuals.
 
     name: within the composite. residuals: None if they are not asked for, or were not saved. times: the n of n equal

@@ -24,7 +24,7 @@ def nested(f: Callable[..., PyTree], layer: Layer, params: Params, residuals: Re
     parts = parts_of(layer, params, residuals)
     if not parts:
         return f(layer, params, residuals)
-    return [times(part.times, partial(nested, f, part.layer))(part.params, part.residuals) for part in parts]
+    return [for_all(part.times, partial(nested, f, part.layer))(part.params, part.residuals) for part in parts]
 
 
 def columns(f: Callable[..., Array], layer: Layer, params: Params, values: PyTree) -> Array:
@@ -34,12 +34,12 @@ def columns(f: Callable[..., Array], layer: Layer, params: Params, values: PyTre
         return f(layer, params, values)[None]
     rows = []
     for part, value in zip(parts, values, strict=True):
-        row = times(part.times, partial(columns, f, part.layer))(part.params, value)
+        row = for_all(part.times, partial(columns, f, part.layer))(part.params, value)
         rows.append(row.reshape(-1, row.shape[-1]))
     return jnp.concatenate(rows)
 
 
-def times(n: int | None, f: Callable[..., PyTree]) -> Callable[..., PyTree]:
+def for_all(n: int | None, f: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """f for n layers at once, along a leading axis; f itself for None."""
     return f if n is None else jax.vmap(f, axis_size=n)
 
