@@ -63,17 +63,17 @@ def step(
     value_and_grad = backprop.value_and_grad(run.model, run.loss, run.penalty, has_aux=True)
     (J, residuals), grads = value_and_grad(cast(params, run.dtype), *batch, key)
     grads = jax.tree.map(lambda dv, v: dv.astype(v.dtype), grads, params)
-    before, grads = without_statistics(params), without_statistics(grads)
+    whole, params, grads = params, without_statistics(params), without_statistics(grads)
 
-    def J_of(after: Params) -> Array:  # for optimisers that search along a line, such as lbfgs: by autodiff
-        whole = with_statistics(after, params)
-        return backprop.cost(run.model, run.loss, run.penalty)(cast(whole, run.dtype), *batch, key)
+    def J_of(params: Params) -> Array:  # for optimisers that search along a line, such as lbfgs: by autodiff
+        J = backprop.cost(run.model, run.loss, run.penalty)
+        return J(cast(with_statistics(params, whole), run.dtype), *batch, key)
 
     optimizer = optax.with_extra_args_support(run.optimizer)
-    updates, opt_state = optimizer.update(grads, opt_state, before, value=J, grad=grads, value_fn=J_of)
-    after = with_statistics(optax.apply_updates(before, updates), params)
-    after = jax.tree.map(lambda new, v: new.astype(v.dtype), moved(run.model, after, residuals), params)
-    return after, opt_state, J, grads, health.slopes(run.model, params, residuals)
+    updates, opt_state = optimizer.update(grads, opt_state, params, value=J, grad=grads, value_fn=J_of)
+    after = with_statistics(optax.apply_updates(params, updates), whole)
+    after = jax.tree.map(lambda new, v: new.astype(v.dtype), moved(run.model, after, residuals), whole)
+    return after, opt_state, J, grads, health.slopes(run.model, whole, residuals)
 
 
 def with_statistics(learned: Params, params: Params) -> Params:
