@@ -1,9 +1,12 @@
 """What all losses share: targets that fit the output, and the mean over the examples. The 1/m lives here alone."""
 
+import numpy as np
+from jax import Array
 from jax import numpy as jnp
+from jax.typing import ArrayLike
 
 
-def target(y, z):
+def target(y: ArrayLike, z: Array) -> Array:
     """y in z's dtype. ValueError unless y has z's shape: (m,) against (m, 1) would broadcast to (m, m)."""
     if jnp.shape(y) != jnp.shape(z):
         raise ValueError(
@@ -13,12 +16,12 @@ def target(y, z):
     return jnp.asarray(y).astype(z.dtype)
 
 
-def sum_dtype(v):
+def sum_dtype(v: Array) -> np.dtype:
     """The dtype to sum v's entries in: v's own, float32 at least."""
-    return jnp.float32 if jnp.finfo(v.dtype).bits < 32 else v.dtype
+    return jnp.dtype(jnp.float32) if jnp.finfo(v.dtype).bits < 32 else v.dtype
 
 
-def mean(L, w=None):
+def mean(L: Array, w: ArrayLike | None = None) -> tuple[Array, Array]:
     """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and ∂J/∂L = w / Σw; without w each example counts once, J = Σ Lᵢ / m.
 
     L and w of the same shape, one entry an example. Where all w are 0, J is 0.

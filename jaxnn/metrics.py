@@ -1,41 +1,44 @@
 """How good predictions are, in the words of the field; y_hat is what a loss's `predict` returns."""
 
+from jax import Array
 from jax import numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxnn.mean import sum_dtype
 
 
-def accuracy(y_hat, y):
+def accuracy(y_hat: ArrayLike, y: ArrayLike) -> Array:
     """Share of examples whose class is right: y_hat ≥ ½ for one output (…, 1), the largest entry for several (…, K).
 
     y: of y_hat's shape, or integer labels of its shape without the last axis.
     """
     y_hat, y = jnp.asarray(y_hat), jnp.asarray(y)
 
-    def label(v):
+    def label(v: Array) -> Array:
         return (v[..., 0] >= 0.5 if v.shape[-1] == 1 else v.argmax(-1)).astype(int)
 
     right = label(y_hat) == (label(y.astype(y_hat.dtype)) if y.ndim == y_hat.ndim else y.astype(int))
     return share(right)
 
 
-def binary_accuracy(y_hat, y):
+def binary_accuracy(y_hat: ArrayLike, y: ArrayLike) -> Array:
     """Share of entries where ŷ ≥ ½ just as y ≥ ½, each output a question by itself."""
-    right = (jnp.asarray(y_hat) >= 0.5) == (jnp.asarray(y).astype(y_hat.dtype) >= 0.5)
+    y_hat, y = jnp.asarray(y_hat), jnp.asarray(y)
+    right = (y_hat >= 0.5) == (y.astype(y_hat.dtype) >= 0.5)
     return share(right)
 
 
-def share(right):
-    """Of those that are right. All right is exactly 1, under jit too, where n/m becomes n times a rounded 1/m."""
+def share(right: Array) -> Array:
+    """The share of True entries. All right is exactly 1, under jit too, where n/m becomes n times a rounded 1/m."""
     return 1 - (right.size - right.sum()) / right.size
 
 
-def rmse(y_hat, y):
+def rmse(y_hat: Array, y: Array) -> Array:
     """√(mean of (ŷ − y)²) over all examples and outputs, in the units of y."""
     return jnp.sqrt(((y_hat - y) ** 2).mean())
 
 
-def r2(y_hat, y):
+def r2(y_hat: ArrayLike, y: ArrayLike) -> Array:
     """R² = 1 − Σ (ŷ − y)² / Σ (y − ȳ)² of each output, then their mean; not finite where an output is constant.
 
     y_hat and y (…, K), all leading axes examples.

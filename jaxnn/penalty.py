@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 
+from jax import Array
 from jax import numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 
 from jaxnn.mean import sum_dtype
+from jaxnn.protocols import Params, PyTree, learned, without_statistics
 
 
 @dataclass(frozen=True)
 class L2:
-    """R = λ/2 Σ W², over all entries of all leaves named W; biases go free. R is summed in float32 at least.
+    """R = λ/2 Σ W², over all entries of all learned leaves named W; biases go free. R is summed in float32 at least.
 
     ∂R/∂W = λ W, and 0 for every other leaf
 
@@ -20,19 +22,23 @@ class L2:
 
     lam: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.lam >= 0:
             raise ValueError(f"L2({self.lam}): λ must be 0 or more.")
 
-    def forward(self, params):
-        W = [v for path, v in tree_leaves_with_path(params) if is_weight(path)]
+    def forward(self, params: Params) -> tuple[Array, Params]:
+        W = [v for path, v in tree_leaves_with_path(without_statistics(params)) if is_weight(path)]
         if not W:
             raise ValueError("L2 penalises leaves named W, and these params have none: rename the weights or leave it.")
         return self.lam / 2 * sum((v.astype(sum_dtype(v)) ** 2).sum() for v in W), params
 
-    def backward(self, params):
-        return tree_map_with_path(lambda path, v: self.lam * v if is_weight(path) else jnp.zeros_like(v), params)
+    def backward(self, params: Params) -> Params:
+        def derivative(path: tuple[PyTree, ...], v: Array, is_learned: bool) -> Array:
+            return self.lam * v if is_learned and is_weight(path) else jnp.zeros_like(v)
+
+        return tree_map_with_path(derivative, params, learned(params))
 
 
-def is_weight(path):
+def is_weight(path: tuple[PyTree, ...]) -> bool:
+    """Whether the leaf with this path is named W."""
     return keystr(path[-1:], simple=True) == "W"

@@ -1,13 +1,15 @@
-"""What a layer, a loss, a penalty and an activation are: structural types, nothing to inherit from.
+"""What a layer, a loss, a penalty and an activation are: structural types, nothing to inherit from; which leaves of the
+params are learned; and of which layers a layer is made.
 
 A layer, a loss and a penalty are frozen dataclasses of static configuration (str, int, float, bool, tuples, layers)
 with pure methods. Each hashes and compares by value, so it can be a static argument of `jax.jit`, and its repr says all
 that it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+import jax
 from jax import Array
 from jax import numpy as jnp
 from jax.typing import DTypeLike
@@ -33,6 +35,88 @@ class Layer(Protocol):
     def apply(self, params: Params, x: Array) -> Array:
         """Prediction: `forward(params, x)[0]` unless the layer says otherwise."""
         ...
+
+
+class Statistics(NamedTuple):
+    """Running statistics, somewhere in the params: moved after each step of training, never learned.
+
+    A `backward` gives 0 for them, in a Statistics of its own. `fit` keeps them in float32 at least, whatever it
+    computes in: a layer casts them to the dtype of x where it uses them.
+    """
+
+    values: PyTree
+
+
+class MovingLayer(Layer, Protocol):
+    """A layer with `Statistics` in its params, or a composite of layers that may have some."""
+
+    def moved(self, params: Params, residuals: Residuals) -> Params:
+        """The params with their statistics moved, by what `forward` saved; training calls it after each step."""
+        ...
+
+
+def learned(params: Params) -> PyTree:
+    """Which leaves are learned: a tree of bools like params, False for the leaves inside a `Statistics`."""
+
+    def is_statistics(node: PyTree) -> bool:
+        return isinstance(node, Statistics)
+
+    def of_node(node: PyTree) -> PyTree:
+        return jax.tree.map(lambda _: not is_statistics(node), node)
+
+    return jax.tree.map(of_node, params, is_leaf=is_statistics)
+
+
+def without_statistics(params: Params) -> Params:
+    """The same tree with None, which is no leaf, in the place of what is not learned."""
+    return jax.tree.map(lambda is_learned, v: v if is_learned else None, learned(params), params)
+
+
+def moved(layer: Layer, params: Params, residuals: Residuals) -> Params:
+    """`layer.moved(params, residuals)`; the params themselves if no leaf is one of statistics, or no such method."""
+    if all(jax.tree.leaves(learned(params))) or not hasattr(layer, "moved"):
+        return params
+    return layer.moved(params, residuals)
+
+
+class Part(NamedTuple):
+    """A layer in a composite, with its share of the composite's params and residuals.
+
+    name: within the composite. residuals: None if they are not asked for, or were not saved. times: the n of n equal
+    layers whose params and residuals are stacked along a leading axis, and whose names are 0 … n − 1; None for one.
+    """
+
+    name: str
+    layer: Layer
+    params: Params
+    residuals: Residuals | None = None
+    times: int | None = None
+
+
+class Composite(Layer, Protocol):
+    """A layer made of layers, of which `health` can see each: those without `parts` are one layer to it."""
+
+    def parts(self, params: Params, residuals: Residuals | None) -> tuple[Part, ...]:
+        """In the order of the forward pass. params: or any tree like them, such as the gradients."""
+        ...
+
+
+def parts_of(layer: Layer, params: Params, residuals: Residuals | None = None) -> tuple[Part, ...]:
+    """`layer.parts(params, residuals)`, () for a leaf of the tree of layers."""
+    return layer.parts(params, residuals) if hasattr(layer, "parts") else ()
+
+
+def leaf_layers(layer: Layer, params: Params, path: tuple[str, ...] = ()) -> Iterator[Part]:
+    """The leaves of the tree of layers, each of a repeated one by itself, named by their path: "0", "2/1"."""
+    parts = parts_of(layer, params)
+    if not parts:
+        yield Part("/".join(path) or "0", layer, params)
+    for part in parts:
+        if part.times is None:
+            yield from leaf_layers(part.layer, part.params, (*path, part.name))
+        else:
+            for i in range(part.times):
+                yield from leaf_layers(part.layer, jax.tree.map(lambda v, i=i: v[i], part.params), (*path, str(i)))
 
 
 class LayerExample(NamedTuple):
@@ -61,17 +145,21 @@ class LossFormulas(NamedTuple):
     dz: str
 
 
-class Loss(Protocol):
+class LossPair(Protocol):
     """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and by hand ∂J/∂z."""
+
+    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]: ...
+
+    def backward(self, residuals: Residuals) -> Array: ...
+
+
+class Loss(LossPair, Protocol):
+    """The pair, and how it is used: on which outputs and targets, and what they predict."""
 
     metric: ClassVar[str]  # the name in `metrics.METRICS` of the number that is reported beside J
     output: ClassVar[Output]  # what z is: any values, or probabilities, after a last layer such as a sigmoid
     takes: ClassVar[Target]  # what y is: any values; or, of classes, a probability for each, or labels
     formulas: ClassVar[LossFormulas]
-
-    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]: ...
-
-    def backward(self, residuals: Residuals) -> Array: ...
 
     def predict(self, z: Array) -> Array:
         """y_hat: what the output z says of y, on y's own scale (a probability, a value)."""

@@ -63,9 +63,9 @@ def test_a_csv_is_read_as_it_was_written(tmp_path_factory, x, header):
     path = tmp_path_factory.mktemp("csv") / "t.csv"
     y = np.arange(len(x)) + 0.5
     names = [f"f {j}" for j in range(x.shape[1])]
-    lines = [",".join([*names, "price"])] * header + [
-        ",".join(map(str, [*row, v])) for row, v in zip(x, y, strict=True)
-    ]
+    lines = [",".join(map(str, [*row, v])) for row, v in zip(x, y, strict=True)]
+    if header:
+        lines.insert(0, ",".join([*names, "price"]))
     path.write_text("\n\n".join(lines), "utf-8-sig")
     t = data.load(str(path))
     assert np.array_equal(t.x, x)

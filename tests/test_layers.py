@@ -80,7 +80,10 @@ def test_jit_vmap_and_scan_change_nothing(x64, name):
     layer, _, x, dout = draw(name)
     rng = np.random.default_rng(1)
     stacked = jax.tree.map(lambda *v: np.stack(v), *(draw_params(layer, rng) for _ in range(3)))
-    by_hand = lambda params: witnesses.layer_by_hand(layer, params, x, dout)  # noqa: E731
+
+    def by_hand(params):
+        return witnesses.layer_by_hand(layer, params, x, dout)
+
     one_by_one = [by_hand(jax.tree.map(lambda v: v[i], stacked)) for i in range(3)]  # noqa: B023
     one_by_one = jax.tree.map(lambda *v: jnp.stack(v), *one_by_one)
     params = jax.tree.map(jnp.asarray, stacked)

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from jax import numpy as jnp
 from safetensors.numpy import save_file
 
-from jaxnn import Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy
+from jaxnn import Activation, Chain, Dense, HalfSquaredError, Repeat, SoftmaxCrossEntropy
 from jaxnn.catalogue import names
 from jaxnn.data.scale import Scale
 from jaxnn.examples import LAYERS, LOSSES, draw_params
@@ -32,9 +33,51 @@ def test_parse_is_the_inverse_of_repr(layer):
     assert model_file.parse(repr(layer)) == layer
 
 
-@pytest.mark.parametrize("rule", [example[0] for example in [*LAYERS.values(), *LOSSES.values()]], ids=repr)
-def test_every_rule_can_be_saved(rule):
-    assert model_file.parse(repr(rule)) == rule
+def saved_and_loaded(path, layer, loss, params):
+    model_file.save(path, Model(layer, loss, params, SCALE, None, (), (), ()), {})
+    return model_file.load(path)
+
+
+@pytest.mark.parametrize("layer", [example.layer for example in LAYERS.values()], ids=LAYERS)
+def test_every_layer_can_be_saved_and_loaded(tmp_path, layer):
+    params = draw_params(layer, np.random.default_rng(0), np.float32)
+    loaded = saved_and_loaded(tmp_path / "m", layer, HalfSquaredError(), params)
+    assert loaded.model == layer
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+
+
+@pytest.mark.parametrize("loss", [example.loss for example in LOSSES.values()], ids=LOSSES)
+def test_every_loss_can_be_saved_and_loaded(tmp_path, loss):
+    assert saved_and_loaded(tmp_path / "m", NET, loss, NET.init(jax.random.key(0))).loss == loss
+
+
+@dataclass(frozen=True)
+class Mine(Activation):
+    """A layer of the user's own."""
+
+
+@dataclass(frozen=True)
+class MyLoss(HalfSquaredError):
+    """A loss of the user's own."""
+
+
+SAME_NAME = dataclass(frozen=True)(type("Activation", (Activation,), {"__annotations__": {}}))
+
+
+@pytest.mark.parametrize(
+    ("layer", "loss", "words"),
+    [
+        (Mine("tanh"), HalfSquaredError(), "Mine is no layer or loss of jaxnn"),
+        (Chain((Repeat(Mine("tanh"), 2),)), HalfSquaredError(), "A Chain is not saved.* Mine is no layer or loss"),
+        (Activation("tanh"), MyLoss(), "A MyLoss is not saved.* MyLoss is no layer or loss of jaxnn"),
+        (SAME_NAME("tanh"), HalfSquaredError(), "it would be loaded as another one"),
+    ],
+    ids=["a layer", "inside of others", "a loss", "a name of ours"],
+)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, layer, loss, words):
+    with pytest.raises(ValueError, match=words):
+        model_file.save(tmp_path / "m", Model(layer, loss, (), SCALE, None, (), (), ()), {})
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def test_each_network_is_what_fit_trains(x64, optimizer, settings, reason):
         pairs = zip(
             *map(jax.tree.leaves, ((runs[n].params, runs[n].history), (alone.params, alone.history))), strict=True
         )
-        for mine, its in pairs:
-            np.testing.assert_allclose(mine, its, rtol=1e-10, atol=1e-13)
+        for of_sweep, of_fit in pairs:
+            np.testing.assert_allclose(of_sweep, of_fit, rtol=1e-10, atol=1e-13)
     assert reason in {run.stopped.reason for run in runs}
 
 
@@ -91,21 +91,22 @@ def test_one_key_or_one_rate_for_all():
 
 def test_a_network_that_is_not_finite_leaves_the_others_alone():
     settings = {"keys": KEYS[0], "epochs": 5, "batch_size": 4}
-    found = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, learning_rates=[0.1, 1e38, 0.2], **settings)
+    runs = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, learning_rates=[0.1, 1e38, 0.2], **settings)
     alone = jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, learning_rates=[0.1, 0.2], **settings)
-    assert [run.stopped.reason for run in found] == ["epochs", "not_finite", "epochs"]
-    its = found[1].stopped
-    assert (
-        its.message == f"In epoch {its.epoch + 1}, a cost or a parameter was not finite. Try a smaller learning rate."
-    )
+    assert [run.stopped.reason for run in runs] == ["epochs", "not_finite", "epochs"]
+    message = "a cost or a parameter was not finite. Try a smaller learning rate."
+    assert runs[1].stopped.message == f"In epoch {runs[1].stopped.epoch + 1}, {message}"
     by_fit = fit(NET, SoftmaxCrossEntropy(), X, LABELS, key=KEYS[0], optimizer=optax.sgd(1e38), epochs=5, batch_size=4)
-    assert len(found[1].history.cost) == found[1].stopped.epoch == by_fit.stopped.epoch < 5
-    np.testing.assert_allclose(found[2].params[0].W, alone[1].params[0].W, rtol=1e-6)
+    assert len(runs[1].history.cost) == runs[1].stopped.epoch == by_fit.stopped.epoch < 5
+    np.testing.assert_allclose(runs[2].params[0].W, alone[1].params[0].W, rtol=1e-6)
 
 
 def test_with_patience_a_network_that_is_not_finite_keeps_its_best_parameters():
     """Learning rates that grow by 10⁹ an epoch: the first epochs are good."""
-    grows = lambda rate: optax.sgd(optax.schedules.exponential_decay(rate, 3, 1e9))  # noqa: E731
+
+    def grows(rate):
+        return optax.sgd(optax.schedules.exponential_decay(rate, 3, 1e9))
+
     settings = {"epochs": 30, "batch_size": 4, "validation": (X, LABELS), "patience": 9}
     (one,) = jaxnn.sweep(
         NET, SoftmaxCrossEntropy(), X, LABELS, keys=KEYS[0], learning_rates=0.1, optimizer=grows, **settings
@@ -113,9 +114,9 @@ def test_with_patience_a_network_that_is_not_finite_keeps_its_best_parameters():
     alone = fit(NET, SoftmaxCrossEntropy(), X, LABELS, key=KEYS[0], optimizer=grows(0.1), **settings)
     assert one.stopped.reason == alone.stopped.reason == "not_finite"
     assert len(one.history.cost) == len(alone.history.cost) == one.stopped.epoch == alone.stopped.epoch
-    for mine, its in zip(*map(jax.tree.leaves, (one.params, alone.params)), strict=True):
-        assert np.isfinite(mine).all()
-        np.testing.assert_allclose(mine, its, rtol=1e-5)
+    for of_sweep, of_fit in zip(*map(jax.tree.leaves, (one.params, alone.params)), strict=True):
+        assert np.isfinite(of_sweep).all()
+        np.testing.assert_allclose(of_sweep, of_fit, rtol=1e-5)
 
 
 def test_progress_is_told_and_a_sweep_that_is_done_stops():
@@ -194,20 +195,20 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert cli.main([*flags, "--epochs", "4"]) == 0
     said = capsys.readouterr().out
     with open("runs/table-sweep/results.csv", newline="") as file:
-        found = list(csv.DictReader(file))
-    assert len(found) == 12
-    assert {(row["width"], row["learning_rate"], row["seed"]) for row in found} == {
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert {(row["width"], row["learning_rate"], row["seed"]) for row in rows} == {
         (w, rate, seed) for w in "25" for rate in ("0.01", "0.1") for seed in "012"
     }
     mean = {}
-    for row in found:
+    for row in rows:
         mean.setdefault((row["width"], row["learning_rate"]), []).append(float(row["validation_cost"]))
     best = min(mean, key=lambda setting: np.mean(mean[setting]))
     units, rate, seed, epoch = re.search(
         r"Best of the lowest mean: (\d) units, learning rate (\S+), seed (\d), as it was after epoch (\d)", said
     ).groups()
     assert (units, rate) == best
-    costs = {row["seed"]: row for row in found if (row["width"], row["learning_rate"]) == best}
+    costs = {row["seed"]: row for row in rows if (row["width"], row["learning_rate"]) == best}
     assert float(costs[seed]["validation_cost"]) == min(map(float, mean[best]))
     with open("runs/table-sweep/history.csv", newline="") as file:
         history = [float(row["validation_cost"]) for row in csv.DictReader(file)]

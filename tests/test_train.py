@@ -29,6 +29,7 @@ from jaxnn import (
 )
 from jaxnn.examples import draw_params
 from jaxnn.training.epoch import chunk_of, rows_of
+from jaxnn.training.stops import Reason, Stops, stopped
 from reference.train import gradient_descent
 
 KEY = jax.random.key(0)
@@ -128,7 +129,10 @@ def test_whole_cost_curves_are_the_twins(x64, net, loss, penalty, weighted, batc
 
 def test_the_same_key_gives_the_same_run_bit_for_bit_however_it_is_watched():
     x, y = regression(50, np.float32)
-    run = lambda **options: fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=30, batch_size=8, **options)  # noqa: E731
+
+    def run(**options):
+        return fit(NET, HalfSquaredError(), x, y, key=KEY, epochs=30, batch_size=8, **options)
+
     first = run()
     for other in (run(), run(on_epoch=lambda epoch, params: None), run(progress=lambda epoch, cost: None)):
         assert jax.tree.all(jax.tree.map(np.array_equal, first.params, other.params))
@@ -451,6 +455,22 @@ X, Y = regression(dtype=np.float32)
 def test_bad_input_is_one_clear_sentence(x, y, options, words):
     with pytest.raises(ValueError, match=words):
         fit(NET, HalfSquaredError(), x, y, **{"key": KEY, "epochs": 1} | options)
+
+
+@pytest.mark.parametrize(
+    ("finite", "cost", "change", "since", "reason"),
+    [
+        (True, 0.6, 0.2, 2, "epochs"),
+        (False, 0.5, 0.1, 3, "not_finite"),
+        (True, 0.5, 0.1, 3, "target_cost"),
+        (True, 0.6, 0.1, 3, "tolerance"),
+        (True, 0.6, 0.2, 3, "patience"),
+    ],
+)
+def test_of_several_reasons_to_stop_the_first_counts(finite, cost, change, since, reason):
+    stops = Stops(tolerance=0.1, patience=3, target_cost=0.5)
+    number = stops.reason(jnp.array(finite), cost, change, since)
+    assert stopped(Reason(int(number)), 7, stops, "").reason == reason
 
 
 def test_labels_out_of_range_are_named():

@@ -1,9 +1,17 @@
 """What training data must be; each refusal is one sentence. NumPy only."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def check_data(x, y, weights=None, features=(), targets=(), part=""):
+def check_data(
+    x: ArrayLike,
+    y: ArrayLike,
+    weights: ArrayLike | None = None,
+    features: tuple[str, ...] = (),
+    targets: tuple[str, ...] = (),
+    part: str = "",
+) -> None:
     """ValueError unless x (m, …), y (m, …) and weights (m, …) have the same m ≥ 1 rows and are finite numbers.
 
     `features` and `targets` are what the message calls the columns of x and y, `part` what it calls the data.
@@ -29,7 +37,7 @@ def check_data(x, y, weights=None, features=(), targets=(), part=""):
             raise ValueError(f"{label} is missing, NaN or infinite in {count} of {len(v)} rows{more}.")
 
 
-def check_labels(y, z_shape, part=""):
+def check_labels(y: ArrayLike, z_shape: tuple[int, ...], part: str = "") -> None:
     """ValueError unless integer labels y, one an example, are 0 … K − 1 for outputs z (…, K)."""
     y, K = np.asarray(y), z_shape[-1]
     if y.dtype.kind in "iu" and y.shape == z_shape[:-1] and (y.min() < 0 or y.max() >= K):

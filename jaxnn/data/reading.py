@@ -13,7 +13,7 @@ from jaxnn.data.table import Table, from_arrays, is_text, numbers
 SETS = {path.stem: path for path in sorted((Path(__file__).parent / "sets").glob("*.npz"))}
 
 
-def load(source):
+def load(source: str) -> Table:
     """A Table from an embedded set by its name, a .npz file of arrays x and y, or a .csv file.
 
     A .csv file has one example a line, numbers separated by commas, the target last; a line of names may come first.
@@ -24,7 +24,8 @@ def load(source):
     if source in SETS:
         table = embedded(source)
     elif path.suffix == ".npz":
-        table = from_arrays(path.stem, *read_npz(path, "x", "y"))
+        x, y = read_npz(path, "x", "y")
+        table = from_arrays(path.stem, x, y)
     elif path.suffix == ".csv":
         names, cells = read_csv(path)
         if cells.shape[1] < 2:
@@ -41,14 +42,14 @@ def load(source):
     return table
 
 
-def embedded(name):
+def embedded(name: str) -> Table:
     """The Table of one of `jaxnn/sets`."""
     with np.load(SETS[name]) as file:
         x, y, *names = (file[field] for field in Table._fields[1:])
     return Table(name, x, y, *(tuple(v.tolist()) for v in names))
 
 
-def load_rows(path, features, n):
+def load_rows(path: Path, features: tuple[str, ...], n: int) -> np.ndarray:
     """x (m, n) to predict: the array x of a .npz file, or columns of a .csv file. Those whose names are `features` when
     its first line has these; else the n it has, or the n before its last, which is then the target.
 
@@ -62,7 +63,7 @@ def load_rows(path, features, n):
             columns = [names.index(feature) for feature in features]
         else:
             columns = list(range(cells.shape[1] - (cells.shape[1] == n + 1)))
-        x = numbers(cells[:, columns], [names[j] for j in columns] if names else ())
+        x = numbers(cells[:, columns], tuple(names[j] for j in columns) if names else ())
     else:
         raise ValueError(f"{path} is neither a .csv nor a .npz file.")
     if x.shape[1] != n:
@@ -71,8 +72,8 @@ def load_rows(path, features, n):
     return x
 
 
-def read_npz(path, *names):
-    """The arrays of these names in a .npz file, one row an example."""
+def read_npz(path: Path, *names: str) -> list[np.ndarray]:
+    """The arrays of these names in a .npz file, one row an example. ValueError: no such file, or not all of them."""
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = [np.atleast_1d(file[name]) for name in names if name in file]
@@ -85,8 +86,11 @@ def read_npz(path, *names):
     return [array.astype(str) if array.dtype.kind == "S" else array for array in arrays]
 
 
-def read_csv(path):
-    """(names of the columns or (), cells of text (m, n)) of a .csv file; a first line of text alone is the names."""
+def read_csv(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """(names of the columns or (), cells of text (m, n)) of a .csv file; a first line of text alone is the names.
+
+    ValueError: no such file, no text, lines of different lengths, or no rows.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [(n, [cell.strip() for cell in line]) for n, line in enumerate(csv.reader(file), 1) if line]
@@ -97,8 +101,10 @@ def read_csv(path):
     for n, cells in lines:
         if len(cells) != len(lines[0][1]):
             raise ValueError(f"Line {n} of {path} has {len(cells)} cells, but the first line has {len(lines[0][1])}.")
-    names = tuple(lines[0][1]) if lines and all(map(is_text, lines[0][1])) else ()
-    rows = [cells for _, cells in lines][bool(names) :]
+    rows = [cells for _, cells in lines]
+    names: tuple[str, ...] = ()
+    if rows and all(map(is_text, rows[0])):
+        names = tuple(rows.pop(0))
     if not rows:
         raise ValueError(f"{path} has no rows of data.")
     return names, np.array(rows)

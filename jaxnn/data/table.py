@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxnn.data.checks import check_data
 
@@ -20,8 +21,13 @@ class Table(NamedTuple):
     targets: tuple[str, ...]  # names of the columns of y; () for labels
 
 
-def from_arrays(name, x, y, features=(), targets=()):
-    """A Table from x (m, …) and y (m,) or (m, K): classes or values, as `load` says."""
+def from_arrays(
+    name: str, x: ArrayLike, y: ArrayLike, features: tuple[str, ...] = (), targets: tuple[str, ...] = ()
+) -> Table:
+    """A Table from x (m, …) and y (m,) or (m, K): classes or values, as `load` says.
+
+    ValueError: other shapes, a class that is missing, or values that are missing or not finite.
+    """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim < 2 or y.ndim not in (1, 2) or len(x) != len(y):
         raise ValueError(f"x has shape {x.shape} and y {y.shape}: both need one row an example, and x its columns.")
@@ -40,7 +46,8 @@ def from_arrays(name, x, y, features=(), targets=()):
     return Table(name, x, y, features, (), tuple(targets) or tuple(f"y{k}" for k in range(y.shape[1])))
 
 
-def is_text(cell):
+def is_text(cell: str) -> bool:
+    """Whether a cell is a word: neither a number nor empty."""
     try:
         float(cell or "nan")
     except ValueError:
@@ -48,7 +55,7 @@ def is_text(cell):
     return False
 
 
-def numbers(cells, names):
+def numbers(cells: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     """Cells of text (m, n) as floats; an empty one is NaN. ValueError where there is a word."""
     for column in range(cells.shape[1]):
         words = [cell for cell in cells[:, column] if is_text(cell)]
@@ -60,7 +67,7 @@ def numbers(cells, names):
     return np.where(cells == "", "nan", cells).astype(float)
 
 
-def split(table, seed, share=0.2):
+def split(table: Table, seed: int, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
     """(train, test) row numbers, in a random order by `seed`: about 80 % and 20 %, of each class if there are classes.
 
     ValueError when a part would be empty, or a class too rare to be in both.

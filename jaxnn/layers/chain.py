@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.dense import Dense
-from jaxnn.protocols import Layer, LayerExample, Params, PyTree, Residuals
+from jaxnn.protocols import Layer, LayerExample, Params, Part, PyTree, Residuals, moved
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,13 @@ class Chain:
         for layer, p in zip(self.layers, params, strict=True):
             x = layer.apply(p, x)
         return x
+
+    def moved(self, params: tuple[Params, ...], residuals: tuple[Residuals, ...]) -> tuple[Params, ...]:
+        return tuple(map(moved, self.layers, params, residuals))
+
+    def parts(self, params: tuple[Params, ...], residuals: tuple[Residuals, ...] | None) -> tuple[Part, ...]:
+        names = map(str, range(len(self.layers)))
+        return tuple(map(Part, names, self.layers, params, residuals or [None] * len(self.layers)))
 
 
 EXAMPLES = {

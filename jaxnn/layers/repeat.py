@@ -6,19 +6,20 @@ from typing import NamedTuple
 import jax
 from jax import Array, lax
 from jax import numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.protocols import Layer, LayerExample, Params
+from jaxnn.protocols import Layer, LayerExample, Params, Part, PyTree, moved
 
 
 class Residuals(NamedTuple):
     params: Params  # stacked, as they were given
     keys: Array | None  # (n,)
     x: Array  # (n, …), of each layer
-    out: Array | tuple[()]  # of the last
-    others: tuple[Array, ...]  # stacked: what else the layers save; () for both where it is recomputed
+    out: PyTree  # (…) of the last layer; () where it is recomputed
+    others: tuple[Array, ...]  # stacked: what else the layers save; () where it is recomputed
 
 
 @dataclass(frozen=True)
@@ -38,62 +39,87 @@ class Repeat:
     n: int
     recompute: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.n < 1:
             raise ValueError(f"Repeat(…, {self.n}): a layer is repeated once at least.")
 
-    def init(self, key, dtype=jnp.float32):
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
         return jax.vmap(lambda key: self.layer.init(key, dtype))(self.keys(key))
 
-    def keys(self, key):
+    def keys(self, key: Array | None) -> Array | None:
         return None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.n))
 
-    def forward(self, params, x, key=None):
-        def one(x, given):
-            out, residuals = self.layer.forward(given[0], x, given[1])
+    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
+        def one(x: Array, given: PyTree) -> tuple[Array, PyTree]:
+            p, key = given
+            out, residuals = self.layer.forward(p, x, key)
             self.check(x, out)
-            return out, (x, () if self.recompute else without(residuals, (given[0], x, out))[0])
+            return out, (x, () if self.recompute else without(residuals, (p, x, out))[0])
 
         keys = self.keys(key)
         out, (xs, others) = lax.scan(one, x, (params, keys), self.n)
         return out, Residuals(params, keys, xs, () if self.recompute else out, others)
 
-    def backward(self, residuals, dout):
-        def one(carry, saved):
+    def backward(self, residuals: Residuals, dout: Array) -> tuple[Params, Array | None]:
+        def one(carry: PyTree, saved: Residuals) -> PyTree:
             dout, out = carry
-            params, key, x, others = saved
-            if self.recompute:
-                _, residuals = self.layer.forward(params, x, key)
-            else:
-                residuals = self.restored((params, x, out), key, others)
-            dparams, dx = self.layer.backward(residuals, dout)
-            return (dx, () if self.recompute else x), dparams
+            dparams, dx = self.layer.backward(self.residuals_of_one(saved._replace(out=out)), dout)
+            return (dx, self.out_before(saved)), dparams
 
-        params, keys, xs, out, others = residuals
-        (dx, _), dparams = lax.scan(one, (dout, out), (params, keys, xs, others), reverse=True)
+        (dx, _), dparams = lax.scan(one, (dout, residuals.out), residuals._replace(out=()), reverse=True)
         return dparams, dx
 
-    def restored(self, known, key, others):
-        """The layer's residuals: what `forward` met under the same names, traced once more without computing it."""
-        met = {}
+    def moved(self, params: Params, residuals: Residuals) -> Params:
+        def one(out: PyTree, given: PyTree) -> PyTree:
+            p, saved = given
+            return self.out_before(saved), moved(self.layer, p, self.residuals_of_one(saved._replace(out=out)))
 
-        def trace(params, x):
+        _, params = lax.scan(one, residuals.out, (params, residuals._replace(out=())), reverse=True)
+        return params
+
+    def parts(self, params: Params, residuals: Residuals | None) -> tuple[Part, ...]:
+        if residuals is None or self.recompute:
+            return (Part("", self.layer, params, None, self.n),)
+        outs = jnp.concatenate([residuals.x[1:], residuals.out[None]])
+        of_layers = jax.vmap(self.residuals_of_one, axis_size=self.n)(residuals._replace(out=outs))
+        return (Part("", self.layer, params, of_layers, self.n),)
+
+    def out_before(self, saved: Residuals) -> Array | tuple[()]:
+        """The output of the layer before this one."""
+        return () if self.recompute else saved.x
+
+    def residuals_of_one(self, saved: Residuals) -> PyTree:
+        """What the layer's `forward` saved, of one layer."""
+        params, key, x, out, others = saved
+        if self.recompute:
+            return self.layer.forward(params, x, key)[1]
+        return self.restored((params, x, out), key, others)
+
+    def restored(self, known: PyTree, key: Array | None, others: tuple[Array, ...]) -> PyTree:
+        """The same without computing it: `forward` is traced once more, to see which residual is which array.
+
+        known: (params, x, out) of the layer."""
+        places: list[int] = []
+        tree: PyTree = None
+
+        def trace(params: Params, x: Array) -> None:
+            nonlocal places, tree
             out, residuals = self.layer.forward(params, x, key)
-            _, met["places"], met["tree"] = without(residuals, (params, x, out))
+            _, places, tree = without(residuals, (params, x, out))
 
         jax.eval_shape(trace, *known[:2])
-        pool = [*jax.tree.leaves(known), *others]
-        return met["tree"].unflatten([pool[i] for i in met["places"]])
+        arrays = [*jax.tree.leaves(known), *others]
+        return jax.tree.unflatten(tree, [arrays[i] for i in places])
 
-    def apply(self, params, x):
-        def one(x, params):
-            out = self.layer.apply(params, x)
+    def apply(self, params: Params, x: Array) -> Array:
+        def one(x: Array, p: Params) -> tuple[Array, None]:
+            out = self.layer.apply(p, x)
             self.check(x, out)
             return out, None
 
         return lax.scan(one, x, params, self.n)[0]
 
-    def check(self, x, out):
+    def check(self, x: Array, out: Array) -> None:
         if out.shape != x.shape:
             raise ValueError(
                 f"{self}: its layer makes {out.shape} of an input of {x.shape}; give one that keeps the shape, such as "
@@ -101,7 +127,7 @@ class Repeat:
             )
 
 
-def without(residuals, known):
+def without(residuals: PyTree, known: PyTree) -> tuple[tuple[Array, ...], list[int], PyTree]:
     """(the leaves of residuals that are none of known's, each once; the place of every leaf in both; their tree)."""
     leaves, tree = jax.tree.flatten(residuals)
     pool = jax.tree.leaves(known)

@@ -9,7 +9,7 @@ import jax
 FOLDER = "jax_compilation_cache_dir"
 
 
-def keep():
+def keep() -> None:
     """In $JAX_COMPILATION_CACHE_DIR if that is set, else in the user's cache folder, by the name of the computer: their
     instructions are those of its processor. Nowhere where the user has no such folder."""
     if getattr(jax.config, FOLDER) is None:

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -13,13 +12,20 @@ from safetensors.flax import save as to_bytes
 
 import jaxnn
 from jaxnn.data.scale import Scale
+from jaxnn.protocols import Layer, Loss, PyTree
+from jaxnn.storage import whole_file
 from jaxnn.trained import Model
 
 FORMAT = "jaxnn model 1"
 
 
-def save(path, model, settings):
-    """Writes a Model, and the settings (a dict) of the run that made it, to `path`, whole or not at all."""
+def save(path: Path, model: Model, settings: dict[str, PyTree]) -> None:
+    """Writes a Model, and the settings of the run that made it, to `path`, whole or not at all.
+
+    ValueError, and no file, if `load` could not build its model or its loss again: a layer or a loss of the user's own.
+    """
+    check_can_be_loaded(model.model)
+    check_can_be_loaded(model.loss)
     arrays = {leaf_name(leaf): v for leaf, v in tree_leaves_with_path(model.params)}
     arrays |= {"x_shift": model.x_scale.shift, "x_unit": model.x_scale.unit}
     if model.y_scale is not None:
@@ -27,12 +33,23 @@ def save(path, model, settings):
     names = {"features": model.features, "classes": model.classes, "targets": model.targets, "settings": settings}
     header = {"format": FORMAT, "model": repr(model.model), "loss": repr(model.loss)}
     header |= {name: json.dumps(value, default=str) for name, value in names.items()}
-    partial = Path(f"{path}.partial")
-    partial.write_bytes(to_bytes(arrays, header))  # safetensors' own save_file makes a private file
-    os.replace(partial, path)
+    whole_file.write(Path(path), to_bytes(arrays, header))  # safetensors' own save_file makes a private file
 
 
-def load(path):
+def check_can_be_loaded(rule: Layer | Loss) -> None:
+    """ValueError unless the layer or loss is what `parse` makes of its repr."""
+    try:
+        loaded = parse(repr(rule))
+    except ValueError as error:
+        raise ValueError(
+            f"A {type(rule).__name__} is not saved, for it could not be loaded again: {error}. Use layers and losses "
+            "of jaxnn alone, or keep the params in a file of your own."
+        ) from None
+    if loaded != rule:
+        raise ValueError(f"{rule} is not saved: of jaxnn's own classes it would be loaded as another one, {loaded}.")
+
+
+def load(path: Path) -> Model:
     """The Model in `path`. ValueError when there is none, or it is not one of ours."""
     if not path.is_file():
         raise ValueError(f"There is no {path}: give a folder that `jaxnn train` wrote.")
@@ -57,25 +74,29 @@ def load(path):
         raise ValueError(f"{path} is damaged, or of another version of jaxnn: {error}.") from None
 
 
-def settings(path):
-    """The settings of the run that made the file, a dict."""
+def settings(path: Path) -> dict[str, PyTree]:
+    """The settings of the run that made the file. ValueError as in `load`."""
     load(path)
     with safe_open(path, "numpy") as file:
         return json.loads(file.metadata()["settings"])
 
 
-def leaf_name(path):
+def leaf_name(path: tuple[PyTree, ...]) -> str:
+    """What the file calls the leaf of the params at this path."""
     return f"params/{keystr(path, simple=True, separator='/')}"
 
 
-def parse(text):
-    """The layer or loss whose repr is `text`: jaxnn's own classes and plain values, and nothing else is evaluated."""
+def parse(text: str) -> PyTree:
+    """The layer or loss whose repr is `text`: jaxnn's own classes and plain values, and nothing else is evaluated.
 
-    def value(node):
+    ValueError: a text that is none.
+    """
+
+    def value(node: ast.AST) -> PyTree:
         match node:
-            case ast.Call(func=ast.Name(id=name), args=[], keywords=fields) if (
-                name in jaxnn.__all__ and name[0].isupper()
-            ):
+            case ast.Call(func=ast.Name(id=name), args=[], keywords=fields):
+                if name not in jaxnn.__all__ or not name[0].isupper():
+                    raise ValueError(f"{name} is no layer or loss of jaxnn")
                 return getattr(jaxnn, name)(**{str(field.arg): value(field.value) for field in fields})
             case ast.Tuple(elts=items):
                 return tuple(value(item) for item in items)

@@ -3,20 +3,23 @@
 import csv
 import dataclasses
 import io
-import itertools
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from jaxnn.protocols import PyTree, leaf_layers
 from jaxnn.storage import model_file, text_file
+from jaxnn.trained import Model
 
 
 @contextmanager
-def new(wanted, name):
+def new(wanted: Path | None, name: str) -> Iterator[tuple[Path, Callable[[], Path]]]:
     """(a temporary folder to fill, publish): publish() renames it to `wanted`, or else to runs/NAME, and returns that.
 
     A name that is taken becomes NAME-2, NAME-3, …: runs side by side do not meet. Left without publish(), the folder
@@ -25,49 +28,55 @@ def new(wanted, name):
     if wanted and wanted.exists():
         raise ValueError(f"{wanted} is there already: give --out another name, or move it away.")
     base = wanted or Path("runs", name)
-    made = [parent for parent in base.parents if not parent.exists()]
+    new_parents = [parent for parent in base.parents if not parent.exists()]
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{base.name}-", dir=base.parent))
     except OSError as error:
         raise ValueError(f"Cannot make the run folder {base}: {error.strerror}. Give --out another name.") from None
 
-    def publish():
+    def publish() -> Path:
         folder.chmod(0o755)  # mkdtemp's is private
-        for n in itertools.count(1):
-            final = base if n == 1 else base.with_name(f"{base.name}-{n}")
+        final, n = base, 1
+        while True:
             if not final.exists():
                 with suppress(FileExistsError):  # taken just now
                     return folder.rename(final)
+            n += 1
+            final = base.with_name(f"{base.name}-{n}")
 
     try:
         yield folder, publish
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # not empty
-            for parent in made:
+            for parent in new_parents:
                 parent.rmdir()
 
 
-def write(folder, trained, config, history, held_out):
-    """Fills `folder` with the model and the history: a row an epoch, and a row an iteration."""
+def write(folder: Path, trained: Model, config: PyTree, history: PyTree, held_out: str) -> None:
+    """Fills `folder` with the model and the history: a row an epoch, and a row an iteration.
+
+    config: a dataclass, the settings of the run. history: a `History`. held_out: what the rows of its validation are.
+    """
     model_file.save(folder / "model.safetensors", trained, dataclasses.asdict(config))
-    columns = {
+    columns: dict[str, np.ndarray] = {
         "epoch": np.arange(1, len(history.cost) + 1),
         "cost": history.cost,
         f"{held_out}_cost": history.validation_cost,
         f"{held_out}_{trained.loss.metric}": history.validation_metric,
     }
+    layers = [leaf.name for leaf in leaf_layers(trained.model, jax.tree.map(np.asarray, trained.params))]
     for name in ("gradient_norm", "dead", "saturated"):
-        for i, values in enumerate(getattr(history, name).T):
+        for layer, values in zip(layers, getattr(history, name).T, strict=True):
             if not np.isnan(values).all():
-                columns[f"{name} of layer {i}"] = values
+                columns[f"{name} of layer {layer}"] = values
     write_csv(folder / "history.csv", columns)
     costs = history.iteration_cost
     write_csv(folder / "iterations.csv", {"iteration": np.arange(1, len(costs) + 1), "cost": costs})
 
 
-def write_csv(path, columns):
+def write_csv(path: Path | None, columns: Mapping[str, Iterable]) -> None:
     """Columns by name, into a file that appears whole, or on the standard output when `path` is None; NaN is empty."""
     rows = [list(columns), *(["" if v != v else v for v in row] for row in zip(*columns.values(), strict=True))]
     text = io.StringIO()
@@ -78,7 +87,7 @@ def write_csv(path, columns):
         text_file.write(path, text.getvalue())
 
 
-def draw(folder, history, held_out, metric, title):
+def draw(folder: Path, history: PyTree, held_out: str, metric: str, title: str) -> bool:
     """learning_curve.png: the cost by epoch, and the metric of the held-out rows. False when matplotlib is missing."""
     try:
         from matplotlib.figure import Figure

@@ -1,20 +1,18 @@
 """A text file that appears whole, or not at all."""
 
-import os
-from contextlib import suppress
+from pathlib import Path
+
+from jaxnn.storage import whole_file
 
 
-def write(path, text):
-    """ValueError where it cannot be written. text None: into no file, to see whether it could be."""
+def write(path: Path, text: str | None) -> None:
+    """Writes the text in UTF-8; text None: into no file, to see whether it could be.
+
+    ValueError where it cannot be written.
+    """
     if path.is_dir():
         raise ValueError(f"Cannot write {path}: it is a folder.")
-    part = path.with_name(f".{path.name}.partial")
     try:
-        part.write_text(text or "", encoding="utf-8")
-        if text is not None:
-            os.replace(part, path)
+        whole_file.write(path, None if text is None else text.encode())
     except OSError as error:
         raise ValueError(f"Cannot write {path}: {error.strerror}.") from None
-    finally:
-        with suppress(OSError):
-            part.unlink()

@@ -1,18 +1,25 @@
 """Gradient descent: the loop over compiled chunks of epochs, reported and stopped between them."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import optax
+from jax import Array
 from jax import numpy as jnp
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from jaxnn.mean import sum_dtype
-from jaxnn.training import health
-from jaxnn.training.epoch import Run, Stops, chunk_of, copy, initial
-from jaxnn.training.history import REASONS, Fit, History, first, why
+from jaxnn.protocols import Layer, Loss, Params, Penalty, leaf_layers
+from jaxnn.training.epoch import Run, chunk_of, copy, initial
+from jaxnn.training.history import Fit, History, first
 from jaxnn.training.placement import place
 from jaxnn.training.prepare import (
+    Order,
     cast,
-    check_settings,
+    check_at_least,
     checked,
     chunk_length,
     compute_dtype,
@@ -22,33 +29,34 @@ from jaxnn.training.prepare import (
     shuffled,
 )
 from jaxnn.training.replay import last_finite
+from jaxnn.training.stops import Reason, Stops, stopped
 
 GRADIENT_DESCENT = optax.sgd(0.1)  # w ← w − 0.1 ∂J/∂w
 
 
 def fit(
-    model,
-    loss,
-    x,
-    y,
+    model: Layer,
+    loss: Loss,
+    x: ArrayLike,
+    y: ArrayLike,
     *,
-    key,
-    epochs,
-    optimizer=GRADIENT_DESCENT,
-    batch_size=None,
-    params=None,
-    order=None,
-    weights=None,
-    validation=None,
-    penalty=None,
-    tolerance=None,
-    patience=None,
-    target_cost=None,
-    dtype=None,
-    on_epoch=None,
-    progress=None,
-    mesh=None,
-):
+    key: Array,
+    epochs: int,
+    optimizer: optax.GradientTransformation = GRADIENT_DESCENT,
+    batch_size: int | None = None,
+    params: Params | None = None,
+    order: Order | None = None,
+    weights: ArrayLike | None = None,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    penalty: Penalty | None = None,
+    tolerance: float | None = None,
+    patience: int | None = None,
+    target_cost: float | None = None,
+    dtype: DTypeLike | None = None,
+    on_epoch: Callable[[int, Params], object] | None = None,
+    progress: Callable[[int, float], object] | None = None,
+    mesh: Mesh | None = None,
+) -> Fit:
     """Trains `model` on x (m, …) and y (m, …) by gradient descent: Fit(params, history, stopped).
 
     An epoch is one pass over the data, an iteration one update, a batch the examples of one update: batch_size None
@@ -82,41 +90,42 @@ def fit(
 
     ValueError for data that do not fit together or are not finite, settings out of range, a model without parameters.
     """
-    check_settings(epochs, batch_size, tolerance, patience, validation)
+    check_at_least(1, epochs=epochs, batch_size=batch_size)
+    stops = Stops(tolerance, patience, target_cost).checked(validated=validation is not None)
     init_key, run_key = jax.random.split(key)
     dtype = compute_dtype(dtype, params, x)
     J_dtype = sum_dtype(jnp.zeros((), dtype))  # float32 at least, for the parameters too
     params = drawn(model, init_key, J_dtype) if params is None else cast(jax.tree.map(jnp.asarray, params), sum_dtype)
-    data, validation = checked(model, params, x, y, weights, validation, dtype)
+    data, held_out = checked(model, params, x, y, weights, validation, dtype)
     m = len(data.x)
     batch_size = rows_a_batch(batch_size, m)
     if mesh is not None:
         params, data = place(params, data, mesh)
 
     n_params = sum(v.size for v in jax.tree.leaves(params))
-    chunk = 1 if on_epoch else chunk_length(epochs, 20 if progress else 1, m, batch_size, n_params)
+    looks = epochs if on_epoch else 20 if progress else 1
+    chunk = chunk_length(epochs=epochs, least=looks, m=m, batch_size=batch_size, n_params=n_params)
     if order is None and batch_size < m:
         order = shuffled(run_key, m)
     one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
     run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk, one_by_one)
-    stops = Stops(tolerance, patience, target_cost)
     lowest_dtype = None if patience is None else J_dtype
     state = jax.jit(initial, static_argnums=(1, 2))(params, optimizer, lowest_dtype)
     state = copy(state)  # nothing shared with the caller: chunks donate it
 
-    reason, where = "epochs", ""
+    reason, where = Reason.EPOCHS, ""
     chunks: list[History] = []
     kept = state, 0
     try:
-        while reason == "epochs" and (start := int(state.epoch)) < epochs:
+        while reason == Reason.EPOCHS and (start := int(state.epoch)) < epochs:
             saved = copy(state)  # the chunk is given the buffers of `state`
             kept = saved, len(chunks)
-            orders = None if order is None else orders_of(order, start, epochs, chunk, m)
-            state, rows = chunk_of(run, data, validation, stops, run_key, state, epochs, orders)
-            reason, end = REASONS[int(state.reason)], int(state.epoch)
-            if reason == "not_finite":
+            orders = None if order is None else orders_of(order, start=start, epochs=epochs, chunk=chunk, m=m)
+            state, rows = chunk_of(run, data, held_out, stops, run_key, state, epochs, orders)
+            reason, end = Reason(int(state.reason)), int(state.epoch)
+            if reason == Reason.NOT_FINITE:
                 end -= 1
-                params, where = last_finite(run, data, run_key, saved, end, orders)
+                params, where = last_finite(run, data, run_key, saved, last=end, orders=orders)
                 state = state._replace(params=params, epoch=end)
             chunks.append(first(end - start, rows))
             kept = state, len(chunks)
@@ -125,11 +134,13 @@ def fit(
             if progress and end > start:
                 progress(end, float(chunks[-1].cost[-1]))
     except KeyboardInterrupt:
-        reason, (state, n) = "interrupted", kept
+        reason, (state, n) = Reason.INTERRUPTED, kept
         chunks = chunks[:n]
 
-    nothing = History(*[np.zeros(0)] * 4, *[np.zeros((0, len(health.layers(model))))] * 3)
-    history = jax.tree.map(lambda *v: np.concatenate(v), *chunks or [nothing])
+    if not chunks:
+        layers = len(list(leaf_layers(model, params)))
+        chunks = [History(*[np.zeros(0)] * 4, *[np.zeros((0, layers))] * 3)]
+    history = jax.tree.map(lambda *v: np.concatenate(v), *chunks)
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
-    stopped = why(reason, int(state.epoch), stops, where)
-    return Fit(state.params if patience is None else state.best[2], history, stopped)
+    params = state.params if state.best is None else state.best.params
+    return Fit(params, history, stopped(reason, int(state.epoch), stops, where))

@@ -1,10 +1,13 @@
 """Placement on a mesh of devices: formulas stay as they are, XLA adds the sums between devices."""
 
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxnn.protocols import Params
+from jaxnn.training.prepare import Batch
 
 
-def place(params, data, mesh):
+def place(params: Params, data: Batch, mesh: Mesh) -> tuple[Params, Batch]:
     """(params on every device, data with its rows split over the mesh's first axis).
 
     ValueError for a mesh whose axes are not Auto, or rows that do not divide over the devices.

@@ -2,14 +2,18 @@
 
 import jax
 import numpy as np
+from jax import Array
 from jax import numpy as jnp
 
+from jaxnn.protocols import Params
 from jaxnn.training import health
-from jaxnn.training.epoch import rows_of, step
-from jaxnn.training.prepare import cast
+from jaxnn.training.epoch import Run, State, rows_of, step
+from jaxnn.training.prepare import Batch, cast
 
 
-def last_finite(run, data, key, state, last, orders):
+def last_finite(
+    run: Run, data: Batch, key: Array, state: State, *, last: int, orders: np.ndarray | None
+) -> tuple[Params, str]:
     """Replays epochs, from `state` on through `last`, in which something was not finite, one iteration at a time.
 
     (the last params with which all was finite, where it was not)
@@ -19,13 +23,14 @@ def last_finite(run, data, key, state, last, orders):
     for epoch in range(start, last + 1):
         draw_key = jax.random.fold_in(key, epoch)
         cuts = range(run.batch_size, m, run.batch_size)
-        batches = [None] if orders is None else np.split(orders[epoch - start], cuts)
+        batches: list[np.ndarray | None] = [None] if orders is None else [*np.split(orders[epoch - start], cuts)]
         for i, index in enumerate(batches):
             batch = rows_of(run, data, index)
-            after, opt_state, J, *_ = one_step(run, params, opt_state, batch, jax.random.fold_in(draw_key, i))
+            step_key = jax.random.fold_in(draw_key, i)
+            after, opt_state, J, *_ = one_step(run, params, opt_state, batch, step_key)
             if not health.is_finite((J, after)):
                 culprit = params if not jnp.isfinite(J) else after
-                layer = health.first_not_finite(run.model, cast(culprit, run.dtype), batch.x)
+                layer = health.first_not_finite(run.model, cast(culprit, run.dtype), batch.x, step_key)
                 return params, f"iteration {i + 1}, {layer} was not finite"
             params = after
     return params, "the validation cost was not finite"

@@ -1,20 +1,24 @@
 """Many networks of one form, each with its own start, order and learning rate, trained in one compiled program."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
 import optax
 from jax import Array, lax
 from jax import numpy as jnp
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from jaxnn.mean import sum_dtype
-from jaxnn.training.epoch import Run, Stops, copy, epochs_of, initial
-from jaxnn.training.history import REASONS, Fit, History, first, why
+from jaxnn.protocols import Layer, Loss, Penalty, PyTree
+from jaxnn.training.epoch import Run, State, copy, epochs_of, initial
+from jaxnn.training.history import Fit, History, first
 from jaxnn.training.prepare import (
-    check_settings,
+    Batch,
+    check_at_least,
     checked,
     chunk_length,
     compute_dtype,
@@ -23,6 +27,7 @@ from jaxnn.training.prepare import (
     rows_a_batch,
     shuffled,
 )
+from jaxnn.training.stops import Reason, Stops, stopped
 
 TOGETHER = 8  # networks whose arrays are one on a CPU: few enough for its cache. An accelerator has all in one
 
@@ -32,15 +37,26 @@ class Group:
     """What is static: one compilation for each value."""
 
     run: Run
-    optimizer: Any  # of a learning rate
+    optimizer: Callable[[Array], optax.GradientTransformation]  # of a learning rate
     together: int
 
 
 @partial(jax.jit, static_argnames="group", donate_argnames="states")
-def all_epochs_of(group, data, validation, stops, rates, keys, states, epochs, orders, whose):
+def all_epochs_of(
+    group: Group,
+    data: Batch,
+    validation: Batch | None,
+    stops: Stops,
+    rates: Array,
+    keys: Array,
+    states: State,
+    epochs: int,
+    orders: Array | None,
+    whose: Array,
+) -> tuple[State, History]:
     """A chunk of epochs of every network: (states, histories), both with a leading axis."""
 
-    def one(given):
+    def one(given: tuple[Array, Array, State, Array]) -> tuple[State, History]:
         rate, key, state, n = given
         run = replace(group.run, optimizer=group.optimizer(rate))
         order = None if orders is None else orders[n]
@@ -49,31 +65,31 @@ def all_epochs_of(group, data, validation, stops, rates, keys, states, epochs, o
     return lax.map(one, (rates, keys, states, whose), batch_size=group.together)
 
 
-def either(chosen, yes, no, *args):
+def either(chosen: Array, yes: Callable[..., PyTree], no: Callable[..., PyTree], *args: PyTree) -> PyTree:
     """`lax.cond` for networks side by side: there it would copy the data for each of them."""
     return jax.tree.map(partial(jnp.where, chosen), yes(*args), no(*args))
 
 
 def sweep(
-    model,
-    loss,
-    x,
-    y,
+    model: Layer,
+    loss: Loss,
+    x: ArrayLike,
+    y: ArrayLike,
     *,
-    keys,
-    learning_rates,
-    epochs,
-    optimizer=optax.sgd,
-    batch_size=None,
-    weights=None,
-    validation=None,
-    penalty=None,
-    tolerance=None,
-    patience=None,
-    target_cost=None,
-    dtype=None,
-    progress=None,
-):
+    keys: Array,
+    learning_rates: ArrayLike,
+    epochs: int,
+    optimizer: Callable[[Array], optax.GradientTransformation] = optax.sgd,
+    batch_size: int | None = None,
+    weights: ArrayLike | None = None,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    penalty: Penalty | None = None,
+    tolerance: float | None = None,
+    patience: int | None = None,
+    target_cost: float | None = None,
+    dtype: DTypeLike | None = None,
+    progress: Callable[[int, float], object] | None = None,
+) -> list[Fit]:
     """Trains N networks at once: a list of N `Fit`s.
 
     Network i is the one that `fit(model, loss, x, y, key=keys[i], optimizer=optimizer(learning_rates[i]), …)` trains,
@@ -92,7 +108,8 @@ def sweep(
     TypeError: keys that are not typed. ValueError: keys and learning rates of different lengths, and whatever `fit`
     raises.
     """
-    check_settings(epochs, batch_size, tolerance, patience, validation)
+    check_at_least(1, epochs=epochs, batch_size=batch_size)
+    stops = Stops(tolerance, patience, target_cost).checked(validated=validation is not None)
     if not (isinstance(keys, Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)):
         raise TypeError(
             f"keys are {keys!r:.60}: give an array of typed keys, such as jax.random.split(jax.random.key(0), 8)."
@@ -107,33 +124,33 @@ def sweep(
     keys, whose = keys[at], np.broadcast_to(whose.ravel(), N)  # each key once; network i has keys[whose[i]]
     init_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     params = jax.vmap(lambda key: drawn(model, key, J_dtype))(init_keys)
-    data, validation = checked(model, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
+    data, held_out = checked(model, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
     m = len(data.x)
     batch_size = rows_a_batch(batch_size, m)
     params, rates = jax.tree.map(lambda v: v[whose], params), jnp.broadcast_to(rates.astype(J_dtype), N)
 
     n_params = sum(v.size for v in jax.tree.leaves(params))
-    chunk = chunk_length(epochs, 20 if progress else 1, m, batch_size, n_params)
+    looks = 20 if progress else 1
+    chunk = chunk_length(epochs=epochs, least=looks, m=m, batch_size=batch_size, n_params=n_params)
     run = Run(model, loss, penalty, None, batch_size, dtype, chunk, one_by_one=False)
     on_cpu = {device.platform for device in data.x.devices()} == {"cpu"}
     group = Group(run, optimizer, TOGETHER if on_cpu else N)
-    stops = Stops(tolerance, patience, target_cost)
     lowest_dtype = None if patience is None else J_dtype
     states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), lowest_dtype))(params, rates)
     states = copy(states)  # nothing shared within: chunks donate it
     orders = [shuffled(key, m) for key in run_keys] if batch_size < m else None
 
-    def orders_from(begin):
+    def orders_from(begin: int) -> np.ndarray | None:
         if orders is None or begin >= epochs:
             return None
-        return np.stack([orders_of(of, begin, epochs, chunk, m) for of in orders])
+        return np.stack([orders_of(order, start=begin, epochs=epochs, chunk=chunk, m=m) for order in orders])
 
     chunks: list[History] = []
-    order = orders_from(0)
+    rows = orders_from(0)
     for begin in range(0, epochs, chunk):
-        given = group, data, validation, stops, rates, run_keys[whose], states, epochs, order, whose
+        given = group, data, held_out, stops, rates, run_keys[whose], states, epochs, rows, whose
         states, history = all_epochs_of(*given)
-        order = orders_from(begin + chunk)  # drawn while the device computes
+        rows = orders_from(begin + chunk)  # drawn while the device computes
         chunks.append(jax.device_get(history))
         if progress:
             progress(min(begin + chunk, epochs), float(np.nanmin(np.append(chunks[-1].cost, np.inf))))
@@ -143,18 +160,19 @@ def sweep(
     return [fit_of(part(states, n), part(history, n), stops) for n in range(N)]
 
 
-def part(tree, n):
+def part(tree: PyTree, n: int) -> PyTree:
+    """What is network n's."""
     return jax.tree.map(lambda v: v[n], tree)
 
 
-def fit_of(state, history, stops):
+def fit_of(state: State, history: History, stops: Stops) -> Fit:
     """What `fit` returns, of one network."""
-    reason = REASONS[state.reason]
-    n = int(state.epoch) - (reason == "not_finite")
+    reason = Reason(int(state.reason))
+    n = int(state.epoch) - (1 if reason == Reason.NOT_FINITE else 0)
     history = first(n, history)
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
-    stopped = why(reason, n, stops, "")
-    if reason == "not_finite":
+    end = stopped(reason, n, stops, "")
+    if reason == Reason.NOT_FINITE:
         message = f"In epoch {n + 1}, a cost or a parameter was not finite. Try a smaller learning rate."
-        stopped = stopped._replace(message=message)
-    return Fit(state.params if stops.patience is None else state.best[2], history, stopped)
+        end = end._replace(message=message)
+    return Fit(state.params if state.best is None else state.best.params, history, end)
