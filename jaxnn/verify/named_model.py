@@ -1,18 +1,19 @@
 """A model whose values between layers, and their cotangents, have names."""
 
 import dataclasses
-from typing import Any
 
+from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxnn.layers.chain import Chain
+from jaxnn.protocols import Layer, Loss, Params, PyTree, Residuals
 
 
-def named(model):
+def named(model: Layer) -> Layer:
     """The model with names for what goes from layer to layer, so that a wrong one is found."""
     if not isinstance(model, Chain):
         return model
-    layers: list[Any] = [
+    layers: list[PyTree] = [
         NamedLayer(layer, f"x of layer {i} ({type(layer).__name__})") if i else layer
         for i, layer in enumerate(model.layers)
     ]
@@ -23,13 +24,13 @@ def named(model):
 class NamedLayer:
     """A layer whose x and dx have names."""
 
-    layer: Any
+    layer: Layer
     name: str
 
-    def forward(self, params, x, key=None):
+    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
         return self.layer.forward(params, checkpoint_name(x, self.name), key)
 
-    def backward(self, residuals, dout):
+    def backward(self, residuals: Residuals, dout: Array) -> tuple[Params, Array | None]:
         dparams, dx = self.layer.backward(residuals, dout)
         return dparams, checkpoint_name(dx, f"d{self.name}")
 
@@ -38,10 +39,10 @@ class NamedLayer:
 class NamedLoss:
     """A loss whose z and dz have names."""
 
-    loss: Any
+    loss: Loss
 
-    def forward(self, z, y, w=None):
+    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
         return self.loss.forward(checkpoint_name(z, "z"), y, w)
 
-    def backward(self, residuals):
+    def backward(self, residuals: Residuals) -> Array:
         return checkpoint_name(self.loss.backward(residuals), "dz")
