@@ -3,39 +3,41 @@
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 import tyro
 
-from jaxnn.commands.config import Command, Explain, Predict, Sweep, Verify
+from jaxnn.commands.config import Command, Explain, Predict, Sweep, Train, Verify
+from jaxnn.commands.spelling import mistake
 
 
-def main(args=None):
-    """Runs a command. Exit code 0: done; 2: bad input, one sentence says what; 130: interrupted; of verify, 1: a FAIL,
-    3: nothing worse than INCONCLUSIVE."""
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs a command. Exit code 0: done; 1: a training that diverged, or a FAIL of verify or explain; 2: bad input, one
+    sentence says what; 3: of verify and explain, nothing worse than INCONCLUSIVE; 130: interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # where there is no λ, ? is shown
+    args = sys.argv[1:] if args is None else args
     try:
+        if list(args) == ["--version"]:
+            print(f"jaxnn {version()}")
+            return 0
+        mistyped = mistake(args)
+        if mistyped:
+            raise ValueError(mistyped)
         config = tyro.cli(
-            Command, args=args, prog="jaxnn", description="Neural networks with gradients derived by hand."
+            Command,
+            args=args,
+            prog="jaxnn",
+            description="Neural networks with gradients derived by hand. jaxnn --version: which version this is.",
         )
         if not isinstance(config, Predict):
             config.check()
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted import of JAX is a long traceback
-        if isinstance(config, Verify):
-            from jaxnn.commands.verify import verify as command
-        elif isinstance(config, Explain):
-            from jaxnn.commands.explain import explain as command
-        elif isinstance(config, Sweep):
-            from jaxnn.commands.sweep import sweep as command
-        elif isinstance(config, Predict):
-            from jaxnn.commands.predict import predict as command
-        else:
-            from jaxnn.commands.train import train as command
-
+        run = command_of(config)
         signal.signal(signal.SIGINT, before)
-        code = command(config)
+        code = run()
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # who reads the output, such as `head`, has enough
@@ -47,3 +49,34 @@ def main(args=None):
     except KeyboardInterrupt:
         print("jaxnn: interrupted; nothing is written.", file=sys.stderr, flush=True)
         os._exit(130)  # a Python that ends in the middle of a compilation can crash
+
+
+def command_of(config: Train | Sweep | Predict | Verify | Explain) -> Callable[[], int]:
+    """What runs the command, whose imports take a second."""
+    if isinstance(config, Verify):
+        from jaxnn.commands.verify import verify
+
+        return lambda: verify(config)
+    if isinstance(config, Explain):
+        from jaxnn.commands.explain import explain
+        from jaxnn.commands.own_file import with_own_file
+
+        return lambda: explain(with_own_file(config))
+    if isinstance(config, Sweep):
+        from jaxnn.commands.sweep import sweep
+
+        return lambda: sweep(config)
+    if isinstance(config, Predict):
+        from jaxnn.commands.predict import predict
+
+        return lambda: predict(config)
+    from jaxnn.commands.train import train
+
+    return lambda: train(config)
+
+
+def version() -> str:
+    """The version of the package that is installed."""
+    import importlib.metadata  # for --version alone
+
+    return importlib.metadata.version("jaxnn-verified")

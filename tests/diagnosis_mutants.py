@@ -61,16 +61,16 @@ def diagnosed(architecture):
 
     with jax.enable_x64(True):
         predictions = predictions_of(problem, comparison, points, again, (right.params, *right.data))
-        exact = power.Point(problem, comparison, its.floats)
+        exact = power.Observer(problem, comparison, its.floats)
         inputs = [[np.asarray(floats[i], np.float64) for i in comparison.free(problem)] for floats in points]
         later = backward(comparison.hand.jaxpr)
         for eqn, before in power.equations(comparison.hand.jaxpr, {}):
             if eqn.outvars[0] not in later:
                 continue
-            for what, mutant in power.changed(comparison.hand, eqn, before):
-                true = next((causes for words, causes in TRUE.items() if words in what), None)
-                hand = gradient_of(mutant, problem, comparison, points)
+            for mutant in power.mutants_at(comparison.hand, eqn, before):
+                true = next((causes for words, causes in TRUE.items() if words in mutant.what), None)
+                hand = gradient_of(mutant.jaxpr, problem, comparison, points)
                 if true is None or np.abs((hand - predictions.true) / predictions.scale).max() < 1e-9:
                     continue  # it is right all the same
-                kinds = [cause.kind for cause in explained(predictions, hand, hand, mutant, inputs)]
-                yield what, exact.notices(mutant), true, kinds
+                kinds = [cause.kind for cause in explained(predictions, hand, hand, mutant.jaxpr, inputs)]
+                yield mutant.what, exact.notices(mutant), true, kinds

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from jaxnn import catalogue, cli, data
-from jaxnn.commands import config
+from jaxnn.commands import config, spelling
 from jaxnn.storage import model_file, run_folder
 
 JAXNN = Path(sysconfig.get_path("scripts"), "jaxnn")
@@ -71,13 +72,95 @@ def test_flags_offer_the_files_that_ship():
     assert get_args(config.Loss) == ("auto", *catalogue.names("losses"))
 
 
+def ended_and_imported(*args):
+    """A command in a process of its own, whose exit code is the command's; and what it imported."""
+    code = (
+        "import sys, jaxnn.cli\n"
+        "try: code = jaxnn.cli.main(sys.argv[1:])\n"
+        "finally: print('imported', *sys.modules, file=sys.stderr)\n"
+        "raise SystemExit(code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, encoding="utf-8")
+    return ended, {*ended.stderr.rpartition("imported")[2].split()}
+
+
 @pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["predict", "--help"], ["sweep", "--help"]])
 def test_help_imports_nothing_slow(command):
-    code = "import sys, jaxnn.cli\ntry: jaxnn.cli.main(sys.argv[1:])\nfinally: print(*sys.modules, file=sys.stderr)"
-    ended = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, encoding="utf-8")
+    ended, modules = ended_and_imported(*command)
     assert ended.returncode == 0
     assert "usage: jaxnn" in ended.stdout
-    assert not {"jax", "numpy", "rich", "optax"} & {*ended.stderr.split()}
+    assert not {"jax", "numpy", "rich", "optax"} & modules
+
+
+def test_version():
+    ended, modules = ended_and_imported("--version")
+    assert (ended.returncode, ended.stdout) == (0, "jaxnn 0.1.0\n")
+    assert not {"jax", "numpy", "rich", "optax"} & modules
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["trian"], "there is no command trian: did you mean train?"),
+        (["Train"], "there is no command Train: did you mean train?"),
+        (["grow"], "there is no command grow: use train, sweep, predict, verify or explain."),
+        (["--versoin"], "there is no flag --versoin: did you mean --version?"),
+        (["--fast"], "there is no flag --fast: jaxnn --help lists what there is."),
+        (["train", "--epoch", "3"], "train has no flag --epoch: did you mean --epochs?"),
+        (["train", "--epoch=3"], "train has no flag --epoch: did you mean --epochs?"),
+        (["train", "iris", "--activaton", "tanh"], "train has no flag --activaton: did you mean --activation?"),
+        (["train", "--no-shufle"], "train has no flag --no-shufle: did you mean --no-shuffle?"),
+        (["train", "--html", "page.html"], "train has no flag --html: jaxnn train --help lists those that it has."),
+        (["sweep", "--learning-rate", "0.1"], "sweep has no flag --learning-rate: did you mean --learning-rates?"),
+        (["verify", "mine.py", "--hmtl", "page.html"], "verify has no flag --hmtl: did you mean --html?"),
+        (["train", "--activation", "tahn"], "--activation is tahn: did you mean tanh?"),
+        (["train", "--activation=tahn"], "--activation is tahn: did you mean tanh?"),
+        (["train", "--dtype", "float16"], "--dtype is float16: did you mean bfloat16?"),
+        (["train", "--dtype", "double"], "--dtype is double: use float32, bfloat16 or float64."),
+        (["verify", "--require", "exactly"], "--require is exactly: did you mean exact?"),
+        (["explain", "--notation", "row"], "--notation is row: did you mean rows?"),
+    ],
+)
+def test_what_is_mistyped_is_named_with_the_nearest(here, capsys, args, sentence):
+    assert refused(capsys, *args) == f"jaxnn: {sentence}\n"
+
+
+@pytest.mark.parametrize("command", spelling.COMMANDS)
+def test_the_flags_that_are_known_are_those_of_the_help(capsys, command):
+    with pytest.raises(SystemExit):
+        jaxnn_main(command, "--help")
+    shown = {*re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)} - {"--help"}
+    assert shown == {flag.name for flag in spelling.flags_of(spelling.COMMANDS[command])}
+
+
+def test_no_command_line_of_the_documents_is_mistyped():
+    root = Path(cli.__file__).parents[1]
+    texts = [path.read_text(encoding="utf-8") for path in (root / "README.md", *(root / "docs").glob("*.md"))]
+    lines = [
+        shlex.split(line, comments=True) for line in re.findall(r"scripts/jaxnn (.*?)(?:&&|`|\n)", "\n".join(texts))
+    ]
+    assert len(lines) > 20
+    assert [line for line in [*lines, [], ["train"], ["train", "--hidden"]] if spelling.mistake(line)] == []
+
+
+def test_a_mistyped_word_imports_nothing_slow():
+    ended, modules = ended_and_imported("train", "--activation", "tahn")
+    assert ended.returncode == 2
+    assert not {"jax", "numpy", "rich", "optax"} & modules
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["train", "--epoch", "3", "--help"],  # who asks for help is shown it
+        ["--tyro-print-completion", "bash"],
+    ],
+)
+def test_what_tyro_knows_is_its_own(capsys, args):
+    with pytest.raises(SystemExit) as ended:
+        jaxnn_main(*args)
+    assert not ended.value.code
+    assert capsys.readouterr().err == ""
 
 
 def test_help_where_the_terminal_has_no_greek():
@@ -261,8 +344,8 @@ def test_a_run_stops_early_and_says_why(here, capsys, flags, message):
     assert len(read("runs/classes/history.csv")) == 1
 
 
-def test_a_diverging_run_keeps_the_last_finite_parameters(here, capsys):
-    assert jaxnn_main("train", "values.csv", "--epochs", 9, "--optimizer", "sgd", "--learning-rate", 1e30) == 0
+def test_a_diverging_run_keeps_the_last_finite_parameters_and_has_exit_code_1(here, capsys):
+    assert jaxnn_main("train", "values.csv", "--epochs", 9, "--optimizer", "sgd", "--learning-rate", 1e30) == 1
     out = capsys.readouterr().out
     assert re.search(r"In epoch \d, .* was not finite", out)
     params = model_file.load(Path("runs/values/model.safetensors")).params

@@ -153,6 +153,21 @@ def test_the_template_passes_as_written(here, capsys):
     assert "precision  float32: hand " in ended.stdout
 
 
+def test_a_name_without_an_ending_is_a_python_file_everywhere(here, capsys):
+    assert jaxnn_verify("--new", "net") == 0
+    assert capsys.readouterr().out == "Written to net.py: put your formulas in, then run: jaxnn verify net.py\n"
+    Path("mine.py").write_text(SMALL)
+    assert jaxnn_verify("mine", "--points", "given") == 0
+    assert capsys.readouterr().out.endswith("replay     jaxnn verify mine.py --points given\n")
+    assert cli.main(["explain", "mine"]) == 0
+    assert "∂J/∂w" in capsys.readouterr().out
+    Path("iris.py").write_text(SMALL)
+    assert cli.main(["explain", "iris", "--hidden"]) == 0  # the data set
+    assert capsys.readouterr().out.startswith("6 examples of iris; ")
+    Path("mine").touch()
+    assert "mine is no .py file" in refused(capsys, "mine")
+
+
 def test_ctrl_c_leaves_nothing(here):
     changed(
         SMALL, "def example(key):", "def example(key):\n    print('here', flush=True)\n    __import__('time').sleep(60)"
@@ -321,7 +336,12 @@ def test_an_error_in_a_neighbour_names_its_line(here, capsys):
         (["lecture.py", "--json", "./lecture.py"], "Cannot write lecture.py: it is the file to verify."),
         (["--json", "x", "--html", "x"], "--html and --json are both x: give them different names."),
         (["--new", "lecture.py"], "lecture.py is there already: give another name."),
-        (["--new", "net"], "--new net: the name of a Python file ends in .py."),
+        (["--new", "net.txt"], "--new net.txt: the name of a Python file ends in .py."),
+        (["--new", "folder"], "--new folder: the name of a Python file ends in .py."),
+        (["none"], "There is no file none.py; jaxnn verify --new none.py writes an example."),
+        (["none.txt"], "none.txt is no .py file: give a Python file that defines cost(params, *data), "),
+        (["--new", "lecture"], "lecture.py is there already: give another name."),
+        (["lecture", "--json", "lecture.py"], "Cannot write lecture.py: it is the file to verify."),
         (["--new", "no/net.py"], "Cannot write no/net.py: No such file or directory."),
         (
             ["lecture.py", "--new", "net.py"],

@@ -28,8 +28,8 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "experiment": {"catalogue", "data", "layers", "models", "protocols"},
     "verify": {"catalogue", "protocols", "backprop", "layers", "models", "examples"},
     "explanation": {"protocols", "backprop", "layers", "penalty", "verify"},
-    "commands": {"catalogue", "protocols", "backprop", "penalty", "metrics", "models", "examples", "data", "trained"}
-    | {"storage", "training", "experiment", "verify", "explanation"},
+    "commands": {"catalogue", "protocols", "backprop", "layers", "penalty", "metrics", "models", "examples", "data"}
+    | {"trained", "storage", "training", "experiment", "verify", "explanation"},
     "cli": {"commands"},
     "__main__": {"cli"},
     "__init__": {"catalogue"},

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_args
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -140,8 +140,8 @@ class Sweep:
     def network(self, width: int, learning_rate: float | None = None) -> Train:
         """The settings of `jaxnn train` for one of the networks; seed: that of the split."""
         names = {field.name for field in fields(Train)} & {field.name for field in fields(Sweep)}
-        its = {name: getattr(self, name) for name in names}
-        return Train(**its, hidden=(width,) * self.layers, learning_rate=learning_rate, patience=self.epochs)
+        shared = {name: getattr(self, name) for name in names}
+        return Train(**shared, hidden=(width,) * self.layers, learning_rate=learning_rate, patience=self.epochs)
 
 
 @dataclass(frozen=True)
@@ -255,3 +255,4 @@ Command = (
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Explain, subcommand("explain")]
 )
+COMMANDS: dict[str, type] = {name.name: command for command, name in map(get_args, get_args(Command))}

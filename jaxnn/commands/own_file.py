@@ -1,14 +1,19 @@
 """A user's FILE.py: imported, its three functions found, its errors told in a sentence."""
 
+import dataclasses
 import difflib
 import inspect
 import sys
 import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
 import jax
+
+from jaxnn.commands.config import Explain
+from jaxnn.protocols import PyTree
 
 NEEDED = "cost(params, *data), grad(params, *data) and example(key) -> (params, *data)"
 ALIKE = {  # what people call the three functions elsewhere
@@ -18,9 +23,26 @@ ALIKE = {  # what people call the three functions elsewhere
 }
 
 
+def python_file(path: Path) -> Path:
+    """mine.py for mine, if nothing is called mine itself."""
+    return path if path.suffix or path.exists() else path.with_name(f"{path.name}.py")
+
+
+def with_own_file(config: Explain) -> Explain:
+    """The settings that explain mine.py for mine, unless mine is a data set or a file, or there is no mine.py."""
+    from jaxnn import data  # verify, which has no use for it, does not wait for it
+
+    path = python_file(Path(config.what))
+    is_meant = config.what not in data.SETS and path.is_file()
+    return dataclasses.replace(config, what=str(path)) if is_meant else config
+
+
 @contextmanager
-def imported(path):
-    """The module of this file, by its own name and with its folder first in sys.path, as `python FILE.py` has it."""
+def imported(path: Path) -> Iterator[ModuleType]:
+    """The module of this file, by its own name and with its folder first in sys.path, as `python FILE.py` has it.
+
+    ValueError: there is no such file, another module has its name, or it ends Python. What it raises is raised.
+    """
     name, folder = path.stem, str(path.resolve().parent)
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
@@ -48,8 +70,9 @@ def imported(path):
 
 
 @contextmanager
-def in_users_words(path):
-    """An error of the user's code as its type, its first line, and the lines it went through in FILE.py's folder."""
+def in_users_words(path: Path) -> Iterator[None]:
+    """ValueError for an error of the user's code: its type, its first line, and the lines it went through in the folder
+    of FILE.py; and for a TypeError of the verifier, whose message is a sentence."""
     folder = path.resolve().parent
     try:
         yield
@@ -67,8 +90,8 @@ def in_users_words(path):
         raise ValueError("\n".join([f"{path.name} does not run. {what}", *lines])) from None
 
 
-def own_functions(path, module, seed):
-    """(cost, grad, args): the module's, and what they take."""
+def own_functions(path: Path, module: ModuleType, seed: int) -> tuple[Callable, Callable, tuple[PyTree, ...]]:
+    """(cost, grad, args): the module's, and what they take. ValueError: one is missing, or they do not fit together."""
     cost, grad, example = functions(path, module)
     args = arguments(path, example, seed)
     for name, f in (("cost", cost), ("grad", grad)):
@@ -76,12 +99,12 @@ def own_functions(path, module, seed):
     return cost, grad, args
 
 
-def functions(path, module):
-    """cost, grad and example of the module."""
+def functions(path: Path, module: ModuleType) -> tuple[Callable, Callable, Callable]:
+    """cost, grad and example of the module. ValueError: one is missing, or is no function."""
     for name in ALIKE:
         if not hasattr(module, name):
-            own = [n for n, v in vars(module).items() if callable(v) and n not in ALIKE]
-            near = [n for n in ALIKE[name] if n in own] or difflib.get_close_matches(name, own, 1)
+            others = [n for n, v in vars(module).items() if callable(v) and n not in ALIKE]
+            near = [n for n in ALIKE[name] if n in others] or difflib.get_close_matches(name, others, 1)
             hint = f", but {near[0]}: rename it?" if near else "."
             raise ValueError(f"{path} defines no {name}{hint} A file to verify defines {NEEDED}.")
         if not callable(getattr(module, name)):
@@ -89,8 +112,8 @@ def functions(path, module):
     return module.cost, module.grad, module.example
 
 
-def arguments(path, example, seed):
-    """What example(key) returns: a tuple (params, *data)."""
+def arguments(path: Path, example: Callable, seed: int) -> tuple[PyTree, ...]:
+    """What example(key) returns: a tuple (params, *data). ValueError: it takes no key, or returns no such tuple."""
     key = jax.random.key(seed)
     check_takes(example, (key,), f"{path}: example", "one argument, a JAX key")
     args = example(key)
@@ -100,7 +123,8 @@ def arguments(path, example, seed):
     return args
 
 
-def check_takes(f, args, name, what):
+def check_takes(f: Callable, args: tuple[PyTree, ...], name: str, what: str) -> None:
+    """ValueError: f does not take these arguments, which are `what`."""
     try:
         signature = inspect.signature(f)
     except ValueError:  # a builtin need not have one

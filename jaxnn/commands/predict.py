@@ -4,10 +4,15 @@ import jax
 import numpy as np
 
 from jaxnn import data
+from jaxnn.commands.config import Predict
 from jaxnn.storage import model_file, run_folder
 
 
-def predict(config):
+def predict(config: Predict) -> int:
+    """Writes the predictions of a trained run.
+
+    ValueError: the run or the rows cannot be read, or do not fit; the file is there already, or cannot be written.
+    """
     if config.out and config.out.exists():
         raise ValueError(f"{config.out} is there already: give --out another name, or move it away.")
     with jax.enable_x64(True):  # for a model in float64; others keep their dtype

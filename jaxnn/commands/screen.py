@@ -2,18 +2,26 @@
 
 import dataclasses
 import signal
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
 import jax
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from jaxnn.data import Table as DataTable
+from jaxnn.layers.chain import Chain
 from jaxnn.metrics import accuracy, r2, rmse
+from jaxnn.protocols import Loss, Params, PyTree
+from jaxnn.trained import Model
+
+Parts = Mapping[str, np.ndarray]  # {part of the data: its row numbers}
 
 
-def describe(table, parts):
+def describe(table: DataTable, parts: Parts) -> str:
     """The data in a sentence."""
     rows = ", ".join(f"{len(rows)} {part}" for part, rows in parts.items())
     shape = " × ".join(map(str, table.x.shape[1:]))
@@ -26,27 +34,28 @@ def describe(table, parts):
     return f"{table.name}: {len(table.x)} rows ({rows}); {what}; {target}"
 
 
-def layer_table(model, loss, params, m):
-    """A row for each layer: its number, settings, output for m examples, and parameters."""
+def layer_table(model: Chain, loss: Loss, params: Params, shape: tuple[int, ...]) -> Table:
+    """A row for each layer: its number, settings, output for an x of this shape, and parameters."""
     right = partial(Column, justify="right")
     grid = Table(right(), "layer", "output", "parameters", right("count"))
-    x = jax.ShapeDtypeStruct((m, model.layers[0].n_in), jax.tree.leaves(params)[0].dtype)
+    x = jax.ShapeDtypeStruct(shape, jax.tree.leaves(params)[0].dtype)
     for i, (layer, p) in enumerate(zip(model.layers, params, strict=True)):
         x = jax.eval_shape(layer.apply, p, x)
         shapes = ", ".join(f"{name} {v.shape}" for name, v in p._asdict().items()) if p else ""
-        grid.add_row(f"{i}", label(layer), f"{x.shape}", shapes, f"{sum(v.size for v in p):,}" if p else "")
+        count = f"{sum(v.size for v in p):,}" if p else ""
+        grid.add_row(f"{i}", label(layer), f"{x.shape}", shapes, count)
     grid.add_row("", label(loss), "()", "", f"{sum(v.size for v in jax.tree.leaves(params)):,}")
     return grid
 
 
-def label(layer):
-    """A layer's class and settings without their names: Dense(30, 64, xavier)."""
+def label(layer: PyTree) -> str:
+    """The class and the settings, without their names, of a layer or a loss: Dense(30, 64, xavier)."""
     values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
     return f"{type(layer).__name__}({', '.join(str(v) for v in values if v is not None)})"
 
 
-def results(trained, table, x, y, parts):
-    """A table of the cost and the metrics of each part of the rows."""
+def results(trained: Model, table: DataTable, x: np.ndarray, y: np.ndarray, parts: Parts) -> Table:
+    """A table of the cost and the metrics of each part of the rows. x, y: the scaled data."""
     metrics = {"accuracy": accuracy} if table.classes else {"RMSE": rmse, "R²": r2}
     right = partial(Column, justify="right")
     grid = Table("rows", right(), right("cost"), *map(right, metrics))
@@ -59,13 +68,14 @@ def results(trained, table, x, y, parts):
     return grid
 
 
-def bar(console, what="training"):
+def bar(console: Console, what: str = "training") -> Progress:
+    """A progress bar, whose tasks have a field `cost`."""
     cost = TextColumn("{task.fields[cost]}")
     return Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), cost, TimeElapsedColumn(), console=console)
 
 
 @contextmanager
-def not_interrupted():
+def not_interrupted() -> Iterator[None]:
     """Ignores Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -1,8 +1,10 @@
 """What `jaxnn sweep` does."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jaxnn import data, experiment
+from jaxnn.commands.config import Sweep
 from jaxnn.commands.screen import bar, describe, not_interrupted, results
 from jaxnn.penalty import L2
 from jaxnn.storage import compilations, run_folder
@@ -21,149 +24,173 @@ from jaxnn.training.sweep import sweep as train_all
 
 
 class Network(NamedTuple):
+    """One of the networks, trained."""
+
     width: int
     learning_rate: float
     seed: int
     fit: Fit
 
     @property
-    def epoch(self):
-        """Of its lowest validation cost, counted from 1; 0 where none is finite."""
+    def epoch(self) -> int:
+        """The epoch of its lowest validation cost, counted from 1; 0 if none is finite."""
         cost = self.fit.history.validation_cost
         return int(np.nanargmin(cost)) + 1 if np.isfinite(cost).any() else 0
 
     @property
-    def cost(self):
-        """Its lowest validation cost."""
+    def cost(self) -> float:
+        """Its lowest validation cost; ∞ if none is finite."""
         return float(self.fit.history.validation_cost[self.epoch - 1]) if self.epoch else np.inf
 
     @property
-    def metric(self):
+    def metric(self) -> float:
+        """The metric of the validation rows at that epoch; NaN if there is none."""
         return float(self.fit.history.validation_metric[self.epoch - 1]) if self.epoch else np.nan
 
 
-def sweep(config):
+Networks = Sequence[Network]
+Setting = tuple[int, float]  # (width, learning rate)
+
+
+class Rows(NamedTuple):
+    """Some of the rows, scaled."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def sweep(config: Sweep) -> int:
+    """Trains all networks and writes a run folder.
+
+    ValueError: settings that do not fit the data; data that cannot be read; a folder that cannot be made; no network
+    has a finite validation cost.
+    """
     if config.cache:
         compilations.keep()
     console = Console(highlight=False)
     say = partial(console.print, markup=False, soft_wrap=True)
     table = data.load(config.data)
-    its = config.network(config.widths[0])
     experiment.optimizer_of(config.optimizer, None)
     parts, held_out = experiment.parts_of(table, config.seed, hold_out=True)
-    model, loss, y = experiment.network(its, table)
+    _, loss, y = experiment.network(config.network(config.widths[0]), table)
     x, y, x_scale, y_scale = experiment.scaled(table, y, parts["train"])
+    train, validation = (Rows(x[parts[part]], y[parts[part]]) for part in ("train", held_out))
     x64, name = jax.enable_x64(config.dtype == "float64"), f"{table.name}-sweep"
     with x64, run_folder.new(config.out, name) as (folder, publish), np.errstate(all="ignore"):
         say(describe(table, parts))
         config = replace(config, batch_size=experiment.batch_size_of(config.batch_size, len(parts["train"]), say))
-        found = [
-            network
-            for width in config.widths
-            for network in group(config, width, table, (x, y), (parts["train"], parts[held_out]), console)
-        ]
-        best = best_of(found)
+        networks: list[Network] = []
+        for width in config.widths:
+            networks += networks_of(config, width, table, train, validation, console)
+        best = best_of(networks)
         if not best.epoch:
             raise ValueError("No network has a finite validation cost: try smaller learning rates.")
-        console.print(ranking(found, loss.metric))
-        its = config.network(best.width, best.learning_rate)
-        model, *_ = experiment.network(its, table)
-        setting = f"{best.width} units, learning rate {best.learning_rate:g}, seed {best.seed}"
-        say(f"Best of the lowest mean: {setting}, as it was after epoch {best.epoch}.")
+        console.print(ranking(networks, loss.metric))
+        settings = config.network(best.width, best.learning_rate)
+        model, *_ = experiment.network(settings, table)
+        what = f"{best.width} units, learning rate {best.learning_rate:g}, seed {best.seed}"
+        say(f"Best of the lowest mean: {what}, as it was after epoch {best.epoch}.")
         trained = Model(model, loss, best.fit.params, x_scale, y_scale, table.features, table.classes, table.targets)
         with not_interrupted():
             console.print(results(trained, table, x, y, parts))
-            write(folder, found)
-            run_folder.write(folder, trained, its, best.fit.history, held_out)
+            write(folder, networks)
+            run_folder.write(folder, trained, settings, best.fit.history, held_out)
             curve = run_folder.draw(folder, best.fit.history, held_out, loss.metric, table.name)
-            if not (curve and draw(folder, found, table)):
+            if not (curve and draw(folder, networks, table.name)):
                 say("There are no pictures: they need matplotlib.")
             final = publish()
             say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
     return 0
 
 
-def group(config, width, table, scaled, rows, console):
+def networks_of(
+    config: Sweep, width: int, table: data.Table, train: Rows, validation: Rows, console: Console
+) -> list[Network]:
     """The networks of one width, for every learning rate and seed."""
-    (x, y), (train, validation) = scaled, rows
     model, loss, _ = experiment.network(config.network(width), table)
     pairs = list(itertools.product(config.learning_rates, range(config.seed, config.seed + config.seeds)))
     with bar(console, f"{len(pairs)} networks of {width} units") as progress:
         task = progress.add_task("", total=config.epochs, cost="")
-        found = train_all(
+        fits = train_all(
             model,
             loss,
-            x[train],
-            y[train],
+            train.x,
+            train.y,
             keys=jax.vmap(jax.random.key)(np.array([seed for _, seed in pairs])),
             learning_rates=[rate for rate, _ in pairs],
             optimizer=getattr(optax, config.optimizer),
             epochs=config.epochs,
             batch_size=config.batch_size,
-            validation=(x[validation], y[validation]),
+            validation=validation,
             penalty=L2(config.l2) if config.l2 else None,
             patience=config.epochs,
             dtype=config.dtype,
             progress=lambda epoch, cost: progress.update(task, completed=epoch, cost=f"lowest cost {cost:.6g}"),
         )
-    return [Network(width, *pair, fit) for pair, fit in zip(pairs, found, strict=True)]
+    return [Network(width, rate, seed, fit) for (rate, seed), fit in zip(pairs, fits, strict=True)]
 
 
-def by_setting(found):
-    """{(width, learning rate): its networks, one a seed}, the lowest mean cost first; where that is ∞ for all, the
-    lowest of all first."""
-    settings = itertools.groupby(found, key=lambda network: (network.width, network.learning_rate))
-    of = {setting: list(networks) for setting, networks in settings}
-    costs = {setting: [network.cost for network in networks] for setting, networks in of.items()}
-    return {setting: of[setting] for setting in sorted(of, key=lambda s: (np.mean(costs[s]), min(costs[s])))}
+def by_setting(networks: Networks) -> dict[Setting, list[Network]]:
+    """The networks of each setting, one a seed; the setting of the lowest mean cost first. If that is ∞ for all, the
+    setting of the lowest cost first."""
+    groups = itertools.groupby(networks, key=lambda network: (network.width, network.learning_rate))
+    of = {setting: list(group) for setting, group in groups}
+
+    def mean_then_least(setting: Setting) -> tuple[float, float]:
+        costs = [network.cost for network in of[setting]]
+        return float(np.mean(costs)), min(costs)
+
+    return {setting: of[setting] for setting in sorted(of, key=mean_then_least)}
 
 
-def best_of(found):
+def best_of(networks: Networks) -> Network:
     """The best seed of the setting whose mean is lowest: the best of all may only be lucky with the held-out rows."""
-    return min(next(iter(by_setting(found).values())), key=lambda network: network.cost)
+    return min(next(iter(by_setting(networks).values())), key=lambda network: network.cost)
 
 
-def ranking(found, metric):
+def ranking(networks: Networks, metric: str) -> Table:
     """A row for each width and learning rate: lowest validation cost over the seeds, and the metric there."""
     right = partial(Column, justify="right")
     head = ("units", "learning rate", "validation cost", "least", "most", metric.replace("_", " "), "epoch")
     grid = Table(*map(right, head))
-    for (width, rate), networks in by_setting(found).items():
-        costs = [network.cost for network in networks]
-        mean = (np.mean(costs), min(costs), max(costs), np.mean([network.metric for network in networks]))
-        epoch = np.mean([network.epoch for network in networks])
-        grid.add_row(f"{width}", f"{rate:g}", *(f"{v:.4g}" for v in mean), f"{epoch:.0f}")
+    for (width, rate), group in by_setting(networks).items():
+        costs = [network.cost for network in group]
+        numbers = (np.mean(costs), min(costs), max(costs), np.mean([network.metric for network in group]))
+        epoch = np.mean([network.epoch for network in group])
+        grid.add_row(f"{width}", f"{rate:g}", *(f"{v:.4g}" for v in numbers), f"{epoch:.0f}")
     return grid
 
 
-def write(folder, found):
+def write(folder: Path, networks: Networks) -> None:
     """results.csv: a row for each network."""
-    columns = {
-        "width": [network.width for network in found],
-        "learning_rate": [network.learning_rate for network in found],
-        "seed": [network.seed for network in found],
-        "epoch": [network.epoch for network in found],
-        "validation_cost": [network.cost for network in found],
-        "validation_metric": [network.metric for network in found],
-        "stopped": [network.fit.stopped.reason for network in found],
+    columns: dict[str, list] = {
+        "width": [network.width for network in networks],
+        "learning_rate": [network.learning_rate for network in networks],
+        "seed": [network.seed for network in networks],
+        "epoch": [network.epoch for network in networks],
+        "validation_cost": [network.cost for network in networks],
+        "validation_metric": [network.metric for network in networks],
+        "stopped": [network.fit.stopped.reason for network in networks],
     }
     run_folder.write_csv(folder / "results.csv", columns)
 
 
-def draw(folder, found, table):
-    """sweep.png: the lowest validation cost by learning rate, a line a width, a point a seed."""
+def draw(folder: Path, networks: Networks, title: str) -> bool:
+    """sweep.png: the lowest validation cost by learning rate, a line a width, a point a seed. False if there is no
+    matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return False
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for n, width in enumerate(dict.fromkeys(network.width for network in found)):
-        of = {rate: [v.cost for v in its] for (w, rate), its in by_setting(found).items() if w == width}
-        rates = sorted(of)
-        axes.plot(rates, [np.mean(of[rate]) for rate in rates], color=f"C{n}", label=f"{width} units")
-        axes.plot(*zip(*((rate, v) for rate in rates for v in of[rate]), strict=True), ".", color=f"C{n}", alpha=0.5)
-    axes.set(xlabel="learning rate", ylabel="lowest validation cost", xscale="log", yscale="log", title=table.name)
+    groups = by_setting(networks)
+    for n, width in enumerate(dict.fromkeys(network.width for network in networks)):
+        rates = sorted(rate for w, rate in groups if w == width)
+        costs = [[network.cost for network in groups[width, rate]] for rate in rates]
+        axes.plot(rates, list(map(np.mean, costs)), color=f"C{n}", label=f"{width} units")
+        axes.plot(np.repeat(rates, list(map(len, costs))), np.concatenate(costs), ".", color=f"C{n}", alpha=0.5)
+    axes.set(xlabel="learning rate", ylabel="lowest validation cost", xscale="log", yscale="log", title=title)
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(folder / "sweep.png", dpi=120)

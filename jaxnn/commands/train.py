@@ -1,91 +1,178 @@
 """What `jaxnn train` does."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
+from jax import Array
 from jax import numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 from rich.console import Console
 
 from jaxnn import backprop, data
+from jaxnn.commands.config import Train
 from jaxnn.commands.screen import bar, describe, layer_table, not_interrupted, results
 from jaxnn.experiment import batch_size_of, network, optimizer_of, parts_of, scaled
+from jaxnn.layers.chain import Chain
 from jaxnn.penalty import L2
+from jaxnn.protocols import Loss, Params, Penalty
 from jaxnn.storage import compilations, run_folder
 from jaxnn.trained import Model
 from jaxnn.training.fit import fit
+from jaxnn.training.history import Fit
 from jaxnn.training.prepare import drawn
 
 
-def train(config):
+class Experiment(NamedTuple):
+    """All that is trained, and on what. x, y: all rows, scaled. parts: {part: its row numbers}. held_out: the part that
+    is watched while training. key: of the order of the rows. remarks: on the settings, to be printed."""
+
+    table: data.Table
+    model: Chain
+    loss: Loss
+    penalty: Penalty | None
+    optimizer: optax.GradientTransformation
+    params: Params
+    x: np.ndarray
+    y: np.ndarray
+    x_scale: data.Scale
+    y_scale: data.Scale | None
+    parts: dict[str, np.ndarray]
+    held_out: str
+    batch_size: int | None
+    key: Array
+    remarks: tuple[str, ...]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The numbers of the rows that it learns from."""
+        return self.parts["train"]
+
+
+def train(config: Train) -> int:
+    """Trains a network and writes a run folder. Exit code 0; 1 if it diverged, 130 if it was interrupted: what was
+    learned until then is written all the same.
+
+    ValueError: settings that do not fit the data; data that cannot be read; a folder that cannot be made.
+    """
     if config.cache:
         compilations.keep()
     console = Console(highlight=False)
     say = partial(console.print, markup=False, soft_wrap=True)
+    with jax.enable_x64(config.dtype == "float64"):
+        experiment = experiment_of(config)
+        with run_folder.new(config.out, experiment.table.name) as (folder, publish):
+            say(describe(experiment.table, experiment.parts))
+            console.print(
+                layer_table(experiment.model, experiment.loss, experiment.params, experiment.x[experiment.rows].shape)
+            )
+            for remark in experiment.remarks:
+                say(remark)
+            say(compare_with_autodiff(experiment))
+            result = fitted(config, experiment, console)
+            reason = result.stopped.reason
+            if reason == "interrupted" and not result.stopped.epoch:
+                raise KeyboardInterrupt
+            with not_interrupted():  # a second Ctrl-C must not lose what the first one kept
+                say(result.stopped.message)
+                trained = model_of(experiment, result.params)
+                console.print(results(trained, experiment.table, experiment.x, experiment.y, experiment.parts))
+                run_folder.write(folder, trained, config, result.history, experiment.held_out)
+                if not run_folder.draw(
+                    folder, result.history, experiment.held_out, experiment.loss.metric, experiment.table.name
+                ):
+                    say("There is no learning_curve.png: it needs matplotlib.")
+                final = publish()
+                say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
+    return {"interrupted": 130, "not_finite": 1}.get(reason, 0)
+
+
+def experiment_of(config: Train) -> Experiment:
+    """What these settings train. ValueError: settings that do not fit the data; data that cannot be read."""
     table = data.load(config.data)
     model, loss, y = network(config, table)
     optimizer = optimizer_of(config.optimizer, config.learning_rate)
     parts, held_out = parts_of(table, config.seed, hold_out=config.patience is not None)
-    rows, m = parts["train"], len(parts["train"])
-    x, y, x_scale, y_scale = scaled(table, y, rows)
-    penalty = L2(config.l2) if config.l2 else None
+    x, y, x_scale, y_scale = scaled(table, y, parts["train"])
     init_key, key = jax.random.split(jax.random.key(config.seed))
-
-    with jax.enable_x64(config.dtype == "float64"), run_folder.new(config.out, table.name) as (folder, publish):
-        say(describe(table, parts))
-        params = drawn(model, init_key, "float64" if config.dtype == "float64" else "float32")
-        console.print(layer_table(model, loss, params, m))
-        batch_size = batch_size_of(config.batch_size, m, say)
-        first = rows[:batch_size]
-        say(compare_with_autodiff(model, loss, penalty, params, x[first], y[first]))
-        with bar(console) as progress:
-            task = progress.add_task("training", total=config.epochs, cost="")
-            result = fit(
-                model,
-                loss,
-                x[rows],
-                y[rows],
-                key=key,
-                params=params,
-                optimizer=optimizer,
-                epochs=config.epochs,
-                batch_size=batch_size,
-                order=None if config.shuffle else lambda epoch: np.arange(m),
-                validation=(x[parts[held_out]], y[parts[held_out]]),
-                penalty=penalty,
-                target_cost=config.target_cost,
-                tolerance=config.tolerance,
-                patience=config.patience,
-                dtype=config.dtype,
-                progress=lambda epoch, cost: progress.update(task, completed=epoch, cost=f"cost {cost:.6g}"),
-            )
-        interrupted = result.stopped.reason == "interrupted"
-        if interrupted and not result.stopped.epoch:
-            raise KeyboardInterrupt
-        with not_interrupted():  # a second Ctrl-C must not lose what the first one kept
-            say(result.stopped.message)
-            trained = Model(model, loss, result.params, x_scale, y_scale, table.features, table.classes, table.targets)
-            console.print(results(trained, table, x, y, parts))
-            run_folder.write(folder, trained, config, result.history, held_out)
-            if not run_folder.draw(folder, result.history, held_out, loss.metric, table.name):
-                say("There is no learning_curve.png: it needs matplotlib.")
-            final = publish()
-            say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
-    return 130 if interrupted else 0
+    remarks: list[str] = []
+    batch_size = batch_size_of(config.batch_size, len(parts["train"]), remarks.append)
+    return Experiment(
+        table=table,
+        model=model,
+        loss=loss,
+        penalty=L2(config.l2) if config.l2 else None,
+        optimizer=optimizer,
+        params=drawn(model, init_key, "float64" if config.dtype == "float64" else "float32"),
+        x=x,
+        y=y,
+        x_scale=x_scale,
+        y_scale=y_scale,
+        parts=parts,
+        held_out=held_out,
+        batch_size=batch_size,
+        key=key,
+        remarks=tuple(remarks),
+    )
 
 
-def compare_with_autodiff(model, loss, penalty, params, x, y):
-    """A line that says how far the hand-derived gradient and jax.grad agree on these rows, and where least."""
-    dtype = jax.tree.leaves(params)[0].dtype
-    x = jnp.asarray(x, dtype)
+def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
+    """The run, with a bar that shows how far it is."""
+    rows, held_out = experiment.rows, experiment.parts[experiment.held_out]
+    with bar(console) as progress:
+        task = progress.add_task("training", total=config.epochs, cost="")
+        return fit(
+            experiment.model,
+            experiment.loss,
+            experiment.x[rows],
+            experiment.y[rows],
+            key=experiment.key,
+            params=experiment.params,
+            optimizer=experiment.optimizer,
+            epochs=config.epochs,
+            batch_size=experiment.batch_size,
+            order=None if config.shuffle else lambda epoch: np.arange(len(rows)),
+            validation=(experiment.x[held_out], experiment.y[held_out]),
+            penalty=experiment.penalty,
+            target_cost=config.target_cost,
+            tolerance=config.tolerance,
+            patience=config.patience,
+            dtype=config.dtype,
+            progress=lambda epoch, cost: progress.update(task, completed=epoch, cost=f"cost {cost:.6g}"),
+        )
+
+
+def model_of(experiment: Experiment, params: Params) -> Model:
+    """The network with these parameters, and what its data need."""
+    table = experiment.table
+    return Model(
+        experiment.model,
+        experiment.loss,
+        params,
+        experiment.x_scale,
+        experiment.y_scale,
+        table.features,
+        table.classes,
+        table.targets,
+    )
+
+
+def compare_with_autodiff(experiment: Experiment) -> str:
+    """A line that says how far the gradients by hand and by jax.grad agree on the first batch, and where least."""
+    first = experiment.rows[: experiment.batch_size]
+    dtype = jax.tree.leaves(experiment.params)[0].dtype
+    batch = experiment.params, jnp.asarray(experiment.x[first], dtype), experiment.y[first]
+    parts = experiment.model, experiment.loss, experiment.penalty
     with jax.default_matmul_precision("highest"):
-        _, hand = jax.jit(backprop.value_and_grad(model, loss, penalty))(params, x, y)
-        _, auto = jax.jit(jax.value_and_grad(backprop.cost(model, loss, penalty)))(params, x, y)
+        _, hand = jax.jit(backprop.value_and_grad(*parts))(*batch)
+        _, auto = jax.jit(jax.value_and_grad(backprop.cost(*parts)))(*batch)
 
-    def error(dv, true):  # relative to the leaf's largest entry
-        dv, true = np.asarray(dv, np.float64), np.asarray(true, np.float64)
-        return np.abs(dv - true).max() / (np.abs(true).max() or 1.0)
+    def error(dv: Array, true: Array) -> float:
+        """The largest error, relative to the largest entry of the leaf."""
+        hand, auto = np.asarray(dv, np.float64), np.asarray(true, np.float64)
+        return np.abs(hand - auto).max() / (np.abs(auto).max() or 1.0)
 
     errors = [
         (error(dv, true), keystr(path, simple=True, separator=", "))

@@ -4,6 +4,8 @@ import importlib.metadata
 import json
 import platform
 import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
@@ -18,41 +20,49 @@ from rich.text import Text
 
 from jaxnn import catalogue
 from jaxnn import verify as verifier
-from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions
+from jaxnn.commands.config import Verify
+from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions, python_file
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
+from jaxnn.protocols import PyTree
 from jaxnn.storage import text_file
-from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
+from jaxnn.verify import FAIL, INCONCLUSIVE, PASS, Report
+from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.page import page
 from jaxnn.verify.reports.words import shown
 
 STYLES = {PASS: "bold green", FAIL: "bold red", INCONCLUSIVE: "bold yellow"}
+EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
+Keywords = dict[str, PyTree]  # the keywords of a question of jaxnn.verify
 
 
-def verify(config):
+def verify(config: Verify) -> int:
     """Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE."""
     console = Console(highlight=False)
     if config.new:
-        new(config.new)
-        console.print(
-            f"Written to {config.new}: put your formulas in, then run: jaxnn verify {config.new}", markup=False
-        )
+        path = python_file(config.new)
+        write_template(path)
+        console.print(f"Written to {path}: put your formulas in, then run: jaxnn verify {path}", markup=False)
         return 0
+    file = python_file(config.file) if config.file else None
     for path in filter(None, (config.html, config.json)):
-        check_writable(path, config.file)
+        check_writable(path, file)
     options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
-    settings = options, console, config.power
-    reports = [of_file(config.file, *settings)] if config.file else of_all(*settings)
-    verdict = next((v for v in (FAIL, INCONCLUSIVE) if any(r.verdict == v for r in reports)), PASS)
+    if file:
+        reports = [report_on_file(file, options, console, config.power)]
+    else:
+        reports = reports_on_all(options, console, config.power)
+    verdicts = {report.verdict for report in reports}
+    verdict = next((v for v in (FAIL, INCONCLUSIVE) if v in verdicts), PASS)
     if config.html:
         text_file.write(config.html, page(reports))
     if config.json:
         versions = {"jaxnn": importlib.metadata.version("jaxnn-verified"), "jax": jax.__version__}
         versions["python"] = platform.python_version()
-        found = {"verdict": verdict, "versions": versions, "reports": [r.to_dict() for r in reports]}
-        text_file.write(config.json, json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    return {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}[verdict]
+        findings = {"verdict": verdict, "versions": versions, "reports": [r.to_dict() for r in reports]}
+        text_file.write(config.json, json.dumps(findings, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return EXIT_CODES[verdict]
 
 
 # Everything that ships
@@ -65,7 +75,7 @@ SHAPES = (  # of networks with 4 inputs: widths of the hidden layers, examples, 
 )
 
 
-def rules(options):
+def rules(options: Keywords) -> Iterator[tuple[str, Callable[[], Report]]]:
     """(name, function that makes the report) of every layer, every loss, and a network for each activation and loss."""
     rng = np.random.default_rng(options["key"])
     for name, example in LAYERS.items():
@@ -76,22 +86,28 @@ def rules(options):
         yield name, partial(verifier.loss, case.loss, z, y, **options)
         w = rng.uniform(0.1, 2, case.shape[:-1]).astype(np.float32)
         yield f"{name}, weighted", partial(verifier.loss, case.loss, z, y, w, **options)
+    yield from networks(options, rng)
+
+
+def networks(options: Keywords, rng: np.random.Generator) -> Iterator[tuple[str, Callable[[], Report]]]:
+    """The same of a network for each activation and each loss."""
     activations = catalogue.names("activations")
     columns = zip(cycle(SHAPES), cycle(activations), cycle(LOSSES.items()), strict=False)
     for (hidden, m, lam), activation, (name, case) in islice(columns, max(len(activations), len(LOSSES))):
         hidden = () if activation == "identity" else hidden  # one layer: logistic regression
         widths = (4, *hidden, case.shape[-1])
         model = perceptron(widths, activation, case.loss)
-        inputs, y = rng.normal(size=(m, 4)), draw_y(case.target, rng, (m, widths[-1]), np.float32)
+        x = rng.normal(size=(m, 4))
+        y = draw_y(case.target, rng, (m, widths[-1]), np.float32)
         params = draw_params(model, rng, np.float32)
         words = ["–".join(map(str, widths)), activation, name, "L2" if lam else "", "one example" if m == 1 else ""]
-        asked = (model, case.loss, inputs.astype(np.float32), y, params, L2(lam) if lam else None)
-        yield ", ".join(filter(None, words)), partial(verifier.model, *asked, **options)
+        parts = (model, case.loss, x.astype(np.float32), y, params, L2(lam) if lam else None)
+        yield ", ".join(filter(None, words)), partial(verifier.model, *parts, **options)
 
 
-def of_all(options, console, power):
-    """A report on each rule, with a table of them, and in full those that are not PASS."""
-    found, reports = list(rules(options)), []
+def reports_on_all(options: Keywords, console: Console, power: bool) -> list[Report]:
+    """A report on each rule that ships; printed are a table of them, and in full those that are not PASS."""
+    named, reports = list(rules(options)), []
     right = partial(Column, justify="right")
     grid = Table("rule", right("points"), "verdict", right("digits"), right("hand"), right("jax.grad"), right("time"))
     if power:
@@ -104,11 +120,10 @@ def of_all(options, console, power):
         TextColumn("{task.fields[rule]}"),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=len(found), rule="")
-        for name, ask in found:
+        task = progress.add_task("", total=len(named), rule="")
+        for name, ask in named:
             progress.update(task, rule=name)
-            report = ask()
-            report = replace(report, title=name, later=replace(report.later, dtypes=("float32",)))
+            report = in_float32(replace(ask(), title=name))
             grid.add_row(*row(report), *([noticed(report)] if power else []))
             reports.append(report)
             progress.update(task, advance=1, rule="")
@@ -116,21 +131,19 @@ def of_all(options, console, power):
     console.print("hand, jax.grad: correct digits of the least accurate array, computed in float32.")
     if power:
         console.print("noticed: of the changes of the rule that make it wrong, how many these points would notice.")
-    others = [r for r in reports if not r.ok or (r.has_power and r.power().survivors)]
-    for r in others:
-        console.print()
-        show(r, console)
-    console.print()
-    if others:
-        counts = [f"{n} {v}" for v in (FAIL, INCONCLUSIVE, PASS) if (n := sum(r.verdict == v for r in reports))]
-        names = "; ".join(r.title for r in others)
-        console.print(Text(f"{len(reports)} rules: {', '.join(counts)}: {names}"), soft_wrap=True)
-    else:
-        console.print(Text.assemble(f"{len(reports)} rules: all ", (PASS, STYLES[PASS])))
+    print_doubtful(reports, console)
     return reports
 
 
-def row(report):
+def in_float32(report: Report) -> Report:
+    """The report, whose precision will be measured in float32 alone."""
+    if not isinstance(report.later, Questions):
+        return report
+    return replace(report, later=replace(report.later, dtypes=("float32",)))
+
+
+def row(report: Report) -> tuple[str | Text, ...]:
+    """The cells of a report in the table."""
     decided = sum(p.verdict != INCONCLUSIVE for p in report.points)
     worst = min(report.precision, key=lambda g: g.hand_digits, default=None)
     return (
@@ -144,37 +157,57 @@ def row(report):
     )
 
 
-def noticed(report):
+def noticed(report: Report) -> str:
+    """How many changes of the rule the report would notice."""
     power = report.power()
     return f"{power.killed} of {power.non_equivalent}" if power else "–"
 
 
-def show(report, console):
-    """The whole report, its verdict in colour."""
+def print_doubtful(reports: Sequence[Report], console: Console) -> None:
+    """Prints in full the reports that are not PASS, or that would not notice some change; then the counts."""
+    doubtful = [r for r in reports if not r.ok or has_survivors(r)]
+    for report in doubtful:
+        console.print()
+        show(report, console)
+    console.print()
+    if not doubtful:
+        console.print(Text.assemble(f"{len(reports)} rules: all ", (PASS, STYLES[PASS])))
+        return
+    numbers = Counter(report.verdict for report in reports)
+    counts = ", ".join(f"{numbers[v]} {v}" for v in (FAIL, INCONCLUSIVE, PASS) if numbers[v])
+    names = "; ".join(report.title for report in doubtful)
+    console.print(Text(f"{len(reports)} rules: {counts}: {names}"), soft_wrap=True)
+
+
+def has_survivors(report: Report) -> bool:
+    """Whether the power was asked for, and some change of the rule would not be noticed."""
+    power = report.power() if report.has_power else None
+    return power is not None and len(power.survivors) > 0
+
+
+def show(report: Report, console: Console) -> None:
+    """Prints the whole report, its verdict in colour."""
     text = Text(str(report))
     text.stylize(STYLES[report.verdict], 0, len(report.verdict))
     console.print(text, soft_wrap=True)
 
 
-def of_file(path, options, console, power):
+# A user's file
+
+
+def report_on_file(path: Path, options: Keywords, console: Console, power: bool) -> Report:
     """The report on the gradient in a file of the user's, printed. ValueError says in a sentence what is missing."""
-    if not path.exists():
-        raise ValueError(f"There is no file {path}; jaxnn verify --new {path} writes an example.")
     if path.is_dir() or path.suffix != ".py":
         raise ValueError(
             f"{path} is {'a folder' if path.is_dir() else 'no .py file'}: give a Python file that defines {NEEDED}."
         )
-    flags = "".join(
-        f" --{k}" if v is True else f" --{k} {v:g}" if isinstance(v, float) else f" --{k} {v}"
-        for k, v in options.items()
-        if v not in (None, False, "auto")
-    )
+    if not path.exists():
+        raise ValueError(f"There is no file {path}; jaxnn verify --new {path} writes an example.")
     with console.status(f"verifying {path.name}"), in_users_words(path), imported(path) as module:
         cost, grad, args = own_functions(path, module, options["key"])
         report = verifier.gradient(cost, grad, *args, draw=module.example, **options)
-        report = replace(
-            report, title=f"gradient in {path.name}", replay=f"jaxnn verify {shlex.quote(str(path))}{flags}"
-        )
+        replay = f"jaxnn verify {shlex.quote(str(path))}{flags(options)}"
+        report = replace(report, title=f"gradient in {path.name}", replay=replay)
         if power:
             report.power()
         str(report)  # measures the precision and looks for causes, which runs the user's code
@@ -182,8 +215,19 @@ def of_file(path, options, console, power):
     return report
 
 
-def new(path):
-    """Writes the template; nothing is ever overwritten."""
+def flags(options: Keywords) -> str:
+    """The flags that give these options, in so far as they are no defaults."""
+    text = ""
+    for name, value in options.items():
+        if value is True:
+            text += f" --{name}"
+        elif value not in (None, False, "auto"):
+            text += f" --{name} {value:g}" if isinstance(value, float) else f" --{name} {value}"
+    return text
+
+
+def write_template(path: Path) -> None:
+    """Writes the template, and never over another file. ValueError: it has no .py, or cannot be written."""
     if path.suffix != ".py":
         raise ValueError(f"--new {path}: the name of a Python file ends in .py.")
     template = Path(__file__).with_name("verify_template.py").read_text(encoding="utf-8")
@@ -196,8 +240,8 @@ def new(path):
         raise ValueError(f"Cannot write {path}: {error.strerror}.") from None
 
 
-def check_writable(path, source):
-    """ValueError before the work is done, not after it."""
+def check_writable(path: Path, source: Path | None) -> None:
+    """ValueError before the work is done, not after it: a file that cannot be written, or is the one to verify."""
     if path.is_dir():
         raise ValueError(f"Cannot write {path}: it is a folder.")
     if source and path.resolve() == source.resolve():

@@ -5,49 +5,72 @@ rule's own cotangents are taken for the true ones, a value that is then right ha
 """
 
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import flint
 from flint import arb
-from jax.extend.core import Literal, Primitive, jaxprs_in_params
+from jax import Array
+from jax.core import AbstractValue
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Primitive, jaxprs_in_params
 from jax.interpreters import ad
 
-from jaxnn.verify.arithmetic.balls import enter, wrap
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Problem
+from jaxnn.verify.arithmetic.balls import ZERO, Balls, enter, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
-from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
-from jaxnn.verify.evidence.comparison import of_jaxpr
-from jaxnn.verify.evidence.judge import judge, magnitude, scales
-from jaxnn.verify.reports.findings import FAIL, PASS, Link
+from jaxnn.verify.arithmetic.evaluation import Evaluation, Step, TooLarge
+from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr
+from jaxnn.verify.evidence.differences import BallFunction
+from jaxnn.verify.evidence.judge import Judgement, judge, magnitude, scales
+from jaxnn.verify.evidence.outcome import Outcome
+from jaxnn.verify.reports.findings import FAIL, PASS, Evidence, Link
 from jaxnn.verify.tracing.jaxprs import rewritten, through, trace, without_rules
 
 PRECISION, SECONDS = 400, 10
 
 # f(v) = v, whose derivative leaves a mark: the evaluation says what it is (`Evaluation.pull`)
 named_p, pull_p = Primitive("named"), Primitive("pull")
-named_p.def_abstract_eval(lambda v, name: v)
-pull_p.def_abstract_eval(lambda v, name: v)
-ad.deflinear2(named_p, lambda dv, v, *, name: [dv if type(dv) is ad.Zero else pull_p.bind(dv, name=name)])
 
 
-def marked(J):
+def same_type(v: AbstractValue, name: str) -> AbstractValue:
+    """The type of what either primitive returns."""
+    return v
+
+
+def transposed(dv: Array | ad.Zero, v: Array, *, name: str) -> list[Array | ad.Zero]:
+    """The cotangent of the input of `named_p`."""
+    return [dv if type(dv) is ad.Zero else pull_p.bind(dv, name=name)]
+
+
+named_p.def_abstract_eval(same_type)
+pull_p.def_abstract_eval(same_type)
+ad.deflinear2(named_p, transposed)
+
+
+class Cotangents(NamedTuple):
+    """What a backward pass gives: ∂J/∂v of every named v, once for each time that it was named; and of the leaves."""
+
+    named: dict[str, list[Balls]]
+    leaves: list[Balls]
+
+
+def marked(J: Callable) -> Callable:
     """J with `named_p` for every name, and its custom rules taken away."""
 
-    def mark(eqn):
+    def mark(eqn: JaxprEqn) -> JaxprEqn:
         return eqn.replace(primitive=named_p) if eqn.primitive.name == "name" else eqn
 
     return through(J, lambda jaxpr: rewritten(without_rules(jaxpr, []), mark))
 
 
-def links(problem, comparison, outcome):
+def links(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[Link, ...]:
     """A `Link` for every named value and every leaf, in the order of the backward pass.
 
-    () where nothing is named, or where the rule is no JAX code. Names that are not compared are left out: those without
+    () if nothing is named, or the rule is no JAX code. Names that are not compared are left out: those without
     a value of that name in the forward pass, or of another shape."""
-    if (
-        problem.by_autodiff is None
-        or comparison.mode is None
-        or comparison.claim is None
-        or outcome.evidence != "exact"
-    ):
+    known = comparison.claim is not None and comparison.mode is not None and problem.by_autodiff is not None
+    if not known or outcome.evidence != Evidence.EXACT:
         return ()
     try:
         return compared(problem, comparison, outcome)
@@ -55,101 +78,149 @@ def links(problem, comparison, outcome):
         return ()
 
 
-def compared(problem, comparison, outcome):
+def compared(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[Link, ...]:
+    """The links of a rule that is JAX code; what the evaluation raises is raised."""
+    assert comparison.claim is not None, "a black box has no links"
     ev = Evaluation(PRECISION, outcome.rounded, deadline=time.monotonic() + SECONDS)
     balls = [enter(v) for v in outcome.floats]
-    n = len(problem.arguments.differentiated)
     with flint.ctx.workprec(PRECISION):
         hand = comparison.claim(ev, balls)
-        if not any(name.startswith("d") for name in ev.named_values):
+        named = {name[1:]: pairs for name, pairs in ev.named_values.items() if name.startswith("d")}
+        if not named:
             return ()
-        where = {id(v): k for k, step in enumerate(ev.steps) for v in step.outputs}
-        own = {name[1:]: found for name, found in ev.named_values.items() if name.startswith("d")}
-        closed = trace(lambda floats: problem.by_autodiff(floats, own=marked), problem.arguments, comparison.mode)
-        jaxpr = of_jaxpr(closed, problem.arguments, comparison.mode)
-
-        def pulled(values):
-            """∂J/∂v of every named v, where those in `values` are put in their places downstream; the leaves."""
-            met: dict[str, list] = {}
-
-            def pull(name, dv):
-                met.setdefault(name, []).append(dv)
-                return values[name][len(met[name]) - 1] if name in values else dv
-
-            ev.pull = pull
-            leaves = jaxpr(ev, balls)
-            return met, leaves
-
-        true, true_leaves = pulled({})
-        values = {name: in_order([v for _, v in own[name]], true[name]) for name in own if name in true}
-        values = {name: v for name, v in values.items() if v is not None}
-        expected, expected_leaves = pulled(values)
-        leaf_ok = [same([h], [t]) for h, t in zip(hand, true_leaves, strict=True)]
-        scaled = [c for name in values if (c := factor(values[name], true[name])) is not None]
-        if scaled and any(ok and not same([h], [e]) for ok, h, e in zip(leaf_ok, hand, expected_leaves, strict=True)):
+        number = numbers_of(ev.steps)
+        backward = backward_pass(problem, comparison)
+        true = cotangents(backward, ev, balls, {})
+        mine = comparable({name: [v for _, v in pairs] for name, pairs in named.items()}, true.named)
+        expected = cotangents(backward, ev, balls, mine)
+        c = common_factor(mine, true.named)
+        leaves = list(zip(hand, true.leaves, expected.leaves, strict=True))
+        if c is not None and any(same([h], [t]) and not same([h], [e]) for h, t, e in leaves):
             # m ∂J/∂z for ∂J/∂z, as courses have it, and 1/m further down: no fault
-            values = {name: [wrap(v / scaled[0]) for v in its] for name, its in values.items()}
-            expected, expected_leaves = pulled(values)
-        out = [(own[name][-1][0], link(f"d{name}", values[name], true[name], expected[name])) for name in values]
-        out += [
-            (where.get(id(h), 0), link(path, [h], [t], [e]))
-            for path, h, t, e in zip(problem.paths[:n], hand, true_leaves, expected_leaves, strict=False)
+            mine = {name: [wrap(v / c) for v in values] for name, values in mine.items()}
+            expected = cotangents(backward, ev, balls, mine)
+            leaves = list(zip(hand, true.leaves, expected.leaves, strict=True))
+        numbered = [
+            (named[name][-1][0], link(f"d{name}", values, true.named[name], expected.named[name]))
+            for name, values in mine.items()
         ]
-    return tuple(link for _, link in sorted(out, key=lambda pair: pair[0]))
+        paths = problem.paths[: len(problem.arguments.differentiated)]
+        numbered += [
+            (number.get(id(h), 0), link(path, [h], [t], [e])) for path, (h, t, e) in zip(paths, leaves, strict=False)
+        ]
+    return tuple(link for _, link in sorted(numbered, key=lambda pair: pair[0]))
 
 
-def link(name, mine, true, expected):
-    judged = judge_all(mine, true)
-    digits = min(j.digits for j in judged)
-    if all(j.verdict == PASS for j in judged):
+def numbers_of(steps: Sequence[Step]) -> dict[int, int]:
+    """The number of the step that gave a value, by the value's id."""
+    numbers: dict[int, int] = {}
+    for n, step in enumerate(steps):
+        numbers.update(dict.fromkeys(map(id, step.outputs), n))
+    return numbers
+
+
+def backward_pass(problem: Problem, comparison: Comparison) -> BallFunction:
+    """Autodiff of the forward pass, in which every named value leaves its mark."""
+    by_autodiff, mode = problem.by_autodiff, comparison.mode
+    assert by_autodiff is not None, "a problem without a cost has no autodiff"
+    assert mode is not None, "NumPy code has no jaxprs"
+    closed = trace(lambda floats: by_autodiff(floats, own=marked), problem.arguments, mode)
+    return of_jaxpr(closed, problem.arguments, mode)
+
+
+def cotangents(
+    backward: BallFunction, ev: Evaluation, balls: list[Balls], values: Mapping[str, list[Balls]]
+) -> Cotangents:
+    """The `Cotangents` of a backward pass, where those in `values` are put in their places downstream."""
+    named: dict[str, list[Balls]] = {}
+
+    def pull(name: str, dv: Balls) -> Balls:
+        seen = named.setdefault(name, [])
+        seen.append(dv)
+        return values[name][len(seen) - 1] if name in values else dv
+
+    ev.pull = pull
+    return Cotangents(named, backward(ev, balls))
+
+
+def comparable(mine: Mapping[str, list[Balls]], true: Mapping[str, list[Balls]]) -> dict[str, list[Balls]]:
+    """Those of mine that are of the shapes of the true ones, in their order."""
+    values: dict[str, list[Balls]] = {}
+    for name in mine:
+        ordered = in_order(mine[name], true[name]) if name in true else None
+        if ordered is not None:
+            values[name] = ordered
+    return values
+
+
+def common_factor(mine: Mapping[str, list[Balls]], true: Mapping[str, list[Balls]]) -> arb | None:
+    """The `factor` of the first that has one, None if there is none."""
+    factors = [factor(values, true[name]) for name, values in mine.items()]
+    return next((c for c in factors if c is not None), None)
+
+
+def link(name: str, mine: Sequence[Balls], true: Sequence[Balls], expected: Sequence[Balls]) -> Link:
+    """The link of this name. expected: the true cotangents, if mine are right downstream."""
+    judgements = judge_all(mine, true)
+    digits = min(j.digits for j in judgements)
+    if all(j.verdict == PASS for j in judgements):
         return Link(name, PASS, False, digits)
     return Link(name, FAIL, same(mine, expected), digits)
 
 
-def judge_all(mine, true):
-    whole = max((magnitude(t) for t in true), default=arb(0))
+def judge_all(mine: Sequence[Balls], true: Sequence[Balls]) -> list[Judgement]:
+    """Judgements of arrays, to the scale of the largest of them."""
+    whole = max(map(magnitude, true), default=ZERO)
     return [judge(a, t, whole if whole > 0 else s) for a, t, s in zip(mine, true, scales(true), strict=True)]
 
 
-def same(mine, true):
+def same(mine: Sequence[Balls], true: Sequence[Balls]) -> bool:
     return all(j.verdict == PASS for j in judge_all(mine, true))
 
 
-def in_order(mine, true):
+def in_order(mine: list[Balls], true: list[Balls]) -> list[Balls] | None:
     """Mine as a list like true: one array of all steps taken apart, and in the order of a loop that runs the other way
-    if that agrees better; None where shapes differ."""
+    if that agrees better; None if shapes differ."""
     if len(mine) == 1 and mine[0].shape == (len(true), *true[0].shape) != true[0].shape:
         mine = [wrap(v) for v in mine[0]][::-1]
     if [v.shape for v in mine] != [v.shape for v in true]:
         return None
-    return max((mine, mine[::-1]), key=lambda its: sum(same([a], [b]) for a, b in zip(its, true, strict=True)))
+
+    def agreements(values: list[Balls]) -> int:
+        return sum(same([a], [b]) for a, b in zip(values, true, strict=True))
+
+    return max((mine, mine[::-1]), key=agreements)
 
 
-def factor(mine, true):
-    """c ≠ 1 where mine is c times true, else None."""
-    pairs = [(a, t) for m, v in zip(mine, true, strict=True) for a, t in zip(m.flat, v.flat, strict=True)]
+def factor(mine: Sequence[Balls], true: Sequence[Balls]) -> arb | None:
+    """c ≠ 1 if mine is c times true, else None."""
+    pairs: list[tuple[arb, arb]] = []
+    for m, v in zip(mine, true, strict=True):
+        pairs += zip(m.flat, v.flat, strict=True)
     a, t = max(pairs, key=lambda pair: abs(pair[1].mid()))
     if t.contains(0) or (a / t).contains(1):
         return None
     return a / t if same(mine, [wrap(v * (a / t)) for v in true]) else None
 
 
-def unlinked(comparison):
-    """Of each named cotangent that is no link: why."""
+def unlinked(comparison: Comparison) -> Iterator[str]:
+    """Why a named cotangent is no link, for each that is none."""
     if comparison.hand is None or comparison.scalar is None:
         return
     forward = {name for name, _ in names(comparison.scalar.jaxpr)}
-    for name, used in dict(names(comparison.hand.jaxpr)).items():
-        if name.startswith("d") and name[1:] in forward and not used:
+    for name, is_used in dict(names(comparison.hand.jaxpr)).items():
+        if name.startswith("d") and name[1:] in forward and not is_used:
             yield f"{name} is named but not used: go on with what checkpoint_name returns"
         elif name.startswith("d") and name[1:] and forward and name[1:] not in forward:
             yield f"{name} is no link: the forward pass names no {name[1:]}"
 
 
-def names(jaxpr):
+def names(jaxpr: Jaxpr) -> Iterator[tuple[str, bool]]:
     """(name, whether what has it is used) of every named value."""
-    used = {v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal)}
-    used |= {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    operands: list[PyTree] = [*jaxpr.outvars]
+    for eqn in jaxpr.eqns:
+        operands += eqn.invars
+    used = {v for v in operands if not isinstance(v, Literal)}
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "name":
             yield eqn.params["name"], eqn.outvars[0] in used

@@ -5,184 +5,270 @@ made that mistake would have passed.
 """
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import flint
 import jax
 import numpy as np
+from jax import Array
 from jax import numpy as jnp
 from jax.extend import source_info_util
-from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 from jax.extend.core.primitives import closed_call_p
+from jax.typing import DTypeLike
 
-from jaxnn.verify.arithmetic.balls import enter, finite
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Arguments, Problem
+from jaxnn.verify.arithmetic.balls import Balls, enter, finite
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, short
-from jaxnn.verify.evidence.comparison import of_jaxpr
+from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr
 from jaxnn.verify.evidence.judge import judge, scales
+from jaxnn.verify.evidence.outcome import Outcome
 from jaxnn.verify.evidence.points import GENERIC, redraw
-from jaxnn.verify.reports.findings import FAIL, PASS, Power, Survivor
+from jaxnn.verify.reports.findings import FAIL, PASS, Evidence, Power, Survivor
 from jaxnn.verify.tracing.jaxprs import rewritten
 
 MUTANTS, SECONDS, FRESH = 400, 30, 5
 PRECISION = 400
+MOVES_ALONE = {"broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "transpose", "copy", "name"}
 
 
-def power(problem, comparison, outcomes, seed):
-    """The `Power` of the points that were used; None of a rule that is not traced."""
+class Change(NamedTuple):
+    """A mistake in one equation. what: in words; eqn: the equation that takes its place."""
+
+    what: str
+    eqn: JaxprEqn
+
+
+class Mutant(NamedTuple):
+    """The hand rule with one mistake. what: in words; place: where the user wrote the equation."""
+
+    what: str
+    place: str
+    jaxpr: ClosedJaxpr
+
+
+def power(problem: Problem, comparison: Comparison, outcomes: Sequence[Outcome], seed: int | list[int]) -> Power | None:
+    """The `Power` of the points that were visited; None for a rule that cannot be traced."""
     if comparison.hand is None or comparison.numpy:
         return None
     deadline = time.monotonic() + SECONDS
     arguments = problem.arguments
-    used = [o.floats for o in outcomes if o.verdict == PASS and o.evidence == "exact" and fits(o.floats, arguments)]
+    proven = [o for o in outcomes if o.verdict == PASS and o.evidence == Evidence.EXACT]
+    visited = [o.floats for o in proven if fits(o.floats, arguments)]
     rng = np.random.default_rng(seed)
     everything = tuple(range(len(arguments.floats)))
     data = [i for i in everything if i not in problem.redrawn and i not in problem.always]
     fresh = [redraw(GENERIC, arguments.floats, arguments.dtypes, everything, (), rng) for _ in range(FRESH)]
-    points, others = [list(map(lambda v: Point(problem, comparison, v), some)) for some in (used, fresh)]  # noqa: C417
+    observers = [Observer(problem, comparison, floats) for floats in visited]
+    others = [Observer(problem, comparison, floats) for floats in fresh]
     killed, survivors = 0, []
     every = list(mutants(comparison.hand))
-    for what, place, mutant in every[:: max(1, -(-len(every) // MUTANTS))]:
+    for mutant in every[:: max(1, -(-len(every) // MUTANTS))]:
         if time.monotonic() > deadline:
             break
-        if any(point.notices(mutant) for point in points):
+        if any(observer.notices(mutant) for observer in observers):
             killed += 1
-        elif any(point.notices(mutant) for point in others):
-            survivors.append(Survivor(what, place, hidden(problem, comparison, mutant, data, fresh[0])))
+        elif any(observer.notices(mutant) for observer in others):
+            reason = why_hidden(problem, comparison, mutant, data, fresh[0])
+            survivors.append(Survivor(mutant.what, mutant.place, reason))
     return Power(killed, killed + len(survivors), tuple(survivors))
 
 
-def fits(floats, arguments):
+def fits(floats: Sequence[np.ndarray], arguments: Arguments) -> bool:
     return [v.shape for v in floats] == [v.shape for v in arguments.floats]
 
 
-def hidden(problem, comparison, mutant, data, fresh):
-    """Why the points could not see it: which data, were they others, would have shown it."""
-    its = problem.arguments
+def why_hidden(
+    problem: Problem, comparison: Comparison, mutant: Mutant, data: Sequence[int], fresh: Sequence[np.ndarray]
+) -> str:
+    """Why the points could not see a mutant: which data, were they others, would have shown it."""
+    arguments = problem.arguments
     for i in data:
-        floats = [fresh[k] if k == i or k not in data else v for k, v in enumerate(its.floats)]
-        if Point(problem, comparison, floats).notices(mutant):
-            return f"{its.name(i)}, as it is given, hides it"
+        floats = [fresh[k] if k == i or k not in data else v for k, v in enumerate(arguments.floats)]
+        if Observer(problem, comparison, floats).notices(mutant):
+            return f"{arguments.name(i)}, as it is given, hides it"
     return "it is seen only where other arguments are drawn anew too"
 
 
-class Point:
+class Observer:
     """Both sides at some floats, evaluated once; a mutant shares with them what it has not changed."""
 
-    def __init__(self, problem, comparison, floats):
+    def __init__(self, problem: Problem, comparison: Comparison, floats: Sequence[np.ndarray]):
         self.problem, self.comparison = problem, comparison
         self.ev = Evaluation(PRECISION, ("literals",))
         self.balls = [enter(v) for v in floats]
+        self.true: list[Balls] | None = None  # None: it is not finite, or cannot be decided
         with flint.ctx.workprec(PRECISION):
             try:
-                self.true = comparison.truth(self.ev, self.balls)
-                self.usable = all(map(finite, self.true))
+                true = comparison.truth(self.ev, self.balls)
+                self.true = true if all(map(finite, true)) else None
             except Undecided:
-                self.usable = False
+                pass
 
-    def notices(self, mutant):
-        if not self.usable:
+    def notices(self, mutant: Mutant) -> bool:
+        """Whether the mutant is another function than the truth here."""
+        if self.true is None:
             return False
+        assert self.comparison.mode is not None, "NumPy code has no mutants"
+        side = of_jaxpr(mutant.jaxpr, self.problem.arguments, self.comparison.mode)
         with flint.ctx.workprec(PRECISION):
             try:
-                hand = of_jaxpr(mutant, self.problem.arguments, self.comparison.mode)(self.ev, self.balls)
+                hand = side(self.ev, self.balls)
             except Undecided:
                 return False
         pairs = zip(hand, self.true, scales(self.true), strict=True)
-        return any(judge(h, t, s).verdict == FAIL for h, t, s in pairs)
+        return any(judge(h, t, scale).verdict == FAIL for h, t, scale in pairs)
 
 
-def mutants(closed):
-    """(what was changed, where, the changed jaxpr) for each equation that computes with floats, inner ones too."""
+def mutants(closed: ClosedJaxpr) -> Iterator[Mutant]:
+    """The mutants of each equation that computes with floats, inner ones too."""
     for eqn, before in equations(closed.jaxpr, {}):
-        place = short(source_info_util.summarize(eqn.source_info))
-        for what, mutant in changed(closed, eqn, before):
-            yield what, place, mutant
+        yield from mutants_at(closed, eqn, before)
 
 
-def changed(closed, eqn, before):
-    """(what was changed, the jaxpr with this equation changed)."""
-    for what, new in mutations(eqn, before):
-
-        def change(e, new=new):
-            return new if e.outvars and e.outvars[0] is eqn.outvars[0] else e
-
-        yield what, ClosedJaxpr(rewritten(closed.jaxpr, change), closed.consts)
+def mutants_at(closed: ClosedJaxpr, eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Mutant]:
+    """The mutants of one equation. before: the variables that were there before it."""
+    place = short(source_info_util.summarize(eqn.source_info))
+    for change in changes(eqn, before):
+        replaced = partial(replacement, old=eqn, new=change.eqn)
+        yield Mutant(change.what, place, ClosedJaxpr(rewritten(closed.jaxpr, replaced), closed.consts))
 
 
-def equations(jaxpr, seen):
-    """Each equation with the variables that were there before it."""
+def replacement(eqn: JaxprEqn, old: JaxprEqn, new: JaxprEqn) -> JaxprEqn:
+    """`new` if this is the equation `old`, which may have been copied, else the equation itself."""
+    return new if eqn.outvars and eqn.outvars[0] is old.outvars[0] else eqn
+
+
+def equations(jaxpr: Jaxpr, seen: dict[int, Jaxpr]) -> Iterator[tuple[JaxprEqn, list[Var]]]:
+    """Each equation of one float output with the variables that were there before it. seen: jaxprs that are done."""
     before = [*jaxpr.invars]
     for eqn in jaxpr.eqns:
-        inner = list(jaxprs_in_params(eqn.params))
-        for one in inner:
-            if id(one) not in seen:
-                seen[id(one)] = one
-                yield from equations(one, seen)
-        floats = [v for v in eqn.outvars if jnp.issubdtype(getattr(v.aval, "dtype", np.int32), jnp.floating)]
-        if not inner and len(eqn.outvars) == 1 and floats and type(eqn.outvars[0]).__name__ != "DropVar":
+        called = list(jaxprs_in_params(eqn.params))
+        for inner in called:
+            if id(inner) not in seen:
+                seen[id(inner)] = inner
+                yield from equations(inner, seen)
+        if not called and len(eqn.outvars) == 1 and is_float(eqn.outvars[0]) and not is_dropped(eqn.outvars[0]):
             yield eqn, list(before)
         before += eqn.outvars
 
 
-def mutations(eqn, before):
-    """(what, the equation that takes its place)."""
-    name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
+def changes(eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Change]:
+    """The mistakes that can be made in one equation; `before`: the variables that it could have used."""
+    yield from of_any(eqn)
+    yield from of_arithmetic(eqn)
+    yield from of_matrices(eqn)
+    yield from of_sum(eqn)
+    yield from of_operands(eqn, before)
 
-    def altered(f):
-        """f(out, *inputs) in the place of out."""
-        avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
 
-        def g(*xs):
-            out = eqn.primitive.bind(*xs, **eqn.primitive.get_bind_params(eqn.params))
-            return jnp.broadcast_to(f(out, *xs), shape).astype(eqn.outvars[0].aval.dtype)
+def altered(eqn: JaxprEqn, f: Callable[..., Array]) -> JaxprEqn:
+    """The equation with f(out, *inputs) in the place of its output."""
+    expected, *inputs = (jax.ShapeDtypeStruct(shape_of(v), dtype_of(v)) for v in (*eqn.outvars, *eqn.invars))
 
-        with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
-            call = jax.make_jaxpr(g)(*avals)
-        return eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call})
+    def g(*inputs: Array) -> Array:
+        out = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
+        return jnp.broadcast_to(f(out, *inputs), expected.shape).astype(expected.dtype)
 
-    computes = name not in (
-        "broadcast_in_dim",
-        "reshape",
-        "convert_element_type",
-        "squeeze",
-        "transpose",
-        "copy",
-        "name",
-    )
-    if computes:
-        yield f"the sign of {name} flipped", altered(lambda out, *_: -out)
-        if shape:
-            yield f"{name} times {max(shape)}", altered(lambda out, *_: out * max(shape))
-            yield f"1 % added to a row of {name}", altered(lambda out, *_: out.at[0].multiply(1.01))
-    if name in ("mul", "div", "add", "sub"):
-        what = "factor" if name in ("mul", "div") else "summand"
-        yield f"the second {what} of {name} dropped", altered(lambda out, x, y: x)
-        if name != "div":
-            yield f"the first {what} of {name} dropped", altered(lambda out, x, y: -y if name == "sub" else y)
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+        call = jax.make_jaxpr(g)(*inputs)
+    return eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call})
+
+
+def of_any(eqn: JaxprEqn) -> Iterator[Change]:
+    """A wrong sign, a forgotten 1/n, a row that is a little off."""
+    name, shape = eqn.primitive.name, shape_of(eqn.outvars[0])
+    if name in MOVES_ALONE:
+        return
+    yield Change(f"the sign of {name} flipped", altered(eqn, lambda out, *_: -out))
+    if shape:
+        yield Change(f"{name} times {max(shape)}", altered(eqn, lambda out, *_: out * max(shape)))
+        yield Change(f"1 % added to a row of {name}", altered(eqn, lambda out, *_: out.at[0].multiply(1.01)))
+
+
+def of_arithmetic(eqn: JaxprEqn) -> Iterator[Change]:
+    """A factor or a summand forgotten."""
+    name = eqn.primitive.name
+    if name not in ("mul", "div", "add", "sub"):
+        return
+    what = "factor" if name in ("mul", "div") else "summand"
+    yield Change(f"the second {what} of {name} dropped", altered(eqn, lambda out, x, y: x))
+    if name != "div":
+        sign = -1 if name == "sub" else 1
+        yield Change(f"the first {what} of {name} dropped", altered(eqn, lambda out, x, y: sign * y))
+
+
+def of_matrices(eqn: JaxprEqn) -> Iterator[Change]:
+    """A square matrix transposed, or not transposed."""
+    name = eqn.primitive.name
     if name == "dot_general":
         for k, v in enumerate(eqn.invars):
-            if v.aval.ndim == 2 and v.aval.shape[0] == v.aval.shape[1]:
-                turn = lambda out, *xs, k=k: eqn.primitive.bind(  # noqa: E731
-                    *(x.T if i == k else x for i, x in enumerate(xs)), **eqn.params
-                )
-                yield f"operand {k + 1} of a product transposed", altered(turn)
-    if name == "transpose" and len(set(shape)) == 1 and len(shape) == 2:
-        yield "a transposition dropped", altered(lambda out, x: x)
-    if name == "reduce_sum":
-        (x,) = eqn.invars
-        n = int(np.prod([x.aval.shape[a] for a in eqn.params["axes"]]))
-        yield "a sum averaged", altered(lambda out, x: out / n)
-        if x.aval.ndim == 2 and x.aval.shape[0] == x.aval.shape[1] and len(eqn.params["axes"]) == 1:
-            yield "a sum over the other axis", altered(lambda out, x: x.sum(1 - eqn.params["axes"][0]))
-    if name in ("mul", "dot_general", "sub", "add"):
-        for k, v in enumerate(eqn.invars):
-            if isinstance(v, Literal) or not jnp.issubdtype(v.aval.dtype, jnp.floating):
-                continue
-            near = [w for w in before if w is not v and same_type(w, v) and type(w).__name__ != "DropVar"][-1:]
-            for w in near:
-                its = [w if i == k else u for i, u in enumerate(eqn.invars)]
-                yield f"operand {k + 1} of {name}: another value of its shape", eqn.replace(invars=its)
+            if is_square(shape_of(v)):
+                yield Change(f"operand {k + 1} of a product transposed", altered(eqn, with_transposed(eqn, k)))
+    if name == "transpose" and is_square(shape_of(eqn.outvars[0])):
+        yield Change("a transposition dropped", altered(eqn, lambda out, x: x))
 
 
-def same_type(v, w):
-    return (v.aval.shape, getattr(v.aval, "dtype", None)) == (w.aval.shape, w.aval.dtype)
+def with_transposed(eqn: JaxprEqn, k: int) -> Callable[..., Array]:
+    """(out, *inputs) -> the equation's output, for operand k transposed."""
+
+    def product(out: Array, *inputs: Array) -> Array:
+        return eqn.primitive.bind(*(x.T if i == k else x for i, x in enumerate(inputs)), **eqn.params)
+
+    return product
+
+
+def of_sum(eqn: JaxprEqn) -> Iterator[Change]:
+    """A mean for a sum, or a sum over the other axis of a square matrix."""
+    if eqn.primitive.name != "reduce_sum":
+        return
+    (x,), axes = eqn.invars, eqn.params["axes"]
+    n = int(np.prod([shape_of(x)[axis] for axis in axes]))
+    yield Change("a sum averaged", altered(eqn, lambda out, x: out / n))
+    if is_square(shape_of(x)) and len(axes) == 1:
+        yield Change("a sum over the other axis", altered(eqn, lambda out, x: x.sum(1 - axes[0])))
+
+
+def of_operands(eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Change]:
+    """Another value of the same shape, the last one that was there."""
+    name = eqn.primitive.name
+    if name not in ("mul", "dot_general", "sub", "add"):
+        return
+    for k, v in enumerate(eqn.invars):
+        if isinstance(v, Literal) or not is_float(v):
+            continue
+        others = [w for w in before if w is not v and has_type_of(w, v) and not is_dropped(w)]
+        if others:
+            operands = [others[-1] if i == k else u for i, u in enumerate(eqn.invars)]
+            yield Change(f"operand {k + 1} of {name}: another value of its shape", eqn.replace(invars=operands))
+
+
+def is_square(shape: Sequence[int]) -> bool:
+    return len(shape) == 2 and shape[0] == shape[1]
+
+
+def is_float(v: Var | Literal) -> bool:
+    return jnp.issubdtype(dtype_of(v), jnp.floating)
+
+
+def shape_of(v: Var | Literal) -> tuple[int, ...]:
+    aval: PyTree = v.aval
+    return aval.shape
+
+
+def dtype_of(v: Var | Literal) -> DTypeLike:
+    """The dtype of an array; int32 for what is no array."""
+    return getattr(v.aval, "dtype", np.int32)
+
+
+def is_dropped(v: Var) -> bool:
+    """Whether it is an output that nothing uses."""
+    return type(v).__name__ == "DropVar"
+
+
+def has_type_of(v: Var, w: Var) -> bool:
+    return (shape_of(v), dtype_of(v)) == (shape_of(w), dtype_of(w))

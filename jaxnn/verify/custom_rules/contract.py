@@ -1,7 +1,11 @@
 """What is asked of a custom rule beside being right: the same again, under jit and vmap, and differentiable twice."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
 import jax
 import numpy as np
+from jax import Array
 from jax import numpy as jnp
 
 from jaxnn.verify.evidence.floating import first_line
@@ -10,63 +14,129 @@ from jaxnn.verify.tracing.jaxprs import own_derivative
 
 ROUNDINGS = 64
 
+Arrays = list[Array]
+ArraysFunction = Callable[[Arrays], Arrays]
+Rule = Callable[[Arrays, Arrays], Arrays]  # (args, dout) -> the cotangents of args
 
-def faults(g, diff, dout):
-    """(what is wrong with the rule of g, what is to be known of it): sentences.
 
-    g: a function of a list of arrays to a list of arrays; its rule is taken at `diff`, for the cotangents `dout`."""
-    wrong, notes = [], []
+class Faults(NamedTuple):
+    """wrong: why a rule is no rule as JAX asks for one. notes: what else is to be known of it. All are sentences."""
 
-    def pull(diff, dout, g=g):
-        return jax.vjp(g, diff)[1](dout)[0]
+    wrong: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def other(f, *args):
-        """Whether f gives something else than `pull` does; or the error that it raises."""
-        try:
-            return None if alike(f(*args), pull(*args)) else ""
-        except Exception as error:  # whatever a user's rule says
-            return first_line(error)
 
-    if other(pull, diff, dout) is not None:
-        wrong.append("it gives something else when it is called again")
-    if (why := other(jax.jit(pull), diff, dout)) is not None:
-        wrong.append(f"under jit it {f'fails: {why}' if why else 'gives something else'}")
-    zero = pull(diff, jax.tree.map(jnp.zeros_like, dout))
-    if any(np.any(np.asarray(v, np.float64)) for v in zero):
-        wrong.append("for a cotangent of zeros it is not 0")
-    batch = jax.tree.map(lambda v: jnp.stack([v, v / 2, -v]), (diff, dout))
-    one_by_one = lambda diff, dout: jax.tree.map(  # noqa: E731
-        lambda *v: jnp.stack(v), *(pull(*jax.tree.map(lambda v, i=i: v[i], (diff, dout))) for i in range(3))
+def all_faults(parts: Iterable[Faults]) -> Faults:
+    """The faults of several parts, as one."""
+    wrong: list[str] = []
+    notes: list[str] = []
+    for part in parts:
+        wrong += part.wrong
+        notes += part.notes
+    return Faults(tuple(wrong), tuple(notes))
+
+
+def faults(g: ArraysFunction, args: Arrays, dout: Arrays) -> Faults:
+    """The `Faults` of the rule of g, taken at `args` for the cotangents `dout`.
+
+    Nothing of the user's is raised, unless the rule fails as it is, or for a cotangent of zeros.
+    """
+    rule = rule_of(g)
+    return all_faults(
+        [
+            when_called_again(rule, args, dout),
+            under_jit(rule, args, dout),
+            for_zeros(rule, args, dout),
+            under_vmap(rule, args, dout),
+            when_differentiated(g, args, dout),
+        ]
     )
-    try:
-        if not alike(jax.vmap(pull)(*batch), one_by_one(*batch)):
-            wrong.append("under vmap it gives something else than in a loop")
-    except Exception as error:
-        notes.append(f"the rule cannot be vmapped: {first_line(error)}")
-    try:
-        again, plain = (
-            jax.grad(lambda diff, f=f: sum((v * v).sum() for v in pull(diff, dout, f)))(diff)
-            for f in (g, own_derivative(g)[0])
-        )
-        if not alike(again, plain):
-            notes.append("second derivatives through the rule are not those of what it computes")
-    except Exception as error:
-        notes.append(f"the rule cannot be differentiated again: {first_line(error)}")
-    return wrong, notes
 
 
-def alike(ours, true):
+def rule_of(g: ArraysFunction) -> Rule:
+    """The vector-Jacobian product of g."""
+
+    def rule(args: Arrays, dout: Arrays) -> Arrays:
+        return jax.vjp(g, args)[1](dout)[0]
+
+    return rule
+
+
+class Trial(NamedTuple):
+    """Whether something gives the same as the rule; its error if it fails."""
+
+    same: bool
+    error: str | None = None
+
+
+def trial(f: Rule, rule: Rule, args: Arrays, dout: Arrays) -> Trial:
+    """Whether f, which may fail, gives the same as the rule."""
+    try:
+        return Trial(alike(f(args, dout), rule(args, dout)))
+    except Exception as error:  # whatever a user's rule raises
+        return Trial(False, first_line(error))
+
+
+def when_called_again(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
+    if trial(rule, rule, args, dout).same:
+        return Faults()
+    return Faults(wrong=("it gives something else when it is called again",))
+
+
+def under_jit(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
+    jitted = trial(jax.jit(rule), rule, args, dout)
+    if jitted.same:
+        return Faults()
+    how = "gives something else" if jitted.error is None else f"fails: {jitted.error}"
+    return Faults(wrong=(f"under jit it {how}",))
+
+
+def for_zeros(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
+    zeros = rule(args, [jnp.zeros_like(v) for v in dout])
+    if any(np.any(np.asarray(v, np.float64)) for v in zeros):
+        return Faults(wrong=("for a cotangent of zeros it is not 0",))
+    return Faults()
+
+
+def under_vmap(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
+    """Whether vmap over three examples gives what a loop over them gives."""
+    batch = jax.tree.map(lambda v: jnp.stack([v, v / 2, -v]), (args, dout))
+    examples = [jax.tree.map(lambda v, i=i: v[i], batch) for i in range(3)]
+    try:
+        one_by_one = [jnp.stack(v) for v in zip(*(rule(*example) for example in examples), strict=True)]
+        if not alike(jax.vmap(rule)(*batch), one_by_one):
+            return Faults(wrong=("under vmap it gives something else than in a loop",))
+    except Exception as error:  # whatever a user's rule raises
+        return Faults(notes=(f"the rule cannot be vmapped: {first_line(error)}",))
+    return Faults()
+
+
+def when_differentiated(g: ArraysFunction, args: Arrays, dout: Arrays) -> Faults:
+    """Whether the derivative of the rule is that of the rule that autodiff makes of what g computes."""
+
+    def second(f: ArraysFunction) -> Arrays:
+        rule = rule_of(f)
+        return jax.grad(lambda args: sum((v * v).sum() for v in rule(args, dout)))(args)
+
+    try:
+        if not alike(second(g), second(own_derivative(g)[0])):
+            return Faults(notes=("second derivatives through the rule are not those of what it computes",))
+    except Exception as error:  # whatever a user's rule raises
+        return Faults(notes=(f"the rule cannot be differentiated again: {first_line(error)}",))
+    return Faults()
+
+
+def alike(ours: Sequence[Array], true: Sequence[Array]) -> bool:
     return not unlike(ours, true)
 
 
-def unlike(ours, true):
-    """Which of a list of arrays differ, by more than roundings of the largest or, where that is nothing, of the
+def unlike(ours: Sequence[Array | np.ndarray], true: Sequence[Array | np.ndarray]) -> list[int]:
+    """Which of a list of arrays differ, by more than roundings of the largest or, if that is nothing, of the
     cotangents': a derivative may be 0 by cancellation. What is undefined on both sides is alike."""
-    wide = [[np.asarray(v, np.float64) for v in leaves] for leaves in (ours, true)]
-    size = max((np.abs(v[np.isfinite(v)]).max(initial=0.1) for v in wide[1]), default=0.1)
-    tolerances = [ROUNDINGS * eps(v.dtype) * size for v in true]
-    return [
-        i
-        for i, (a, t, tolerance) in enumerate(zip(*wide, tolerances, strict=True))
-        if not np.allclose(a, t, rtol=0, atol=tolerance, equal_nan=True)
-    ]
+    our_floats, true_floats = ([np.asarray(v, np.float64) for v in arrays] for arrays in (ours, true))
+    size = max((np.abs(v[np.isfinite(v)]).max(initial=0.1) for v in true_floats), default=0.1)
+    different = []
+    for i, (a, t, array) in enumerate(zip(our_floats, true_floats, true, strict=True)):
+        if not np.allclose(a, t, rtol=0, atol=ROUNDINGS * eps(array.dtype) * size, equal_nan=True):
+            different.append(i)
+    return different

@@ -4,6 +4,7 @@ Between kinks both formulas are analytic: agreement at one generic point settles
 A side that was never seen, or whose value another select threw away, is not settled.
 """
 
+import operator
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
-from jaxnn.verify.arithmetic.balls import is_balls
+from jaxnn.verify.arithmetic.balls import Balls, is_balls
 from jaxnn.verify.arithmetic.decisions import Logic, codes
 from jaxnn.verify.arithmetic.evaluation import Step
 from jaxnn.verify.arithmetic.moves import MOVES
@@ -31,7 +32,11 @@ KEEPS_SIGN = {
     *("add", "add_any", "mul", "div", "max", "min", "pow", "integer_pow", "reduce_sum", "reduce_max", "reduce_min"),
     *("cumsum", "select_n", "convert_element_type", "loop stack", "loop entry", "log1p", *MOVES),
 }
+PLACED = {"pad", "gather", "dynamic_slice", "dynamic_update_slice"}  # moves whose inputs are not entries alone
 OPEN = -1  # not decided, or a tie
+
+same_object = np.frompyfunc(operator.is_, 2, 1)
+Mask = np.ndarray  # of truths: which entries of a value are used
 
 
 class Side(NamedTuple):
@@ -49,7 +54,7 @@ def seen(steps: Sequence[Step], inputs: Iterable[PyTree], outputs: Iterable[PyTr
     """The sides of the decisions that depend on the inputs, and whose entry is used for an output."""
     inputs = list(inputs)
     ours, never = dependent(steps, inputs), impossible(steps, inputs)
-    live = {id(v): np.ones(v.shape, bool) for v in outputs}
+    live: dict[int, Mask] = {id(v): np.ones(v.shape, bool) for v in outputs}
     sides: Sides = defaultdict(set)
     for n, step in reversed(list(enumerate(steps))):
         if step.name == "control":
@@ -61,11 +66,11 @@ def seen(steps: Sequence[Step], inputs: Iterable[PyTree], outputs: Iterable[PyTr
         if n in ours and step.name in POSSIBLE and any(map(is_balls, step.inputs)):
             numbers = side_of(step)
             if numbers is not None:
-                met = [k for k in np.unique(numbers[masks[0]]) if k != OPEN]
-                sides[step.place, step.name] |= {Side(POSSIBLE[step.name][k]) for k in met} | never.get(n, set())
+                names = [POSSIBLE[step.name][k] for k in np.unique(numbers[masks[0]]) if k != OPEN]
+                sides[step.place, step.name] |= {*map(Side, names), *never.get(n, ())}
         for v, mask in zip(step.inputs, used(step, masks), strict=True):
             if hasattr(v, "shape"):
-                live[id(v)] = live.get(id(v), False) | mask
+                live[id(v)] = live.get(id(v), np.zeros((), bool)) | mask
     return sides
 
 
@@ -109,65 +114,88 @@ def impossible(steps: Sequence[Step], inputs: Iterable[PyTree]) -> dict[int, set
 
 
 def side_of(step: Step) -> np.ndarray | None:
-    """The number of the side in POSSIBLE for every entry of the output; None if infinity alone decides."""
-    name, x = step.name, step.inputs
-    out = step.outputs[0]
-    if name in ("abs", "sign"):
-        return np.asarray(x[0] > 0, int) - np.asarray(x[0] == 0, int)
-    if name in ("max", "min"):
-        a, b = np.broadcast_arrays(*x)
-        if any(all(not v.is_finite() for v in side.flat) for side in (a, b)):
+    """The number of the side in POSSIBLE for every entry of the output, OPEN if it is not known; None if infinity alone
+    decides."""
+    if step.name in ("abs", "sign"):
+        (x,) = step.inputs
+        positive, zero = np.asarray(x > 0, bool), np.asarray(x == 0, bool)
+        return np.select([positive, zero], [1, OPEN], 0)
+    if step.name in ("max", "min"):
+        a, b = np.broadcast_arrays(*step.inputs)
+        if is_infinite(a) or is_infinite(b):
             return None
-        ours = np.frompyfunc(lambda o, v: o is v, 2, 1)
-        first, second = np.asarray(ours(out, a), bool), np.asarray(ours(out, b), bool)
-        return np.where(first == second, OPEN, np.where(first, 0, 1))
-    if name == "clamp":
-        low, v, high = np.broadcast_arrays(*x)
-        return np.where(np.asarray(v < low, bool), 0, np.where(np.asarray(v > high, bool), 2, 1))
-    true = codes(out)
-    return np.select([true == 1, true == 0], [0, 1], OPEN)
+        first, second = (np.asarray(same_object(step.outputs[0], v), bool) for v in (a, b))
+        return np.select([first == second, first], [OPEN, 0], 1)
+    if step.name == "clamp":
+        low, v, high = np.broadcast_arrays(*step.inputs)
+        return np.select([np.asarray(v < low, bool), np.asarray(v > high, bool)], [0, 2], 1)
+    truths = codes(step.outputs[0])
+    return np.select([truths == 1, truths == 0], [0, 1], OPEN)
 
 
-def used(step: Step, masks: Sequence[PyTree]) -> list[np.ndarray]:
-    """For every input, which entries the live entries of the output came from; all if that is not followed."""
+def is_infinite(balls: Balls) -> bool:
+    """Whether no entry is finite."""
+    return not any(v.is_finite() for v in balls.flat)
+
+
+def used(step: Step, masks: Sequence[Mask | None]) -> list[Mask]:
+    """For every input, which entries the used entries of the outputs came from; all if that is not followed.
+
+    masks: of the outputs; None for one of which nothing is used.
+    """
     name, inputs = step.name, step.inputs
+    mask = masks[0] if masks[0] is not None else np.zeros((), bool)
     if name == "loop stack":
-        return list(masks[0])
+        return list(mask)
     if name == "loop entry":
         whole = np.zeros(inputs[0].shape, bool)
-        whole[step.params["t"]] = masks[0]
+        whole[step.params["t"]] = mask
         return [whole]
-    mask = masks[0] if masks[0] is not None else np.zeros((), bool)
     if name == "select_n" and not any(isinstance(v, Logic) for v in inputs):
-        which, *cases = inputs
-        matters = np.zeros(mask.shape, bool)
-        for case in cases[1:]:
-            matters |= np.asarray(np.frompyfunc(lambda a, b: a is not b, 2, 1)(cases[0], case), bool)
-        return [folded(mask & matters, which), *(folded(mask & (which == k), case) for k, case in enumerate(cases))]
+        return used_by_select(mask, *inputs)
     if name == "mul" and all(map(is_balls, inputs)):
-        zero = [np.asarray(np.frompyfunc(lambda v: v.is_zero(), 1, 1)(v), bool) for v in inputs]
-        return [folded(mask & ~zero[1], inputs[0]), folded(mask & ~zero[0], inputs[1])]
+        x, y = inputs
+        return [folded(mask & ~is_zero(y), x), folded(mask & ~is_zero(x), y)]
     if name in primitives.ELEMENTWISE:
         return [folded(mask, v) for v in inputs]
-    if name in MOVES and len(masks) == 1 and all(map(is_balls, inputs)):
-        ids, offset = [], 0
-        for v in inputs:
-            ids.append(np.arange(offset, offset + v.size).reshape(v.shape))
-            offset += v.size
-        flat = np.zeros(offset, bool)
-        if name not in ("pad", "gather", "dynamic_slice", "dynamic_update_slice"):
-            flat[MOVES[name](None, step.params, 0, *ids)[mask]] = True
-            return [flat[i] for i in ids]
+    if name in MOVES and name not in PLACED and len(masks) == 1 and all(map(is_balls, inputs)):
+        return used_by_move(step, mask)
     return [np.ones(getattr(v, "shape", ()), bool) for v in inputs]
 
 
-def folded(mask: PyTree, v: np.ndarray) -> np.ndarray:
-    """The mask on the shape of an input that was broadcast."""
-    if np.shape(mask) == v.shape:
+def used_by_select(mask: Mask, which: np.ndarray, *cases: np.ndarray) -> list[Mask]:
+    """`which` is used where the cases are not one and the same; a case is used where it was selected."""
+    matters = np.zeros(mask.shape, bool)
+    for case in cases[1:]:
+        matters |= ~np.asarray(same_object(cases[0], case), bool)
+    return [folded(mask & matters, which), *(folded(mask & (which == k), case) for k, case in enumerate(cases))]
+
+
+def used_by_move(step: Step, mask: Mask) -> list[Mask]:
+    """The entries that are moved to where the mask is True: their numbers are moved in the same way."""
+    numbers, size = [], 0
+    for v in step.inputs:
+        numbers.append(np.arange(size, size + v.size).reshape(v.shape))
+        size += v.size
+    is_used = np.zeros(size, bool)
+    is_used[MOVES[step.name](None, step.params, 0, *numbers)[mask]] = True
+    return [is_used[n] for n in numbers]
+
+
+def is_zero(balls: Balls) -> Mask:
+    """Which entries are exactly 0."""
+    return np.asarray(np.frompyfunc(lambda v: v.is_zero(), 1, 1)(balls), bool)
+
+
+def folded(mask: Mask, v: np.ndarray) -> Mask:
+    """The mask on the shape of an input that was broadcast: an entry is used if one of its copies is."""
+    if mask.shape == v.shape:
         return mask
-    extra = tuple(range(mask.ndim - len(v.shape)))
-    mask = mask.any(extra) if extra else mask
-    return mask.any(tuple(i for i, n in enumerate(v.shape) if n == 1), keepdims=True) if mask.shape != v.shape else mask
+    new_axes = tuple(range(mask.ndim - len(v.shape)))
+    mask = np.asarray(mask.any(new_axes)) if new_axes else mask
+    if mask.shape == v.shape:
+        return mask
+    return np.asarray(mask.any(tuple(i for i, n in enumerate(v.shape) if n == 1), keepdims=True))
 
 
 def table(sides: Mapping[Site, set[Side]]) -> tuple[Branch, ...]:
