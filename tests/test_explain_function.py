@@ -13,15 +13,15 @@ import pytest
 from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-import jaxnn
-from jaxnn import explain_gradient, verify_template
+from jaxnn import explain_gradient
+from jaxnn.commands import verify_template
 from jaxnn.commands.own_file import imported
 from jaxnn.explanation.formulas import LONGEST, Written
 from jaxnn.explanation.function import descend_gradient
 from jaxnn.explanation.latex import latex
 from jaxnn.verify.tracing.tape import Record
 
-RIGHT = Path(jaxnn.__file__).with_name("verify_template.py").read_text()
+RIGHT = Path(verify_template.__file__).read_text()
 rng = np.random.default_rng(0)
 
 
