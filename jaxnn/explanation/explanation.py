@@ -1,13 +1,14 @@
-"""What an explanation is: links with a formula, a shape and values; its table of text and its LaTeX."""
+"""What an explanation is: lines with a formula, a shape and values; its table of text and its LaTeX."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxnn import verify
 from jaxnn.explanation.latex import latex, latex_shape
 from jaxnn.explanation.page import page
+from jaxnn.verify import Report
 
 
 class Notation(NamedTuple):
@@ -25,7 +26,7 @@ WHOLE = 10  # entries of an array that is shown as it is
 
 
 @dataclass(frozen=True)
-class Link:
+class Line:
     """One value of the forward pass, one derivative of the backward pass, or one update.
 
     symbol and formula as people write them; value: the array, as the notation has it; local: the formula of the local
@@ -40,22 +41,24 @@ class Link:
     verdict: str = ""
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         return self.value.shape
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The forward pass, the backward pass and the update of one iteration; `report` is the verifier's. notation: None
-    of functions that a user wrote, which have their own."""
+    """The forward pass, the backward pass and the update of one iteration; `report` is the verifier's.
 
-    forward: tuple[Link, ...]
-    backward: tuple[Link, ...]
-    update: tuple[Link, ...]
-    report: Any
+    notation: that of a network of `Dense` and `Activation` layers alone; None where the code has its own.
+    """
+
+    forward: tuple[Line, ...]
+    backward: tuple[Line, ...]
+    update: tuple[Line, ...]
+    report: Report
     notation: Notation | None
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             *table("forward", self.forward),
             "",
@@ -63,45 +66,52 @@ class Explanation:
             "",
             *table("update", self.update),
         ]
-        failed = next((link.symbol for link in self.backward if link.verdict == verify.FAIL), None)
+        failed = next((line.symbol for line in self.backward if line.verdict == verify.FAIL), None)
         wrong = f"; first wrong: {self.report.first_wrong or failed}" if failed and not self.report.ok else ""
         return "\n".join([*lines, "", f"verdict  {self.report.verdict}{wrong}"])
 
-    def to_html(self):
+    def to_html(self) -> str:
         """The page of this iteration alone, see page.py."""
         return page([self])
 
-    def to_latex(self):
+    def to_latex(self) -> str:
         """The derivation as one `align*` of the package amsmath."""
-        links = [*self.forward, *self.backward, *self.update]
-        rows = [f"  {latex(link.symbol)} &= {latex(link.formula)} && {latex_shape(link.shape)}" for link in links]
+        lines = [*self.forward, *self.backward, *self.update]
+        rows = [f"  {latex(line.symbol)} &= {latex(line.formula)} && {latex_shape(line.shape)}" for line in lines]
         return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}\n"
 
 
-def decimal(number):
+def decimal(number: float) -> str:
     return np.format_float_positional(number, trim="-")
 
 
-def table(title, links):
-    """Lines: symbol, verdict, formula, shape, values, and the local derivative with its values."""
+def updated(symbol: str, value: np.ndarray, derivative: np.ndarray, learning_rate: float) -> Line:
+    """The line of one step of gradient descent."""
+    with np.errstate(all="ignore"):  # it may diverge
+        new = value - learning_rate * derivative
+    return Line(symbol, f"{symbol} − {decimal(learning_rate)} ∂J/∂{symbol}", new)
+
+
+def table(title: str, lines: tuple[Line, ...]) -> list[str]:
+    """Text: symbol, verdict, formula, shape, values, and the local derivative with its values, a line a row."""
     rows = [(title, "", "formula", "shape", "values", "local derivative")]
     rows += [
         (
-            link.symbol,
-            link.verdict,
-            link.formula,
-            " × ".join(map(str, link.shape)) or "1",
-            shown(link.value),
-            f"{link.local} = {shown(link.slope)}" if link.slope is not None else link.local,
+            line.symbol,
+            line.verdict,
+            line.formula,
+            " × ".join(map(str, line.shape)) or "1",
+            shown(line.value),
+            f"{line.local} = {shown(line.slope)}" if line.slope is not None else line.local,
         )
-        for link in links
+        for line in lines
     ]
     columns = [k for k in range(len(rows[0])) if any(row[k] for row in rows[1:])]
     widths = {k: max(len(row[k]) for row in rows) for k in columns}
     return ["  ".join(row[k].ljust(widths[k]) for k in columns).rstrip() for row in rows]
 
 
-def shown(v):
+def shown(v: np.ndarray) -> str:
     """A small array whole, of a large one its mean, standard deviation and range."""
     if v.size <= WHOLE:
         return np.array2string(v, precision=4, suppress_small=True, separator=" ").replace("\n", "")
