@@ -8,7 +8,8 @@ import numpy as np
 from jax import numpy as jnp
 
 from jaxnn import verify
-from jaxnn.explanation.explanation import Explanation, updated
+from jaxnn.explanation.explanation import Explanation
+from jaxnn.explanation.lines import updated
 from jaxnn.explanation.names import Names, backward_names, call, input_names, marked
 from jaxnn.explanation.passes import Floats, Passes, backward_lines, equations, forward_lines, general_place
 from jaxnn.explanation.variables import Variable, Watch, code_of, home

@@ -12,7 +12,8 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from jaxnn import verify
 from jaxnn.backprop import value_and_grad
-from jaxnn.explanation.explanation import Explanation, Line, Notation, decimal, updated
+from jaxnn.explanation.explanation import Explanation
+from jaxnn.explanation.lines import Line, Notation, decimal, updated
 from jaxnn.explanation.names import unused
 from jaxnn.explanation.textbook import (
     Values,
@@ -29,7 +30,7 @@ from jaxnn.layers.dense import Dense
 from jaxnn.layers.repeat import Repeat
 from jaxnn.penalty import L2, is_weight
 from jaxnn.protocols import Layer, Loss, Params, PyTree
-from jaxnn.verify import FAIL, Report
+from jaxnn.verify import FAIL, PASS, Report
 from jaxnn.verify.arguments import is_float_leaf
 from jaxnn.verify.named_model import NAME_OF_DZ, name_of_dx
 
@@ -150,7 +151,8 @@ def notation_of(name: str, chain: Chain, loss: Loss, x: Array) -> Notation:
     if name not in NOTATIONS:
         raise ValueError(f"There is no notation {name!r}: use one of {', '.join(NOTATIONS)}.")
     notation = NOTATIONS[name]
-    code = [type(rule).__name__ for rule in (*chain.layers, loss) if not has_textbook_formulas(rule)]
+    rules: list[Layer | Loss] = [*chain.layers, loss]
+    code = [type(rule).__name__ for rule in rules if not has_textbook_formulas(rule)]
     if code and notation.columns:
         raise ValueError(f"{code[0]} is written as its own code has it, one example a row: use notation 'rows'.")
     if x.ndim < 2 and not code:
@@ -197,7 +199,7 @@ def verdicts_of(report: Report | None, chain: Chain, params: Params) -> AllVerdi
     links = {link.name: link.verdict for link in report.links} if report else {}  # where a layer is wrong
     right = report.verdict if report and report.ok else ""
     dout = right or links.get(NAME_OF_DZ, "")
-    of_loss = Verdicts("", (), dout, has_faults)
+    of_loss = Verdicts(PASS if report else "", (), dout, has_faults)  # what comes back to it is ∂J/∂J
     layers: list[Verdicts] = []
     for n in reversed(range(len(chain.layers))):
         of_params = [leaves.get(f"[{n}]{path}", "") for path, _ in float_entries(params[n])]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.explanation.explanation import Line
 from jaxnn.explanation.formulas import Written
+from jaxnn.explanation.lines import Line
 from jaxnn.explanation.names import Names, without_primes
 from jaxnn.protocols import PyTree
 from jaxnn.verify import FAIL

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeGuard
 import numpy as np
 from jax import Array
 
-from jaxnn.explanation.explanation import Line, Notation
+from jaxnn.explanation.lines import Line, Notation
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.dense import Params as WeightsAndBiases

@@ -5,14 +5,14 @@ import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
-from jaxnn.explanation.explanation import Line
 from jaxnn.explanation.formulas import Written
 from jaxnn.explanation.layer_variables import OUT, LayerWatch, Part, indexed, parts
+from jaxnn.explanation.lines import Line
 from jaxnn.explanation.names import Names, backward_names, call, marked, same, unused
 from jaxnn.explanation.passes import Floats, Passes, Place, backward_lines, equations, forward_lines, general_place
 from jaxnn.explanation.textbook import Parameter, Values, Verdicts
 from jaxnn.protocols import Layer, Loss, Params, PyTree, Residuals
-from jaxnn.verify import FAIL, PASS
+from jaxnn.verify import FAIL
 from jaxnn.verify.arguments import Problem, called, is_float_leaf
 from jaxnn.verify.evidence.comparison import comparison_of
 from jaxnn.verify.problems import gradient_problem, vjp_problem
@@ -73,7 +73,9 @@ class TracedLayer:
             symbols[v] = unused(name, used)
             used.add(symbols[v])
         symbols[dout] = ""  # until the output has its symbol
-        call(tape, symbols, words, taken)
+        params = {symbols[v]: tape.values[v] for v in inputs[: self.n_params]}
+        others = [(word, value) for word, value in words if word not in params or not repeats(value, params[word])]
+        call(tape, symbols, others, taken)
         self.out = symbols.setdefault(output(tape), unused(indexed(OUT, self.k), {*used, *symbols.values()}))
         symbols[dout] = f"∂J/∂{self.out}"
         names = backward_names(tape, back, symbols, of_backward.in_order(), taken)
@@ -178,7 +180,9 @@ class TracedLoss:
     def backward(self, z: Array, y: PyTree, verdicts: Verdicts) -> list[Line]:
         tape, back = self.at(z, y)
         faults = verdicts.has_faults
-        return list(backward_lines(tape, back, self.names, leaves=[verdicts.dx], right=PASS, has_faults=faults))
+        return list(
+            backward_lines(tape, back, self.names, leaves=[verdicts.dx], right=verdicts.dout, has_faults=faults)
+        )
 
 
 def traced_passes(problem: Problem, rule: Layer | Loss) -> Passes:
@@ -205,6 +209,13 @@ def output(tape: Tape) -> int:
     dout = tape.inputs[-1]
     (factors,) = (ins for step, ins in zip(tape.steps, tape.ins, strict=True) if step.name == "mul" and dout in ins)
     return next(v for v in factors if v != dout)
+
+
+def repeats(value: np.ndarray, param: np.ndarray) -> bool:
+    """Whether a value is a parameter along more axes, gamma = jnp.broadcast_to(gamma, x.shape): it is still gamma."""
+    if np.shape(value)[np.ndim(value) - np.ndim(param) :] != np.shape(param):
+        return False
+    return same(np.broadcast_to(param, np.shape(value)), value)
 
 
 def numbers_of_whole(record: Record, x: np.ndarray) -> list[int]:
