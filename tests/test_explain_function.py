@@ -346,6 +346,24 @@ CASES = {
 }
 
 
+OF_MORE_AXES = {
+    "a W": lambda a, b, W: a @ W,
+    "a Wᵀ": lambda a, b, W: a @ W.T,
+    "a bᵀ": lambda a, b, W: jnp.einsum("mij,mkj->mik", a, b),
+    "aᵀ b": lambda a, b, W: jnp.einsum("mij,mik->jk", a, b),
+    "aᵀ b + W": lambda a, b, W: jnp.einsum("mij,mik->mjk", a, b) + W,
+    "(a + b) W": lambda a, b, W: (a + b) @ W,
+    "dot_general(a, b)": lambda a, b, W: jnp.einsum("mij,kij->mk", a, b),
+}
+
+
+@pytest.mark.parametrize("formula", OF_MORE_AXES)
+def test_products_of_arrays_whose_first_axes_are_examples(formula):
+    arrays = [rng.normal(size=(2, 3, 3)), rng.normal(size=(2, 3, 3)), rng.normal(size=(3, 3))]
+    record = Record(jax.make_jaxpr(OF_MORE_AXES[formula])(*map(np.float32, arrays)), arrays)
+    assert Written(record, dict(zip(record.inputs, "abW", strict=True))).formula(record.results[0]) == formula
+
+
 @pytest.mark.parametrize("formula", CASES)
 def test_formulas_have_the_parentheses_that_they_need(formula):
     arrays = [rng.normal(size=(3, 3)) for _ in range(3)]

@@ -132,6 +132,43 @@ class Gated:
         return self.forward(params, x)[0]
 
 
+class ThreeWeights(NamedTuple):
+    Q: Array
+    K: Array
+    V: Array
+
+
+@dataclass(frozen=True)
+class Attention:
+    """x (m, T, n); the derivative of the softmax is in a function of its own."""
+
+    n: int
+
+    def init(self, key, dtype=jnp.float32):
+        return ThreeWeights(*jax.random.normal(key, (3, self.n, self.n), dtype))
+
+    def forward(self, params, x, key=None):
+        q, k, v = (x @ W.T for W in params)
+        P = jax.nn.softmax(jnp.einsum("mij,mkj->mik", q, k))
+        return jnp.einsum("mik,mkj->mij", P, v), (params, x, q, k, v, P)
+
+    def backward(self, residuals, dout):
+        params, x, q, k, v, P = residuals
+        dv = jnp.einsum("mik,mij->mkj", P, dout)
+        dS = through_softmax(P, jnp.einsum("mij,mkj->mik", dout, v))
+        dq, dk = jnp.einsum("mik,mkj->mij", dS, k), jnp.einsum("mik,mij->mkj", dS, q)
+        grads = ThreeWeights(*(jnp.einsum("mij,mik->jk", d, x) for d in (dq, dk, dv)))
+        return grads, dq @ params.Q + dk @ params.K + dv @ params.V
+
+    def apply(self, params, x):
+        return self.forward(params, x)[0]
+
+
+def through_softmax(P, dP):
+    along = P * dP
+    return along - P * along.sum(-1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class Softmax:
     """Without parameters."""
@@ -356,6 +393,22 @@ def test_two_weight_matrices_and_x_of_any_rank(shape):
     assert r"W_{1,2}" in case.found.to_latex()
 
 
+def test_attention():
+    case = explained(Attention(3), np.random.default_rng(1).normal(size=(2, 5, 3)))
+    assert (case.lines["q1"].formula, case.lines["h1"].formula) == ("x Q1ᵀ", "P1 v1")
+    backward = texts(case.found.backward)
+    assert {name: backward[name] for name in ("∂J/∂v1", "∂J/∂P1", "along1", "dS1", "∂J/∂q1", "∂J/∂k1", "∂J/∂Q1")} == {
+        "∂J/∂v1": "P1ᵀ ∂J/∂h1",
+        "∂J/∂P1": "∂J/∂h1 v1ᵀ",
+        "along1": "P1 ⊙ ∂J/∂P1",
+        "dS1": "along1 − P1 ⊙ (Σ₂ along1)",
+        "∂J/∂q1": "dS1 k1",
+        "∂J/∂k1": "dS1ᵀ q1",
+        "∂J/∂Q1": "(∂J/∂q1)ᵀ x",
+    }
+    agree(case, ["Q1", "K1", "V1"])
+
+
 def test_layers_without_parameters_keep_the_number_of_the_layer_before():
     case = explained(Chain((Softmax(), Dense(3, 4), Softmax(), Softmax(), Dense(4, 2))))
     symbols = [line.symbol for line in case.found.forward]
@@ -367,6 +420,25 @@ def test_parameters_without_a_name_have_that_of_a_variable():
     case = explained(Chain((Times(), Dense(3, 2))))
     assert (case.lines["h1"].formula, case.lines["∂J/∂c1"].formula) == ("c1 x", "Σ ∂J/∂h1 ⊙ x")
     agree(case, ["c1", "W2", "b2"])
+
+
+def test_code_that_runs_in_its_own_dtype_alone():
+    @dataclass(frozen=True)
+    class Halves(Residual):
+        def forward(self, params, x, key=None):
+            half = x * jnp.asarray(0.5, jnp.float32)
+            return half * jnp.broadcast_to(params.gamma, x.shape), (half, params.gamma)
+
+        def backward(self, residuals, dout):
+            half, gamma = residuals
+            dgamma = (dout * half).sum(0)
+            return GammaBeta(dgamma, jnp.zeros_like(dgamma)), dout * gamma[None] * jnp.asarray(0.5, jnp.float32)
+
+    model, rng = Chain((Dense(3, 4), Halves(LayerNorm(4)))), np.random.default_rng(0)
+    params, x, y = draw_params(model, rng, np.float32), rng.normal(size=(6, 3)), rng.normal(size=(6, 4))
+    found = explain(model, HalfSquaredError(), params, np.float32(x), np.float32(y))
+    assert texts(found.forward)["h2"] == "0.5 z1 ⊙ gamma2"
+    assert {line.verdict for line in found.backward} == {PASS}
 
 
 def test_repeated_layers_in_a_residual_and_a_residual_that_is_repeated():

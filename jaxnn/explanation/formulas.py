@@ -221,25 +221,26 @@ class Written:
         """vᵀ, of a product with its factors the other way around."""
         n = self.origin.get(v)
         if v not in self.symbols and n is not None:
-            if self.record.steps[n].name == "transpose":
+            if self.record.steps[n].name == "transpose" and np.ndim(self.value(v)) == 2:
                 return self.held(self.record.ins[n][0])
             if self.record.steps[n].name == "dot_general" and (product := self.contracted(n, turned=True)):
                 return product
         return f"{self.text(v, ATOM)}ᵀ", POWER
 
     def contracted(self, n: int, turned: bool = False) -> tuple[str, int] | None:
-        """A product of vectors or matrices, or of the rows of any array with a matrix, or sums of products along an
-        axis of both; None for others. turned: its transpose."""
+        """A product of vectors or matrices, or sums of products along an axis of both; None for others. Arrays of more
+        axes are matrices where `matrix_axes` says so. turned: its transpose."""
         ins = self.record.ins[n]
         x, y, out = subscripts(self.record.steps[n].params, *(np.ndim(self.value(u)) for u in ins))
         shared = [a for a in x if a in y and a not in out]
         if x == y and not turned and (len(x) > 1 or self.held(ins[0])[1] < ATOM):
             over = self.over(ins[0], [x.index(a) for a in shared])
             return f"Σ{over} {self.text(ins[0], PRODUCT)} ⊙ {self.text(ins[1], PRODUCT)}", LARGE
-        if len(x) > 2 and len(y) == 2 and shared == [x[-1]] and not turned:
-            return " ".join((self.factor(ins[0], False), self.factor(ins[1], y[1] == shared[0]))), MATRIX
-        if max(len(x), len(y)) > 2 or len(shared) > 1 or {*x} & {*y} & {*out}:
+        as_matrices = matrix_axes(x, y, out)
+        if as_matrices is None or (turned and max(len(x), len(y)) > 2):
             return None
+        x, y = as_matrices
+        shared = [a for a in x if a in y]
         if not shared:
             first, second = ins if not turned else ins[::-1]
             is_outer = len(x) == len(y) == 1
@@ -252,6 +253,27 @@ class Written:
     def factor(self, v: int, flip: bool) -> str:
         text, held = self.transposed(v) if flip else self.held(v)
         return text if held >= MATRIX else f"({text})"
+
+
+def matrix_axes(x: str, y: str, out: str) -> tuple[str, str] | None:
+    """The axes of two factors as matrices or vectors; None if they are none.
+
+    Arrays of more axes are so where their leading axes are examples: two matrices an example (m, i, k) and (m, k, j);
+    rows (m, t, n), and a matrix; rows on both sides, which are summed over.
+    """
+    shared = "".join(a for a in x if a in y and a not in out)
+    common = 0
+    while x[common : common + 1] == y[common : common + 1] == out[common : common + 1] != "":
+        common += 1
+    if len(x) == len(y) == common + 2 and len(shared) == 1:
+        return x[common:], y[common:]
+    if len(x) > 2 and len(y) == 2 and shared == x[-1]:
+        return x[-2:], y
+    if shared == x[:-1] == y[:-1] and len(shared) > 1:
+        return x[-2:], y[-2:]
+    if max(len(x), len(y)) > 2 or len(shared) > 1 or {*x} & {*y} & {*out}:
+        return None
+    return x, y
 
 
 def signed(text: str, sign: str) -> str:

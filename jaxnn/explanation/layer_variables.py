@@ -123,7 +123,8 @@ class LayerWatch(Watch):
         part = self.parts.get(id(receiver(frame)))
         if part is None or frame.f_code.co_name != "forward" or isinstance(part.layer, Chain | Repeat):
             return look
-        self.params += field_names(frame.f_locals[frame.f_code.co_varnames[1]], part.k)
+        if frame.f_code.co_argcount > 1:
+            self.params += field_names(frame.f_locals[frame.f_code.co_varnames[1]], part.k)
 
         def look_at_the_output(frame: FrameType, event: str, arg: PyTree) -> Callable:
             if look:

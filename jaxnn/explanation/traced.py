@@ -1,5 +1,7 @@
 """Any other layer or loss: its formulas are the equations of its own code, its names those of its own variables."""
 
+from contextlib import suppress
+
 import jax
 import numpy as np
 from jax import Array
@@ -40,9 +42,10 @@ class TracedLayer:
 
         def look(floats: Floats) -> tuple[LayerWatch, LayerWatch]:
             of_forward, of_backward = LayerWatch(self.parts), LayerWatch(self.parts)
-            params, x, dout = at(problem, floats)
-            _, residuals = of_forward(layer.forward, (params, x))
-            of_backward(layer.backward, (residuals, dout))
+            with suppress(Exception):  # code that insists on its own dtype: its equations then have fewer names
+                params, x, dout = arguments_at(problem, floats)
+                _, residuals = of_forward(layer.forward, (params, x))
+                of_backward(layer.backward, (residuals, dout))
             return of_forward, of_backward
 
         problem = vjp_problem(forward, layer.backward, params, x, argnums=None)
@@ -52,7 +55,7 @@ class TracedLayer:
         floats = [*float_leaves(problem.arguments.floats[:-1]), dout]
         here = self.passes(floats)
         self.equations = equations(*here)
-        self.names = self.names_at(general_place(self.passes, floats, here, look), x, taken)
+        self.names, self.out = self.named(general_place(self.passes, floats, here, look), x, taken)
         taken.update(self.names.forward.values(), self.names.backward.values())
 
     @property
@@ -60,28 +63,28 @@ class TracedLayer:
         """How many of the float leaves are parameters; then come x, if it has floats, and dout."""
         return self.arguments.positions.count(0)
 
-    def names_at(self, place: Place, x: Array, taken: set[str]) -> Names:
-        """The `Names`, and the symbol of the output."""
+    def named(self, place: Place, x: Array, taken: set[str]) -> tuple[Names, str]:
+        """(the `Names`, the symbol of the output)."""
         tape, back, (of_forward, of_backward) = place
         words = [*marked(tape), *of_forward.words()]
         *inputs, dout = tape.inputs
         symbols = dict.fromkeys(inputs[self.n_params :], self.x)
         used = {*taken}
-        for path, v in zip(self.arguments.paths, inputs[: self.n_params], strict=False):
-            name = indexed("params", self.k) + path
-            name = next((word for word, value in words if same(tape.values[v], value)), name)
-            symbols[v] = unused(name, used)
+        for path, v in zip(self.arguments.paths, inputs[: self.n_params], strict=False):  # then come x and dout
+            last = path[max(path.rfind("."), path.rfind("[")) :].strip(".[]'")
+            name = indexed(last, self.k) if last.isidentifier() else indexed("params", self.k) + path
+            symbols[v] = unused(next((word for word, value in words if same(tape.values[v], value)), name), used)
             used.add(symbols[v])
         symbols[dout] = ""  # until the output has its symbol
         params = {symbols[v]: tape.values[v] for v in inputs[: self.n_params]}
         others = [(word, value) for word, value in words if word not in params or not repeats(value, params[word])]
         call(tape, symbols, others, taken)
-        self.out = symbols.setdefault(output(tape), unused(indexed(OUT, self.k), {*used, *symbols.values()}))
-        symbols[dout] = f"∂J/∂{self.out}"
+        out = symbols.setdefault(output(tape), unused(indexed(OUT, self.k), {*used, *symbols.values()}))
+        symbols[dout] = f"∂J/∂{out}"
         names = backward_names(tape, back, symbols, of_backward.in_order(), taken)
         if not is_float_leaf(x):
             self.call_indices(names, tape, back, np.asarray(x))
-        return names
+        return names, out
 
     def call_indices(self, names: Names, tape: Tape, back: Record, x: np.ndarray) -> None:
         """Whole numbers are no inputs of the equations: they are found in them by their values."""
@@ -138,9 +141,10 @@ class TracedLoss:
 
         def look(floats: Floats) -> tuple[LayerWatch, LayerWatch]:
             of_forward, of_backward = (LayerWatch([Part(loss, 0)]) for _ in range(2))
-            z, y = at(problem, floats)
-            _, residuals = of_forward(loss.forward, (z, y))
-            of_backward(loss.backward, (residuals,))
+            with suppress(Exception):  # as for a layer
+                z, y = arguments_at(problem, floats)
+                _, residuals = of_forward(loss.forward, (z, y))
+                of_backward(loss.backward, (residuals,))
             return of_forward, of_backward
 
         problem = gradient_problem(J, gradient, z, y, argnums=0, has_aux=False)
@@ -194,7 +198,7 @@ def traced_passes(problem: Problem, rule: Layer | Loss) -> Passes:
     return Passes(problem, comparison)
 
 
-def at(problem: Problem, floats: Floats) -> tuple:
+def arguments_at(problem: Problem, floats: Floats) -> tuple:
     """The arguments of a problem with these float leaves, in float64."""
     with jax.enable_x64(True):
         return problem.arguments.build([jnp.asarray(v, jnp.float64) for v in floats])
