@@ -338,6 +338,8 @@ def test_a_right_layer_above_which_one_is_wrong_has_no_pass():
 
 def test_a_first_layer_whose_dx_has_no_name_in_the_report():
     assert verdicts(explained(Chain((LayerNorm(3), Dense(3, 2)))))["x"] == PASS
+    unused = explained(Chain((LayerNorm(3, "dx"), Dense(3, 2))))  # no gradient depends on it
+    assert (unused.found.report.ok, unused.lines["∂J/∂x"].verdict) == (True, FAIL)
     by_name = verdicts(explained(Chain((LayerNorm(3, "dx"), LayerNorm(3, "dx_hat"), Dense(3, 2)))))
     assert (by_name["gamma1"], by_name["x_hat1"], by_name["x"]) == (FAIL, FAIL, FAIL)
     assert (by_name["h1"], by_name["gamma2"], by_name["dx_hat2"]) == (FAIL, PASS, FAIL)

@@ -92,6 +92,7 @@ def descend(
     layout = notation_of(notation, chain, loss, x)
     report = verify.model(chain, loss, x, y, params, penalty, points="given")
     verdicts = verdicts_of(report, chain, params)
+    verdicts.layers[0] = with_dx(verdicts.layers[0], chain.layers[0], params[0], x)
     iteration = iteration_of(chain, loss, params, x, y)
     network = described(chain, loss, iteration, penalty, layout)
     while True:
@@ -207,6 +208,17 @@ def verdicts_of(report: Report | None, chain: Chain, params: Params) -> AllVerdi
         layers.insert(0, Verdicts(dout, of_params, dx, has_faults))
         dout = dx
     return AllVerdicts(of_loss, layers)
+
+
+def with_dx(verdicts: Verdicts, layer: Layer, params: Params, x: Array) -> Verdicts:
+    """Those on the first layer, with that on its ∂J/∂x: no gradient depends on it, so that no report on the network
+    has it. Where dout is right, it is that of `verify.layer`."""
+    if in_textbooks(layer) or not is_float_leaf(x):
+        return verdicts
+    if verdicts.dout != PASS:
+        return verdicts._replace(dx=verdicts.dout)
+    *_, leaf = verify.layer(layer, x, params, points="given").leaves  # that of x comes last
+    return verdicts._replace(dx=leaf.verdict)
 
 
 def float_entries(params: Params) -> list[tuple[str, Array]]:

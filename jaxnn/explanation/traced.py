@@ -14,7 +14,6 @@ from jaxnn.explanation.names import Names, backward_names, call, marked, same, u
 from jaxnn.explanation.passes import Floats, Passes, Place, backward_lines, equations, forward_lines, general_place
 from jaxnn.explanation.textbook import Parameter, Values, Verdicts
 from jaxnn.protocols import Layer, Loss, Params, PyTree, Residuals
-from jaxnn.verify import FAIL
 from jaxnn.verify.arguments import Problem, called, is_float_leaf
 from jaxnn.verify.evidence.comparison import comparison_of
 from jaxnn.verify.problems import gradient_problem, vjp_problem
@@ -112,19 +111,9 @@ class TracedLayer:
 
     def backward(self, values: Values, verdicts: Verdicts) -> list[Line]:
         tape, back = self.at(values)
-        leaves = [*verdicts.dparams, *self.verdicts_of_dx(tape, back, verdicts)]
-        faults = verdicts.has_faults
-        return list(backward_lines(tape, back, self.names, leaves=leaves, right=verdicts.dout, has_faults=faults))
-
-    def verdicts_of_dx(self, tape: Tape, back: Record, verdicts: Verdicts) -> list[str]:
-        """[the verdict on ∂J/∂x], which is that of dout if the rule makes the right thing of dout; [] for whole
-        numbers."""
-        x_and_dx = list(zip(tape.asked, back.results, strict=True))[len(verdicts.dparams) :]
-        if not x_and_dx or verdicts.dx or not verdicts.has_faults:
-            return [verdicts.dx for _ in x_and_dx]
-        ((x, dx),) = x_and_dx
-        is_right = x in tape.true and same(back.values[dx], tape.true[x])
-        return [verdicts.dout if is_right else FAIL]
+        leaves = [*verdicts.dparams, verdicts.dx]  # the last for x, which is not asked for if it is whole numbers
+        right, faults = verdicts.dout, verdicts.has_faults
+        return list(backward_lines(tape, back, self.names, leaves=leaves, right=right, has_faults=faults))
 
 
 class TracedLoss:
