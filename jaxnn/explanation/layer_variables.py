@@ -46,13 +46,13 @@ def parts(layer: Layer, k: int) -> list[Part]:
     A layer that learns takes the next number, one that does not keeps that of the layer before. A layer made of layers
     has the number of the last of them.
     """
-    found: list[Part] = []
+    numbered: list[Part] = []
     inside = list(layers_inside(layer))
     for inner in inside:
-        found += parts(inner, k)
-        k = found[-1].k
+        numbered += parts(inner, k)
+        k = numbered[-1].k
     takes_a_number = not inside and learns(layer)
-    return [*found, Part(layer, k + 1 if takes_a_number else k)]
+    return [*numbered, Part(layer, k + 1 if takes_a_number else k)]
 
 
 def layers_inside(layer: Layer) -> Iterator[Layer]:

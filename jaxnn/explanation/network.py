@@ -2,22 +2,20 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
-from jax.tree_util import keystr, tree_leaves_with_path
+from jax.tree_util import tree_leaves_with_path
 
 from jaxnn import verify
 from jaxnn.backprop import value_and_grad
 from jaxnn.explanation.explanation import Explanation
+from jaxnn.explanation.iteration import Iteration, Values, iteration_of
 from jaxnn.explanation.lines import Line, Notation, decimal, updated
 from jaxnn.explanation.names import unused
 from jaxnn.explanation.textbook import (
-    Values,
-    Verdicts,
     WrittenActivation,
     WrittenDense,
     WrittenLoss,
@@ -25,14 +23,12 @@ from jaxnn.explanation.textbook import (
     laid,
 )
 from jaxnn.explanation.traced import OtherEquations, TracedLayer, TracedLoss
+from jaxnn.explanation.verdicts import AllVerdicts, verdicts_of, with_dx
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.repeat import Repeat
 from jaxnn.penalty import L2, is_weight
 from jaxnn.protocols import Layer, Loss, Params, PyTree
-from jaxnn.verify import FAIL, PASS, Report
-from jaxnn.verify.arguments import is_float_leaf
-from jaxnn.verify.named_model import NAME_OF_DZ, name_of_dx
 
 NOTATIONS = {
     "rows": Notation("{x} {W}ᵀ + {b}", "({dz})ᵀ {x}", "Σᵢ {dz}", "{dz} {W}", False, False),
@@ -92,7 +88,8 @@ def descend(
     layout = notation_of(notation, chain, loss, x)
     report = verify.model(chain, loss, x, y, params, penalty, points="given")
     verdicts = verdicts_of(report, chain, params)
-    verdicts.layers[0] = with_dx(verdicts.layers[0], chain.layers[0], params[0], x)
+    if not in_textbooks(chain.layers[0]):
+        verdicts.layers[0] = with_dx(verdicts.layers[0], chain.layers[0], params[0], x)
     iteration = iteration_of(chain, loss, params, x, y)
     network = described(chain, loss, iteration, penalty, layout)
     while True:
@@ -161,70 +158,6 @@ def notation_of(name: str, chain: Chain, loss: Loss, x: Array) -> Notation:
     if x.ndim > 2 and notation.columns:
         raise ValueError(f"x has shape {x.shape}: in the notation {name!r} give one example a row, (m, n_in).")
     return notation
-
-
-class Iteration(NamedTuple):
-    """What goes through a network forward and back."""
-
-    x: Array
-    y: PyTree
-    layers: list[Values]
-    out: Array
-
-
-def iteration_of(chain: Chain, loss: Loss, params: Params, x: Array, y: PyTree) -> Iteration:
-    inputs, outs, residuals = [x], [], []
-    for layer, p in zip(chain.layers, params, strict=True):
-        out, saved = layer.forward(p, inputs[-1])
-        inputs.append(out)
-        outs.append(out)
-        residuals.append(saved)
-    dout: PyTree = loss.backward(loss.forward(outs[-1], y)[1])
-    values: list[Values] = []
-    for n in reversed(range(len(chain.layers))):
-        dparams, dx = chain.layers[n].backward(residuals[n], dout)
-        values.insert(0, Values(params[n], inputs[n], outs[n], residuals[n], dout, dparams, dx))
-        dout = dx
-    return Iteration(x, y, values, outs[-1])
-
-
-class AllVerdicts(NamedTuple):
-    loss: Verdicts
-    layers: list[Verdicts]
-
-
-def verdicts_of(report: Report | None, chain: Chain, params: Params) -> AllVerdicts:
-    """The verdicts of a report on every derivative; none without a report."""
-    has_faults = report is not None and report.verdict == FAIL
-    leaves = {leaf.path: leaf.verdict for leaf in report.leaves} if report else {}
-    links = {link.name: link.verdict for link in report.links} if report else {}  # where a layer is wrong
-    right = report.verdict if report and report.ok else ""
-    dout = right or links.get(NAME_OF_DZ, "")
-    of_loss = Verdicts(PASS if report else "", (), dout, has_faults)  # what comes back to it is ∂J/∂J
-    layers: list[Verdicts] = []
-    for n in reversed(range(len(chain.layers))):
-        of_params = [leaves.get(f"[{n}]{path}", "") for path, _ in float_entries(params[n])]
-        dx = right or links.get(name_of_dx(n, chain.layers[n]), "")
-        layers.insert(0, Verdicts(dout, of_params, dx, has_faults))
-        dout = dx
-    return AllVerdicts(of_loss, layers)
-
-
-def with_dx(verdicts: Verdicts, layer: Layer, params: Params, x: Array) -> Verdicts:
-    """Those on the first layer, with that on its ∂J/∂x: no gradient depends on it, so that no report on the network
-    has it. Where dout is right, it is that of `verify.layer`."""
-    if in_textbooks(layer) or not is_float_leaf(x):
-        return verdicts
-    if verdicts.dout != PASS:
-        return verdicts._replace(dx=verdicts.dout)
-    *_, leaf = verify.layer(layer, x, params, points="given").leaves  # that of x comes last
-    return verdicts._replace(dx=leaf.verdict)
-
-
-def float_entries(params: Params) -> list[tuple[str, Array]]:
-    """(path, leaf) of the leaves that are learned."""
-    entries = [(keystr(path), v) for path, v in tree_leaves_with_path(params)]
-    return [(path, v) for path, v in entries if is_float_leaf(v) and np.size(v)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,40 +1,20 @@
 """Dense and Activation layers and our losses, by the formulas that textbooks have for them, in a notation."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from jax import Array
 
+from jaxnn.explanation.iteration import Values
 from jaxnn.explanation.lines import Line, Notation
+from jaxnn.explanation.verdicts import Verdicts
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.dense import Params as WeightsAndBiases
-from jaxnn.protocols import Loss, Params, PyTree, Residuals
+from jaxnn.protocols import Loss, PyTree
 
 PASSES = ("forward", "backward")
-
-
-class Values(NamedTuple):
-    """What goes through a layer forward and back in one iteration."""
-
-    params: Params
-    x: Array
-    out: Array
-    residuals: Residuals
-    dout: Array
-    dparams: Params
-    dx: Array | None
-
-
-class Verdicts(NamedTuple):
-    """Those on what a layer makes of dout: "" where nothing is known."""
-
-    dout: str
-    dparams: Sequence[str]  # by leaf
-    dx: str
-    has_faults: bool  # something in the network is wrong
 
 
 class Parameter(NamedTuple):

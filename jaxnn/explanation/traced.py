@@ -8,11 +8,13 @@ from jax import Array
 from jax import numpy as jnp
 
 from jaxnn.explanation.formulas import Written
+from jaxnn.explanation.iteration import Values
 from jaxnn.explanation.layer_variables import OUT, LayerWatch, Part, indexed, parts
 from jaxnn.explanation.lines import Line
 from jaxnn.explanation.names import Names, backward_names, call, marked, same, unused
 from jaxnn.explanation.passes import Floats, Passes, Place, backward_lines, equations, forward_lines, general_place
-from jaxnn.explanation.textbook import Parameter, Values, Verdicts
+from jaxnn.explanation.textbook import Parameter
+from jaxnn.explanation.verdicts import Verdicts
 from jaxnn.protocols import Layer, Loss, Params, PyTree, Residuals
 from jaxnn.verify.arguments import Problem, called, is_float_leaf
 from jaxnn.verify.evidence.comparison import comparison_of
