@@ -13,15 +13,15 @@ import pytest
 from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-import jaxnn
-from jaxnn import explain_gradient, verify_template
+from jaxnn import explain_gradient
+from jaxnn.commands import verify_template
 from jaxnn.commands.own_file import imported
 from jaxnn.explanation.formulas import LONGEST, Written
 from jaxnn.explanation.function import descend_gradient
 from jaxnn.explanation.latex import latex
 from jaxnn.verify.tracing.tape import Record
 
-RIGHT = Path(jaxnn.__file__).with_name("verify_template.py").read_text()
+RIGHT = Path(verify_template.__file__).read_text()
 rng = np.random.default_rng(0)
 
 
@@ -344,6 +344,24 @@ CASES = {
     "cumsumᵢ(a)": lambda a, b, c: a.cumsum(0),
     "√((Σ (a − (Σ a) / 9)²) / 9)": lambda a, b, c: a.std(),
 }
+
+
+OF_MORE_AXES = {
+    "a W": lambda a, b, W: a @ W,
+    "a Wᵀ": lambda a, b, W: a @ W.T,
+    "a bᵀ": lambda a, b, W: jnp.einsum("mij,mkj->mik", a, b),
+    "aᵀ b": lambda a, b, W: jnp.einsum("mij,mik->jk", a, b),
+    "aᵀ b + W": lambda a, b, W: jnp.einsum("mij,mik->mjk", a, b) + W,
+    "(a + b) W": lambda a, b, W: (a + b) @ W,
+    "dot_general(a, b)": lambda a, b, W: jnp.einsum("mij,kij->mk", a, b),
+}
+
+
+@pytest.mark.parametrize("formula", OF_MORE_AXES)
+def test_products_of_arrays_whose_first_axes_are_examples(formula):
+    arrays = [rng.normal(size=(2, 3, 3)), rng.normal(size=(2, 3, 3)), rng.normal(size=(3, 3))]
+    record = Record(jax.make_jaxpr(OF_MORE_AXES[formula])(*map(np.float32, arrays)), arrays)
+    assert Written(record, dict(zip(record.inputs, "abW", strict=True))).formula(record.results[0]) == formula
 
 
 @pytest.mark.parametrize("formula", CASES)

@@ -2,8 +2,8 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,65 +13,89 @@ from jaxnn import data
 from jaxnn.commands.config import Explain, Train
 from jaxnn.commands.own_file import imported, in_users_words, own_functions
 from jaxnn.experiment import network, parts_of, scaled
+from jaxnn.explanation.explanation import Explanation
 from jaxnn.explanation.function import descend_gradient
 from jaxnn.explanation.network import descend
 from jaxnn.explanation.page import page
 from jaxnn.penalty import L2
+from jaxnn.protocols import PyTree
 from jaxnn.storage import model_file, text_file
+from jaxnn.trained import Model
 from jaxnn.training.prepare import drawn
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 
 OF_A_NEW_NETWORK = ("hidden", "activation", "initializer", "loss", "l2")
+EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
 
 
-def explain(config):
+def explain(config: Explain) -> int:
+    """Prints an explanation, and writes the files that are wished for. The exit code is that of the verdict."""
     for wanted in filter(None, (config.latex, config.html)):
         text_file.write(wanted, None)  # better now than after the work
-    is_file, is_run = Path(config.what).suffix == ".py", Path(config.what).is_dir() and config.what not in data.SETS
-    for name in (*OF_A_NEW_NETWORK, *("seed",) * is_run, *("examples", "notation") * is_file):
-        if (is_run or is_file) and getattr(config, name) != getattr(Explain, name):
+    what = Path(config.what)
+    if what.suffix == ".py":
+        refuse(config, (*OF_A_NEW_NETWORK, "examples", "notation"))
+        return of_functions(config, what)
+    is_run = what.is_dir() and config.what not in data.SETS
+    if is_run:
+        refuse(config, (*OF_A_NEW_NETWORK, "seed"))
+    file = what / "model.safetensors" if is_run else None
+    settings = settings_of(config, file)
+    with jax.enable_x64(settings.dtype == "float64"):
+        return of_network(config, settings, model_file.load(file) if file else None)
+
+
+def refuse(config: Explain, names: tuple[str, ...]) -> None:
+    """ValueError: one of these flags, which are of a new network, is given."""
+    for name in names:
+        if getattr(config, name) != getattr(Explain, name):
             raise ValueError(f"--{name} is of a new network, and {config.what} has its own: leave it out.")
-    if is_file:
-        return functions(config, Path(config.what))
-    file = Path(config.what) / "model.safetensors" if is_run else None
-    its = settings(config, file)
-    with jax.enable_x64(its.dtype == "float64"):
-        return shown(config, its, model_file.load(file) if file else None)
 
 
-def shown(config, its, trained):
-    table = data.load(its.data)
-    model, loss, y = network(its, table)
-    rows = parts_of(table, its.seed, hold_out=its.patience is not None)[0]["train"]
+def of_network(config: Explain, settings: Train, trained: Model | None) -> int:
+    """Explains a trained network, or a new one, on some training rows of its data."""
+    table = data.load(settings.data)
+    model, loss, y = network(settings, table)
+    rows = parts_of(table, settings.seed, hold_out=settings.patience is not None)[0]["train"]
     width = table.x[0].size
     if trained and len(trained.x_scale.shift) != width:
-        raise ValueError(f"{its.data} has {width} inputs now, the run was trained on {len(trained.x_scale.shift)}.")
+        raise ValueError(
+            f"{settings.data} has {width} inputs now, the run was trained on {len(trained.x_scale.shift)}."
+        )
     if trained:
-        model, loss, params, x_scale, y_scale = trained[:5]
-        x, y = x_scale(table.x.reshape(-1, width)), y_scale(y) if y_scale else y
+        x, y = trained.x_scale(table.x.reshape(-1, width)), trained.y_scale(y) if trained.y_scale else y
+        explained, loss, params = trained.model, trained.loss, trained.params
     else:
-        params = drawn(model, jax.random.split(jax.random.key(its.seed))[0], "float32")  # as `jaxnn train` starts
         x, y, *_ = scaled(table, y, rows)
+        explained, params = model, drawn(model, jax.random.split(jax.random.key(settings.seed))[0], "float32")
     some = rows[: config.examples]
     x, y = x[some], y[some]
     dtype = jax.tree.leaves(params)[0].dtype
     y = y if jnp.issubdtype(y.dtype, jnp.integer) else np.asarray(y, dtype)
-    print(f"{len(some)} examples of {table.name}; {model}; {loss}\n")
-    penalty = L2(its.l2) if its.l2 else None
-    flags = {"penalty": penalty, "notation": config.notation, "learning_rate": config.learning_rate}
-    iterations = descend(model, loss, params, x, y, **flags)
+    print(f"{len(some)} examples of {table.name}; {explained}; {loss}\n")
+    iterations = descend(
+        explained,
+        loss,
+        params,
+        x,
+        y,
+        penalty=L2(settings.l2) if settings.l2 else None,
+        notation=config.notation,
+        learning_rate=config.learning_rate,
+    )
     return written(config, iterations, f"{table.name}: {len(some)} examples")
 
 
-def functions(config, path):
-    """Those of a file of `jaxnn verify`."""
+def of_functions(config: Explain, path: Path) -> int:
+    """Explains the cost and gradient of a file of `jaxnn verify`."""
     with in_users_words(path), imported(path) as module:
-        *its, args = own_functions(path, module, config.seed)
-        iterations = descend_gradient(*its, *args, learning_rate=config.learning_rate)
+        cost, grad, args = own_functions(path, module, config.seed)
+        iterations = descend_gradient(cost, grad, *args, learning_rate=config.learning_rate)
         return written(config, iterations, path.name)
 
 
-def written(config, iterations, title):
+def written(config: Explain, iterations: Iterator[Explanation], title: str) -> int:
+    """Prints the first iteration, writes the files; the exit code."""
     explanation = next(iterations)
     print(explanation)
     if config.latex:
@@ -81,12 +105,13 @@ def written(config, iterations, title):
         text_file.write(config.html, page([explanation, *later], title))
     for file in filter(None, (config.latex, config.html)):
         print(f"Written to {file}.")
-    return {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}[explanation.report.verdict]
+    return EXIT_CODES[explanation.report.verdict]
 
 
-def settings(config, file):
+def settings_of(config: Explain, file: Path | None) -> Train:
     """Those of `jaxnn train` that made a run, or that would make the network."""
     names = {field.name for field in dataclasses.fields(Train)}
-    its: dict[str, Any] = model_file.settings(file) if file else {**vars(config), "data": config.what}
-    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in its.items() if name in names}
+    settings: dict[str, PyTree] = model_file.settings(file) if file else {**vars(config), "data": config.what}
+    known: dict[str, PyTree] = {name: v for name, v in settings.items() if name in names}
+    known |= {name: tuple(v) for name, v in known.items() if isinstance(v, list)}
     return Train(**known)

@@ -1,11 +1,13 @@
 """Symbols and formulas of an explanation in LaTeX."""
 
 import re
+import unicodedata
 
-NAME = r"[A-Za-z][A-Za-z0-9_]*(?:\[[0-9]+\])*(?:′+|⁽[⁰¹²³⁴⁵⁶⁷⁸⁹]+⁾)?"
+NAME = r"[A-Za-zα-ω][A-Za-zα-ω0-9_]*(?:\[[0-9]+\])*(?:′+|⁽[⁰¹²³⁴⁵⁶⁷⁸⁹]+⁾)?"
 RAISED, LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾", "-0123456789()"), str.maketrans("ᵢₖ₀₁₂₃₄₅₆₇₈₉", "ik0123456789")
 GREEK = {"alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho"}
 GREEK |= {"sigma", "tau", "phi", "chi", "psi", "omega"}
+LETTERS = {unicodedata.lookup(f"GREEK SMALL LETTER {name.upper().replace('LAMBDA', 'LAMDA')}"): name for name in GREEK}
 LATEX = {
     **{"ᵀ": r"^{\top}", "Σᵢ": r"\sum_i ", "Σₖ": r"\sum_k ", "Σ": r"\sum ", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
     **{"√": r"\surd ", "ŷ": r"\hat y", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "1/m": r"\tfrac1m"},
@@ -24,26 +26,28 @@ OTHERS = map(re.escape, sorted(LATEX, key=len)[::-1])
 SIGNS = re.compile("|".join([rf"∂J/∂(?P<of>{NAME})", *PHRASES, *MARKS, NAME, *OTHERS]))
 
 
-def latex(text):
+def latex(text: str) -> str:
     """A symbol or formula of ours in LaTeX."""
 
-    def sign(met):
-        if met["of"]:
-            return rf"\frac{{\partial J}}{{\partial {name(met['of'])}}}"
-        if met["up"]:
-            return f"^{{{met['up'].translate(RAISED)}}}"
-        if met["down"]:
-            return f"_{{{met['down'].translate(LOWERED)}}}"
-        if met["function"] and met[0] not in LATEX:
-            return r"\operatorname{" + met[0].replace("_", r"\_") + "}"
-        return LATEX.get(met[0]) or name(met[0])
+    def sign(mark: re.Match) -> str:
+        if mark["of"]:
+            return rf"\frac{{\partial J}}{{\partial {name(mark['of'])}}}"
+        if mark["up"]:
+            return f"^{{{mark['up'].translate(RAISED)}}}"
+        if mark["down"]:
+            return f"_{{{mark['down'].translate(LOWERED)}}}"
+        if mark["function"] and mark[0] not in LATEX:
+            return r"\operatorname{" + mark[0].replace("_", r"\_") + "}"
+        return LATEX.get(mark[0]) or name(mark[0])
 
     return SIGNS.sub(sign, text)
 
 
-def name(text):
-    """z1 with its index, Greek letters as such, other names of several letters as one."""
-    ((letters, index, entry, primes, raised),) = re.findall(r"^(.*?)(\d*)((?:\[\d+\])*)(′*)(⁽.*⁾)?$", text)
+def name(text: str) -> str:
+    """z1 with its index, W1_2 with both, Greek letters as such, other names of several letters as one."""
+    ((letters, index, entry, primes, raised),) = re.findall(r"^(.*?)(\d*(?:_\d+)?)((?:\[\d+\])*)(′*)(⁽.*⁾)?$", text)
+    index = index.replace("_", ",").removeprefix(",")
+    letters = LETTERS.get(letters, letters)
     if letters in GREEK:
         letters = rf"\{letters} "
     elif len(letters) > 1:
@@ -52,6 +56,6 @@ def name(text):
     return f"{{{out}^{{{raised.translate(RAISED)}}}}}" if raised else out
 
 
-def latex_shape(shape):
+def latex_shape(shape: tuple[int, ...]) -> str:
     sizes = r" \times ".join(map(str, shape))
     return f"({sizes})" if shape else ""

@@ -1,77 +1,112 @@
 """The chain rule of a network, link by link: what is computed, of which shape, and what comes back through it."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
 import numpy as np
+from jax import Array
+from jax import numpy as jnp
+from jax.tree_util import tree_leaves_with_path
 
 from jaxnn import verify
 from jaxnn.backprop import value_and_grad
-from jaxnn.explanation.explanation import Explanation, Link, Notation, decimal
-from jaxnn.layers.activation import Activation
+from jaxnn.explanation.explanation import Explanation
+from jaxnn.explanation.iteration import Iteration, Values, iteration_of
+from jaxnn.explanation.lines import Line, Notation, decimal, updated
+from jaxnn.explanation.names import unused
+from jaxnn.explanation.textbook import (
+    WrittenActivation,
+    WrittenDense,
+    WrittenLoss,
+    in_textbooks,
+    laid,
+)
+from jaxnn.explanation.traced import OtherEquations, TracedLayer, TracedLoss
+from jaxnn.explanation.verdicts import AllVerdicts, verdicts_of, with_dx
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.repeat import Repeat
-from jaxnn.penalty import L2
+from jaxnn.penalty import L2, is_weight
+from jaxnn.protocols import Layer, Loss, Params, PyTree
 
 NOTATIONS = {
     "rows": Notation("{x} {W}ᵀ + {b}", "({dz})ᵀ {x}", "Σᵢ {dz}", "{dz} {W}", False, False),
     "columns": Notation("{W} {x} + {b}", "{dz} {x}ᵀ", "Σᵢ {dz}", "{W}ᵀ {dz}", True, False),
     "wtx": Notation("{W}ᵀ {x} + {b}", "{x} ({dz})ᵀ", "Σᵢ {dz}", "{W} {dz}", True, True),
 }
+RESERVED = ("x", "y", "ŷ", "J", "R")
+
+WrittenLayer = WrittenDense | WrittenActivation | TracedLayer
 
 
-def explain(model, loss, params, x, y, *, penalty=None, notation="rows", learning_rate=0.1):
-    """The `Explanation` of a `Chain` or `Repeat` of `Dense` and `Activation` layers, nested or not, and a loss of ours.
+def explain(
+    model: Layer,
+    loss: Loss,
+    params: Params,
+    x: PyTree,
+    y: PyTree,
+    *,
+    penalty: L2 | None = None,
+    notation: str = "rows",
+    learning_rate: float = 0.1,
+) -> Explanation:
+    """The `Explanation` of a network of any layers, and any loss: see protocols.py.
 
-    x (m, n_in), y as the loss wants it; penalty: an `L2`, or None. notation: rows (z = x Wᵀ + b), columns (W x + b) or
-    wtx (Wᵀ x + b, with W (n_in, n_out)); values are given with the shapes that it has. The update is that of gradient
-    descent with this learning rate. Every ∂J/∂v has the verdict of `verify.model` on it, at these params and data.
-    ValueError: another notation, or an x that is not (m, n_in). TypeError: another layer, loss or penalty, with the
-    names of those that can be explained, or no layer that learns.
+    The layers of a `Chain` or `Repeat`, nested or not, are explained one by one. `Dense` and `Activation` layers and
+    losses with `formulas` are written as textbooks do; every other layer and loss by the equations of its own code, in
+    the names of its parameters and of its variables, with the number of the layer; layers inside it by theirs.
+    x (m, …) and y as the network and the loss want them; penalty: an `L2`, or None. notation: rows (z = x Wᵀ + b),
+    columns (W x + b) or wtx (Wᵀ x + b, with W (n_in, n_out)); values are given with the shapes that it has. Code has
+    its own notation, which is that of rows. The update is that of gradient descent with this learning rate. Every
+    ∂J/∂v has the verdict of `verify.model` on it, at these params and data; inside a layer it is that on what comes
+    back to the layer, where the layer makes the right thing of it.
+    ValueError: another notation, or one that does not fit the layers or x. TypeError: another penalty, a loss or layer
+    without a backward pass or that JAX cannot trace, or no parameters.
     """
-    settings = {"penalty": penalty, "notation": notation, "learning_rate": learning_rate}
-    return next(descend(model, loss, params, x, y, **settings))
+    iterations = descend(model, loss, params, x, y, penalty=penalty, notation=notation, learning_rate=learning_rate)
+    return next(iterations)
 
 
-def descend(model, loss, params, x, y, *, penalty=None, notation="rows", learning_rate=0.1):
-    """The `Explanation`s of one iteration of gradient descent after the other, while J is finite; see `explain`. The
-    verdicts are of the first, and given there alone."""
-    if notation not in NOTATIONS:
-        raise ValueError(f"There is no notation {notation!r}: use one of {', '.join(NOTATIONS)}.")
+def descend(
+    model: Layer,
+    loss: Loss,
+    params: Params,
+    x: PyTree,
+    y: PyTree,
+    *,
+    penalty: L2 | None = None,
+    notation: str = "rows",
+    learning_rate: float = 0.1,
+) -> Iterator[Explanation]:
+    """The `Explanation`s of one iteration of gradient descent after the other, while J is finite and computed by the
+    same equations; see `explain`. The verdicts are of the first, and given there alone."""
     layers = list(flat(model, params))
-    for layer, _ in layers:
-        if not isinstance(layer, Dense | Activation):
-            raise TypeError(
-                f"{type(layer).__name__} cannot be explained: Dense and Activation layers can, in a Chain or Repeat."
-            )
-    if not jax.tree.leaves(params):
-        raise TypeError(f"{model} cannot be explained: it has no Dense layer, so nothing to learn.")
-    if not hasattr(loss, "formulas"):
-        raise TypeError(f"{type(loss).__name__} cannot be explained: it has no `formulas`, as protocols.Loss asks for.")
-    if not isinstance(penalty, L2 | None):
-        raise TypeError(f"{type(penalty).__name__} cannot be explained: an L2 can, or None.")
-    layout, x = NOTATIONS[notation], jax.numpy.asarray(x, jax.tree.leaves(params)[0].dtype)
-    if x.ndim != 2:
-        raise ValueError(f"x has shape {x.shape}: give one example a row, (m, n_in).")
-    model, params = Chain(tuple(layer for layer, _ in layers)), tuple(p for _, p in layers)  # one chain: one numbering
-    report = verify.model(model, loss, x, y, params, penalty, points="given")
-    first = report
+    chain, params = Chain(tuple(layer for layer, _ in layers)), tuple(p for _, p in layers)  # one chain: one numbering
+    check(model, chain, loss, params, penalty)
+    x = as_input(x, chain, params)
+    layout = notation_of(notation, chain, loss, x)
+    report = verify.model(chain, loss, x, y, params, penalty, points="given")
+    verdicts = verdicts_of(report, chain, params)
+    if not in_textbooks(chain.layers[0]):
+        verdicts.layers[0] = with_dx(verdicts.layers[0], chain.layers[0], params[0], x)
+    iteration = iteration_of(chain, loss, params, x, y)
+    network = described(chain, loss, iteration, penalty, layout)
     while True:
-        layers = list(zip(model.layers, params, strict=True))
-        forward, met, out = passed_on(layers, loss, penalty, x, y, layout)
-        backward, grads = passed_back(layers, loss, penalty, met, out, layout, first)
-        step = f"− {decimal(learning_rate)} ∂J/∂"
-        with np.errstate(all="ignore"):  # it may diverge
-            update = tuple(Link(name, f"{name} {step}{name}", v - learning_rate * dv) for name, v, dv in grads)
-        yield Explanation(forward, backward, update, report, layout)
-        J, dparams = value_and_grad(model, loss, penalty)(params, x, y)
+        try:
+            forward, backward = network.forward(iteration), network.backward(iteration, verdicts)
+        except OtherEquations:
+            return
+        update = network.update(iteration, backward, learning_rate)
+        yield Explanation(forward, backward, update, report, layout if network.is_of_textbooks else None)
+        J, dparams = value_and_grad(chain, loss, penalty)(params, x, y)
         if not np.isfinite(J):
             return
-        params, first = jax.tree.map(lambda v, dv: v - learning_rate * dv, params, dparams), None
+        params = jax.tree.map(lambda v, dv: v - learning_rate * dv, params, dparams)
+        iteration, verdicts = iteration_of(chain, loss, params, x, y), verdicts_of(None, chain, params)
 
 
-def flat(model, params) -> Iterator:
+def flat(model: Layer, params: Params) -> Iterator[tuple[Layer, Params]]:
     """The layers of a chain, and of chains and repeated layers in it, with their params."""
     if isinstance(model, Chain):
         for layer, p in zip(model.layers, params, strict=True):
@@ -83,82 +118,127 @@ def flat(model, params) -> Iterator:
         yield model, params
 
 
-def passed_on(layers, loss, penalty, x, y, layout):
-    """(the links of the forward pass; the (layer, params, residuals, names) that were met; the loss's residuals)."""
-    links, met, name, k = [Link("x", "the examples", laid(x, layout))], [], "x", 0
-    for layer, p in layers:
-        before = name
-        if isinstance(layer, Dense):
+def has_textbook_formulas(rule: Layer | Loss) -> bool:
+    """Whether it is written by formulas of ours, and not by its code."""
+    return hasattr(rule, "formulas") or in_textbooks(rule)
+
+
+def check(model: Layer, chain: Chain, loss: Loss, params: Params, penalty: L2 | None) -> None:
+    """TypeError: what cannot be explained."""
+    for rule in (*chain.layers, loss):
+        if not (hasattr(rule, "forward") and hasattr(rule, "backward")):
+            raise TypeError(
+                f"{type(rule).__name__} cannot be explained: it has no forward and backward, see jaxnn/protocols.py."
+            )
+    if not jax.tree.leaves(params):
+        raise TypeError(f"{model} cannot be explained: it has no parameters, so nothing to learn.")
+    if not isinstance(penalty, L2 | None):
+        raise TypeError(f"{type(penalty).__name__} cannot be explained: an L2 can, or None.")
+
+
+def as_input(x: PyTree, chain: Chain, params: Params) -> Array:
+    """x in the dtype of the params; whole numbers as they are if the first layer may want them."""
+    array = jnp.asarray(x)
+    if jnp.issubdtype(array.dtype, jnp.integer) and not has_textbook_formulas(chain.layers[0]):
+        return array
+    return jnp.asarray(x, jax.tree.leaves(params)[0].dtype)
+
+
+def notation_of(name: str, chain: Chain, loss: Loss, x: Array) -> Notation:
+    """The `Notation` of this name. ValueError: there is none, or it does not fit the layers, the loss or x."""
+    if name not in NOTATIONS:
+        raise ValueError(f"There is no notation {name!r}: use one of {', '.join(NOTATIONS)}.")
+    notation = NOTATIONS[name]
+    rules: list[Layer | Loss] = [*chain.layers, loss]
+    code = [type(rule).__name__ for rule in rules if not has_textbook_formulas(rule)]
+    if code and notation.columns:
+        raise ValueError(f"{code[0]} is written as its own code has it, one example a row: use notation 'rows'.")
+    if x.ndim < 2 and not code:
+        raise ValueError(f"x has shape {x.shape}: give one example a row, (m, n_in).")
+    if x.ndim > 2 and notation.columns:
+        raise ValueError(f"x has shape {x.shape}: in the notation {name!r} give one example a row, (m, n_in).")
+    return notation
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenNetwork:
+    """A network and its loss, with symbols and formulas for all that they compute."""
+
+    layers: list[WrittenLayer]
+    loss: WrittenLoss | TracedLoss
+    penalty: L2 | None
+    notation: Notation
+
+    @property
+    def is_of_textbooks(self) -> bool:
+        """Whether it is a network of Dense and Activation layers alone."""
+        return not any(isinstance(layer, TracedLayer) for layer in self.layers)
+
+    def forward(self, iteration: Iteration) -> tuple[Line, ...]:
+        lines = [Line("x", "the examples", laid(iteration.x, self.notation))]
+        for layer, values in zip(self.layers, iteration.layers, strict=True):
+            lines += layer.forward(values)
+        *on_the_way, J = self.loss.forward(iteration.out, iteration.y)
+        if self.penalty is None:
+            return (*lines, *on_the_way, J)
+        R, _ = self.penalty.forward([values.params for values in iteration.layers])
+        J = Line("J", f"{J.formula} + R", np.asarray(J.value + R))
+        return (*lines, *on_the_way, Line("R", f"½ {decimal(self.penalty.lam)} Σ W²", np.asarray(R)), J)
+
+    def backward(self, iteration: Iteration, verdicts: AllVerdicts) -> tuple[Line, ...]:
+        lines = self.loss.backward(iteration.out, iteration.y, verdicts.loss)
+        for layer, values, of_layer in reversed(list(zip(self.layers, iteration.layers, verdicts.layers, strict=True))):
+            decay = self.decay(layer, values)
+            lines += [with_decay(line, decay) for line in layer.backward(values, of_layer)]
+        return tuple(lines)
+
+    def decay(self, layer: WrittenLayer, values: Values) -> dict[str, tuple[str, np.ndarray]]:
+        """{∂J/∂W: (the formula of ∂R/∂W, its value)} of the weights of a layer."""
+        if self.penalty is None:
+            return {}
+        lam = self.penalty.lam
+        paths = [path for path, _ in tree_leaves_with_path(values.params)]
+        parameters = zip(paths, layer.parameters(values.params), strict=True)
+        weights = [parameter for path, parameter in parameters if is_weight(path)]
+        return {f"∂J/∂{W.symbol}": (f"{decimal(lam)} {W.symbol}", lam * W.value) for W in weights}
+
+    def update(self, iteration: Iteration, backward: tuple[Line, ...], learning_rate: float) -> tuple[Line, ...]:
+        derivatives = {line.symbol: line.value for line in backward}
+        lines = []
+        for layer, values in zip(self.layers, iteration.layers, strict=True):
+            for symbol, value in layer.parameters(values.params):
+                lines.append(updated(symbol, value, derivatives[f"∂J/∂{symbol}"], learning_rate))
+        return tuple(lines)
+
+
+def with_decay(line: Line, decay: dict[str, tuple[str, np.ndarray]]) -> Line:
+    """The line of ∂J/∂W with ∂R/∂W added."""
+    if line.symbol not in decay:
+        return line
+    formula, value = decay[line.symbol]
+    return dataclasses.replace(line, formula=f"{line.formula} + {formula}", value=line.value + value)
+
+
+def described(chain: Chain, loss: Loss, iteration: Iteration, penalty: L2 | None, notation: Notation) -> WrittenNetwork:
+    """The network with its symbols: those of layer k end in k, which counts the layers that learn."""
+    symbol, k, taken = "x", 0, {*RESERVED}
+    layers: list[WrittenLayer] = []
+    for layer, values in zip(chain.layers, iteration.layers, strict=True):
+        written: WrittenLayer
+        if not in_textbooks(layer):
+            written = TracedLayer(layer, values.params, values.x, symbol=symbol, k=k, taken=taken)
+            k = written.k
+        elif isinstance(layer, Dense):
             k += 1
-            words = {"x": before, "W": f"W{k}", "b": f"b{k}"}
-            links += [
-                Link(f"W{k}", "the weights", weights(p.W, layout)),
-                Link(f"b{k}", "the biases", biases(p.b, layout)),
-            ]
-            name, formula = f"z{k}", layout.z.format(**words)
+            written = WrittenDense(layer, symbol, k, notation)
         else:
-            name, words = f"a{k}" if before == f"z{k}" else f"{before}′", {"z": before}
-            formula = layer.rule.formula.format(z=before, slope=layer.slope)
-        x, residuals = layer.forward(p, x)
-        links.append(Link(name, formula, laid(x, layout)))
-        met.append((layer, p, residuals, words | {"out": name}))
-    y_hat, L, _ = loss.formulas
-    J, residuals = loss.forward(x, y)
-    links.append(Link("ŷ", y_hat.format(z=name), laid(loss.predict(x), layout)))
-    formula = f"1/m Σᵢ Σₖ [{L}]"
-    if penalty:
-        R, _ = penalty.forward([p for _, p in layers])
-        links.append(Link("R", f"½ {decimal(penalty.lam)} Σ W²", np.asarray(R)))
-        J, formula = J + R, f"{formula} + R"
-    links.append(Link("J", formula, np.asarray(J)))
-    return tuple(links), met, (name, residuals)
-
-
-def passed_back(layers, loss, penalty, met, out, layout, report):
-    """(the links of the backward pass; (symbol, value, derivative) of every parameter)."""
-    name, residuals = out
-    found = {link.name: link.verdict for link in report.links} if report else {}  # where a layer is wrong
-    right = report.verdict if report and report.ok else ""
-    dv = loss.backward(residuals)
-    dz = loss.formulas.dz.format(z=name)
-    links = [Link(f"∂J/∂{name}", dz, laid(dv, layout), verdict=right or found.get("dz", ""))]
-    grads: list = []
-    leaves = [leaf.verdict for leaf in report.leaves] if report else [""] * 2 * len(met)
-    for n in reversed(range(len(met))):
-        layer, p, residuals, words = met[n]
-        grad, dv = layer.backward(residuals, dv)
-        words |= {"dz": f"∂J/∂{words['out']}"}
-        its = right or found.get(f"dx of layer {n} ({type(layer).__name__})", "")
-        number = sum(len(leaves_of) for _, leaves_of in layers[:n])  # of its first leaf
-        if isinstance(layer, Dense):
-            dW, db, formula = np.array(weights(grad.W, layout)), biases(grad.b, layout), layout.dW.format(**words)
-            if penalty:
-                dW += penalty.lam * weights(p.W, layout)
-                formula += f" + {decimal(penalty.lam)} {words['W']}"
-            links.append(Link(f"∂J/∂{words['W']}", formula, dW, words["x"], verdict=leaves[number]))
-            links.append(Link(f"∂J/∂{words['b']}", layout.db.format(**words), db, "1", verdict=leaves[number + 1]))
-            grads = [(words["W"], weights(p.W, layout), dW), (words["b"], biases(p.b, layout), db), *grads]
-            if words["x"] != "x":
-                formula = layout.dx.format(**words)
-                links.append(
-                    Link(f"∂J/∂{words['x']}", formula, laid(dv, layout), words["W"], weights(p.W, layout), its)
-                )
-        else:
-            local = layer.rule.derivative.format(z=words["z"], a=words["out"], slope=layer.slope)
-            slope = laid(layer.rule.dg(residuals), layout)
-            formula = f"{words['dz']} ⊙ ({local})"
-            links.append(Link(f"∂J/∂{words['z']}", formula, laid(dv, layout), local, slope, its))
-    return tuple(links), grads
-
-
-def laid(v, layout):
-    """(m, n) as the notation has it."""
-    return np.asarray(v).T if layout.columns else np.asarray(v)
-
-
-def weights(W, layout):
-    return np.asarray(W).T if layout.transposed else np.asarray(W)
-
-
-def biases(b, layout):
-    return np.asarray(b)[:, None] if layout.columns else np.asarray(b)
+            out = f"a{k}" if k and f"a{k}" not in taken else unused(symbol, taken)
+            written = WrittenActivation(layer, symbol, out, notation)
+        layers.append(written)
+        symbol = written.out
+        taken |= {symbol}
+    if hasattr(loss, "formulas"):
+        return WrittenNetwork(layers, WrittenLoss(loss, symbol, notation), penalty, notation)
+    return WrittenNetwork(
+        layers, TracedLoss(loss, iteration.out, iteration.y, symbol=symbol, taken=taken), penalty, notation
+    )

@@ -3,11 +3,17 @@
 import functools
 import sys
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 import jax
 import numpy as np
+
+from jaxnn.protocols import PyTree
+
+Folder = Path | str  # "<…>": of code that has no file
 
 
 class Variable(NamedTuple):
@@ -20,45 +26,64 @@ class Variable(NamedTuple):
     given: bool
 
 
-def variables(functions, its, floats, array):
-    """For each function, the `Variable`s of the code in the folder of the first: what it computes before what it is
-    given, outer functions before those that they call, what is left at the end before what is overwritten."""
-    with jax.enable_x64(True), jax.disable_jit(), np.errstate(all="ignore"):
-        where = home(code_of(functions[0]).co_filename)
-        found = [watched(f, its.build([array(v, np.float64) for v in floats]), where) for f in functions]
-    return [sorted(of_one, key=lambda v: (v.given, v.depth, not v.ended)) for of_one in found]
-
-
-def code_of(f):
+def code_of(f: PyTree) -> CodeType:
+    """That of a function, of what `jit` or `partial` made of it, or of an object that is called."""
     while hasattr(f, "__wrapped__") or hasattr(f, "func"):  # jit, partial
         f = getattr(f, "__wrapped__", None) or f.func
     return f.__code__ if hasattr(f, "__code__") else type(f).__call__.__code__
 
 
 @functools.cache
-def home(filename):
+def home(filename: str) -> Folder:
     """The folder of a file; what is typed in has none."""
     return filename if filename.startswith("<") else Path(filename).resolve().parent
 
 
-def watched(f, args, where):
-    """The `Variable`s of f(*args), line by line."""
-    found: list = []
+class Watch:
+    """Calls functions and keeps the `Variable`s of the code in one folder, line by line."""
 
-    def is_own(frame):
-        return home(frame.f_code.co_filename) == where and not frame.f_code.co_name.startswith("<")
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.variables: list[Variable] = []
 
-    def enter(frame, event, arg):
-        if not is_own(frame):
+    def __call__(self, f: Callable, args: tuple) -> PyTree:
+        """f(*args)."""
+        before = sys.gettrace()
+        with jax.enable_x64(True), jax.disable_jit(), np.errstate(all="ignore"):
+            sys.settrace(self.enter)
+            try:
+                return f(*args)
+            finally:
+                sys.settrace(before)
+
+    def in_order(self) -> list[Variable]:
+        """What the code computes before what it is given, outer functions before those that they call, what is left at
+        the end before what is overwritten."""
+        return sorted(self.variables, key=lambda v: (v.given, v.depth, not v.ended))
+
+    def is_own(self, frame: FrameType) -> bool:
+        """Whether the variables of this call are kept."""
+        return home(frame.f_code.co_filename) == self.folder and not frame.f_code.co_name.startswith("<")
+
+    def names(self, frame: FrameType, name: str) -> str | None:
+        """What a variable of this call is called; None if it is not kept."""
+        return None if name.startswith("_") else name
+
+    def enter(self, frame: FrameType, event: str, arg: PyTree) -> Callable | None:
+        """A call begins: what `sys.settrace` asks for."""
+        if not self.is_own(frame):
             return None
-        depth = sum(is_own(outer) for outer, _ in traceback.walk_stack(frame))
+        depth = sum(self.is_own(outer) for outer, _ in traceback.walk_stack(frame))
         before = dict(frame.f_locals)
 
-        def keep(held, ended=False, given=False):
-            its = (pair for name, v in held.items() for pair in arrays(name, v))
-            found.extend(Variable(name, v, depth, ended, given) for name, v in its if not name.startswith("_"))
+        def keep(held: dict, ended: bool = False, given: bool = False) -> None:
+            for variable, v in held.items():
+                for entry, array in arrays(variable, v):
+                    name = self.names(frame, entry)
+                    if name is not None:
+                        self.variables.append(Variable(name, array, depth, ended, given))
 
-        def look(frame, event, arg):
+        def look(frame: FrameType, event: str, arg: PyTree) -> Callable:
             nonlocal before
             now = dict(frame.f_locals)
             if event == "return":
@@ -71,21 +96,13 @@ def watched(f, args, where):
         keep(before, given=True)
         return look
 
-    before = sys.gettrace()
-    sys.settrace(enter)
-    try:
-        f(*args)
-    finally:
-        sys.settrace(before)
-    return found
 
-
-def is_array(v):
+def is_array(v: PyTree) -> bool:
     kinds = jax.Array | np.ndarray | np.floating
     return isinstance(v, kinds) and not isinstance(v, jax.core.Tracer) and np.issubdtype(v.dtype, np.floating)
 
 
-def arrays(name, v):
+def arrays(name: str, v: PyTree) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array) of all in a variable: cache["A1"] is called A1, zs[0] that, self.z is called z."""
     if is_array(v):
         yield name, np.array(v)
