@@ -73,9 +73,16 @@ def without_statistics(params: Params) -> Params:
 
 
 def moved(layer: Layer, params: Params, residuals: Residuals) -> Params:
-    """`layer.moved(params, residuals)`; the params themselves if no leaf is one of statistics, or no such method."""
-    if all(jax.tree.leaves(learned(params))) or not hasattr(layer, "moved"):
+    """`layer.moved(params, residuals)`; the params themselves if no leaf is one of statistics.
+
+    TypeError: a layer with statistics in its params and no method `moved`, which would never move them."""
+    if all(jax.tree.leaves(learned(params))):
         return params
+    if not hasattr(layer, "moved"):
+        raise TypeError(
+            f"{type(layer).__name__} has running statistics in its params, and no method moved(params, residuals): "
+            "give it one, which moves them or, in a layer made of layers, passes them on."
+        )
     return layer.moved(params, residuals)
 
 

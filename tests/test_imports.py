@@ -17,7 +17,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "penalty": {"mean", "protocols"},
     "metrics": {"mean"},
     "activations": {"protocols"},
-    "layers": {"catalogue", "protocols"},
+    "layers": {"catalogue", "protocols", "mean"},
     "losses": {"mean", "protocols"},
     "models": {"layers", "protocols"},
     "examples": {"catalogue", "protocols"},

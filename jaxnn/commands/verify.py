@@ -91,9 +91,10 @@ def rules(options: Keywords) -> Iterator[tuple[str, Callable[[], Report]]]:
 
 def networks(options: Keywords, rng: np.random.Generator) -> Iterator[tuple[str, Callable[[], Report]]]:
     """The same of a network for each activation and each loss."""
-    activations = catalogue.names("activations")
-    columns = zip(cycle(SHAPES), cycle(activations), cycle(LOSSES.items()), strict=False)
-    for (hidden, m, lam), activation, (name, case) in islice(columns, max(len(activations), len(LOSSES))):
+    activations, shapes = catalogue.names("activations"), cycle(SHAPES)
+    columns = zip(cycle(activations), cycle(LOSSES.items()), strict=False)
+    for activation, (name, case) in islice(columns, max(len(activations), len(LOSSES))):
+        hidden, m, lam = next(shape for shape in shapes if case.shape[-1] not in shape[0])
         hidden = () if activation == "identity" else hidden  # one layer: logistic regression
         widths = (4, *hidden, case.shape[-1])
         model = perceptron(widths, activation, case.loss)
