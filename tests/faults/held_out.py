@@ -1,7 +1,7 @@
 """Held-out wrong gradients: other architectures, written without knowledge of how causes are found."""
 
 import numpy as np
-from diagnosis_faults import ints, normal, sigmoid, written
+from faults.diagnosed import ints, normal, sigmoid, written
 from jax import numpy as jnp
 from jax.nn import log_softmax, logsumexp, one_hot, softmax, softplus
 from jax.scipy.special import erf

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce"
-DATA = Path(__file__).parents[2] / "shared" / "data"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "reproduce"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 absent = pytest.mark.skipif(not DATA.exists(), reason="the cat images are in ../shared/data, which is not here")
 
 

@@ -2,9 +2,9 @@
 
 import jax
 import numpy as np
+from faults.seeded import LAMBDA, RIGHT, RIGHT_OF, Case, attention, by_lines, float32, net, norm, normal, recurrent
 from jax import numpy as jnp
 from jax.nn import logsumexp, softmax
-from seeded_faults import LAMBDA, RIGHT, RIGHT_OF, Case, attention, by_lines, float32, net, norm, normal, recurrent
 
 
 def entrywise(f, df, w, c=(1.5, -0.75, 0.625, 2.0)):

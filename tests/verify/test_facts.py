@@ -216,7 +216,7 @@ def test_a_report_is_pickled_with_its_answers(reports):
 
 def test_no_verdict_hangs_on_the_wording_of_a_sentence():
     """One sentence here; scripts/reword takes as many as one likes."""
-    script = Path(__file__).parents[1] / "scripts" / "reword"
+    script = Path(__file__).parents[2] / "scripts" / "reword"
     ended = subprocess.run([sys.executable, script, "--sample", "1"], capture_output=True, text=True, encoding="utf-8")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "0 change a verdict" in ended.stdout

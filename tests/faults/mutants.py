@@ -4,7 +4,7 @@ import functools
 
 import jax
 import numpy as np
-from diagnosis_faults import RIGHT
+from faults.diagnosed import RIGHT
 from jax.extend.core import Literal, jaxprs_in_params
 
 from jaxnn.verify import power

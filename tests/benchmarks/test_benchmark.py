@@ -138,7 +138,7 @@ def printed(results):
 
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
-    return runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "benchmark"))["main"]()
+    return runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "benchmark"))["main"]()
 
 
 def test_the_json_holds_what_the_table_shows(clock, monkeypatch, tmp_path, capsys):
@@ -297,7 +297,7 @@ def test_many_networks_at_once_have_the_costs_of_one(monkeypatch):
 
 def test_the_check_of_an_accelerator_still_imports():
     """It takes a minute to run, and runs where there is one."""
-    assert callable(runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "accelerator"))["main"])
+    assert callable(runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "accelerator"))["main"])
 
 
 # Memory, compiling, starting, accelerating

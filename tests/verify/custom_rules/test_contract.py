@@ -164,9 +164,9 @@ def test_hints_say_what_to_write():
 
 def test_four_devices_do_as_the_verifier_says():
     run = subprocess.run(
-        [sys.executable, "-c", "import test_verify_protocol as tests; tests.on_four_devices()"],
+        [sys.executable, "-c", "import test_contract as tests; tests.on_four_devices()"],
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parent)},
-        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300, check=False,
+        cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
 

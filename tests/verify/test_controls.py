@@ -2,8 +2,8 @@
 
 import jax
 import pytest
-from never_flagged import CASES, KINKS, PLAIN_NUMPY
-from seeded_faults import ACTIVATIONS, SCALES, architectures, one_sided, three_layer
+from faults.never_flagged import CASES, KINKS, PLAIN_NUMPY
+from faults.seeded import ACTIVATIONS, SCALES, architectures, one_sided, three_layer
 
 from jaxnn import verify
 

@@ -1,18 +1,16 @@
 """Where a backward pass goes wrong, what is wrong with it, and what a check could have seen.
 
-The faults in diagnosis_faults.py and other_diagnosis_faults.py were written by helpers who had not read the diagnosis;
+The faults in diagnosed.py and held_out.py were written by helpers who had not read the diagnosis;
 it was improved on both since. Of these an eighth is tried here; `pytest --all-faults` tries all, and judges none.
 """
 
 import json
 from pathlib import Path
 
-import diagnosis_faults
-import diagnosis_mutants
 import jax
 import numpy as np
-import other_diagnosis_faults
 import pytest
+from faults import diagnosed, held_out, mutants
 from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
@@ -29,8 +27,8 @@ def as_users_have_it():
         yield
 
 
-FAULTS = diagnosis_faults.FAULTS | other_diagnosis_faults.FAULTS
-RIGHT = diagnosis_faults.RIGHT | other_diagnosis_faults.RIGHT
+FAULTS = diagnosed.FAULTS | held_out.FAULTS
+RIGHT = diagnosed.RIGHT | held_out.RIGHT
 MISSED = {  # faults of SAMPLE whose cause is not the first, or not found
     "GELU: silu'",
 }
@@ -63,9 +61,9 @@ def test_faults_by_hand(faults_of, record_property, request):
     assert every or {*names} - first <= MISSED
 
 
-@pytest.mark.parametrize("architecture", diagnosis_mutants.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", mutants.ARCHITECTURES)
 def test_faults_of_the_mutator(architecture, record_property):
-    found = list(diagnosis_mutants.diagnosed(architecture))
+    found = list(mutants.diagnosed(architecture))
     assert all(fails for _, fails, _, _ in found)
     first = [kinds[0] in true for *_, true, kinds in found]
     listed = [not true.isdisjoint(kinds) for *_, true, kinds in found]
@@ -195,7 +193,7 @@ def test_the_layers_of_a_chain_are_links():
 
 def test_kinds_are_a_closed_list():
     assert set(Kind) == TEXTS.keys()
-    documented = Path(__file__).parents[1].joinpath("docs", "verification.md").read_text(encoding="utf-8")
+    documented = Path(__file__).parents[3].joinpath("docs", "verification.md").read_text(encoding="utf-8")
     assert [kind for kind in TEXTS if f"`{kind}`" not in documented] == []
 
 
