@@ -1,0 +1,61 @@
+"""out_i = W[x_i]"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+from jax import Array
+from jax import numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxnn.layers.chain import Chain
+from jaxnn.layers.dense import Dense
+from jaxnn.protocols import LayerExample
+
+
+class Params(NamedTuple):
+    W: Array  # (n, width)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """out_i = W[x_i], the row of W that x_i names: x (…) whole numbers 0 … n − 1, W (n, width), out (…, width).
+
+    ∂J/∂W[k] = Σ over the i with x_i = k of dout_i    a row is used once for each example that names it
+    x has no derivative: None
+
+    W starts as N(0, 1). Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2.
+    ValueError: sizes below 1. TypeError: an x that is not of whole numbers.
+    """
+
+    n: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.width < 1:
+            raise ValueError(f"{self}: it needs at least one row and one column.")
+
+    def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
+        return Params(jax.random.normal(key, (self.n, self.width), dtype))
+
+    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, tuple[Array, Array]]:
+        if not jnp.issubdtype(jnp.result_type(x), jnp.integer):
+            raise TypeError(
+                f"{self} was given x of {jnp.result_type(x)}: it takes whole numbers from 0 to {self.n - 1}."
+            )
+        return params.W[x], (params.W, x)
+
+    def backward(self, residuals: tuple[Array, Array], dout: Array) -> tuple[Params, None]:
+        W, x = residuals
+        dW = jnp.zeros_like(W).at[x].add(dout)
+        return Params(dW), None
+
+    def apply(self, params: Params, x: Array) -> Array:
+        return self.forward(params, x)[0]
+
+
+EXAMPLES = {
+    "embedding": LayerExample(Embedding(7, 3), (4,), inner=0, below=7),
+    "embedding of sequences": LayerExample(Embedding(5, 2), (3, 4), inner=0, below=5),
+    "embedding in a chain": LayerExample(Chain((Embedding(6, 3), Dense(3, 2))), (5,), inner=0, below=6),
+}
