@@ -2,10 +2,14 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
+
+from jaxnn import catalogue
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -62,3 +66,15 @@ def test_the_readme_quotes_lines_of_the_files_it_names():
 def test_links_lead_somewhere(path):
     for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
         assert (path.parent / link).exists(), link
+
+
+def test_the_tables_of_rules_are_what_the_files_say():
+    """A new rule need not touch the document: that is printed anew, by scripts/rules."""
+    printed = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "rules"], capture_output=True, encoding="utf-8", check=True
+    )
+    lines = printed.stdout.splitlines()
+    assert {*(ROOT / "docs" / "rules.md").read_text(encoding="utf-8").splitlines()} <= {*lines}
+    for room in ("activations", "layers", "losses", "initializers"):
+        for name in catalogue.names(room):
+            assert any(line.startswith(f"| [{name}](../jaxnn/{room}/{name}.py) | ") for line in lines)

@@ -1,6 +1,7 @@
 """Who may import whom: the walls between the rooms, as docs/design.md draws them, and no circle anywhere."""
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -85,6 +86,17 @@ def rooms(package):
 def test_every_room_has_walls():
     assert rooms("jaxnn") == ROOMS.keys()
     assert rooms("jaxnn/verify") == INSIDE_VERIFY.keys()
+
+
+def test_the_map_of_design_md_has_every_room_and_fits_on_a_screen():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    (drawn,) = re.findall(r"^    jaxnn/\n(?:    .*\n)+", text, re.MULTILINE)
+    assert drawn.count("\n") <= 40
+    words = {*re.findall(r"\w+", drawn)}
+    hidden = {"__init__", "__main__"}
+    assert (rooms("jaxnn") | rooms("jaxnn/verify")) - hidden <= words
+    for path in re.findall(r"^ +(\w+/)(?=.*\n)", drawn, re.MULTILINE):  # the folders that are drawn exist
+        assert [*ROOT.glob(path), *ROOT.glob(f"jaxnn/{path}"), *ROOT.glob(f"jaxnn/verify/{path}")], path
 
 
 @pytest.mark.parametrize("room", ROOMS)
