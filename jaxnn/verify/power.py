@@ -24,6 +24,7 @@ from jaxnn.verify.arguments import Arguments, Problem
 from jaxnn.verify.arithmetic.balls import Balls, enter, finite
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, short
+from jaxnn.verify.arithmetic.primitives import RULES
 from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr
 from jaxnn.verify.evidence.judge import judge, scales
 from jaxnn.verify.evidence.outcome import Outcome
@@ -147,7 +148,8 @@ def equations(jaxpr: Jaxpr, seen: dict[int, Jaxpr]) -> Iterator[tuple[JaxprEqn, 
     """Each equation of one float output with the variables that were there before it. seen: jaxprs that are done."""
     before = [*jaxpr.invars]
     for eqn in jaxpr.eqns:
-        called = list(jaxprs_in_params(eqn.params))
+        is_one = eqn.primitive.name in RULES  # with a jaxpr or without: a scatter has one for its sums
+        called = [] if is_one else list(jaxprs_in_params(eqn.params))
         for inner in called:
             if id(inner) not in seen:
                 seen[id(inner)] = inner
