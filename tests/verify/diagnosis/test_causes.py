@@ -299,7 +299,7 @@ def test_every_change_of_our_own_rules_is_noticed(name):
     power = report.power()
     assert power.survivors == ()
     assert power.killed == power.non_equivalent
-    assert power.killed >= 5 or name == "nothing at all"
+    assert power.killed >= 2 or name == "nothing at all"  # an Embedding's backward pass is one equation
 
 
 def test_what_the_data_hide_survives_by_name():
