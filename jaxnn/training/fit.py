@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxnn.mean import sum_dtype
+from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Loss, Params, Penalty, leaf_layers
 from jaxnn.training.epoch import Run, chunk_of, copy, initial
 from jaxnn.training.history import Fit, History, first
@@ -94,8 +94,10 @@ def fit(
     stops = Stops(tolerance, patience, target_cost).checked(validated=validation is not None)
     init_key, run_key = jax.random.split(key)
     dtype = compute_dtype(dtype, params, x)
-    J_dtype = sum_dtype(jnp.zeros((), dtype))  # float32 at least, for the parameters too
-    params = drawn(model, init_key, J_dtype) if params is None else cast(jax.tree.map(jnp.asarray, params), sum_dtype)
+    J_dtype = at_least_float32(dtype)  # for the parameters too
+    params = (
+        drawn(model, init_key, J_dtype) if params is None else cast(jax.tree.map(jnp.asarray, params), at_least_float32)
+    )
     data, held_out = checked(model, params, x, y, weights, validation, dtype)
     m = len(data.x)
     batch_size = rows_a_batch(batch_size, m)

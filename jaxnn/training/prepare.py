@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from jaxnn.data.checks import check_data, check_labels
-from jaxnn.mean import sum_dtype
+from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Params, PyTree, learned, without_statistics
 
 Order = Callable[[int], ArrayLike]  # of an epoch: its row numbers
@@ -31,15 +31,15 @@ class Batch(NamedTuple):
 CHUNK_ITERATIONS, CHUNK_WORK = 10_000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
 
 
-def cast(tree: PyTree, dtype: DTypeLike | Callable[[Array], DTypeLike]) -> PyTree:
-    """The tree with its floating leaves in `dtype`, or in dtype(leaf); statistics in float32 at least."""
+def cast(tree: PyTree, dtype: DTypeLike | Callable[[np.dtype], DTypeLike]) -> PyTree:
+    """The tree with its floating leaves in `dtype`, or in dtype(that of the leaf); statistics in float32 at least."""
 
     def in_dtype(v: Array, is_learned: bool) -> Array:
         if not jnp.issubdtype(v.dtype, jnp.floating):
             return v
         if not is_learned:
-            return v.astype(sum_dtype(v))
-        return v.astype(dtype(v) if callable(dtype) else dtype)
+            return v.astype(at_least_float32(v.dtype))
+        return v.astype(dtype(v.dtype) if callable(dtype) else dtype)
 
     return jax.tree.map(in_dtype, tree, learned(tree))
 

@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxnn.mean import sum_dtype
+from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Loss, Penalty, PyTree
 from jaxnn.training.epoch import Run, State, copy, epochs_of, initial
 from jaxnn.training.history import Fit, History, first
@@ -119,7 +119,7 @@ def sweep(
     if {len(keys), len(rates)} - {1, N}:
         raise ValueError(f"{len(keys)} keys and {len(rates)} learning rates: give as many of both, or one for all.")
     dtype = compute_dtype(dtype, None, x)
-    J_dtype = sum_dtype(jnp.zeros((), dtype))
+    J_dtype = at_least_float32(dtype)
     _, at, whose = np.unique(jax.random.key_data(keys), axis=0, return_index=True, return_inverse=True)
     keys, whose = keys[at], np.broadcast_to(whose.ravel(), N)  # each key once; network i has keys[whose[i]]
     init_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
