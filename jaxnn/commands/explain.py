@@ -21,7 +21,7 @@ from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
 from jaxnn.storage import model_file, text_file
 from jaxnn.trained import Model
-from jaxnn.training.prepare import drawn
+from jaxnn.training.prepare import initial_params
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 
 OF_A_NEW_NETWORK = ("hidden", "activation", "initializer", "loss", "l2")
@@ -67,7 +67,7 @@ def of_network(config: Explain, settings: Train, trained: Model | None) -> int:
         explained, loss, params = trained.model, trained.loss, trained.params
     else:
         x, y, *_ = scaled(table, y, rows)
-        explained, params = model, drawn(model, jax.random.split(jax.random.key(settings.seed))[0], "float32")
+        explained, params = model, initial_params(model, jax.random.split(jax.random.key(settings.seed))[0], "float32")
     some = rows[: config.examples]
     x, y = x[some], y[some]
     dtype = jax.tree.leaves(params)[0].dtype

@@ -22,7 +22,7 @@ from jaxnn.storage import compilations, run_folder
 from jaxnn.trained import Model
 from jaxnn.training.fit import fit
 from jaxnn.training.history import Fit
-from jaxnn.training.prepare import drawn
+from jaxnn.training.prepare import initial_params
 
 
 class Experiment(NamedTuple):
@@ -105,7 +105,7 @@ def experiment_of(config: Train) -> Experiment:
         loss=loss,
         penalty=L2(config.l2) if config.l2 else None,
         optimizer=optimizer,
-        params=drawn(model, init_key, "float64" if config.dtype == "float64" else "float32"),
+        params=initial_params(model, init_key, "float64" if config.dtype == "float64" else "float32"),
         x=x,
         y=y,
         x_scale=x_scale,

@@ -51,13 +51,13 @@ def shuffled(key: Array, m: int) -> Order:
 
 
 @partial(jax.jit, static_argnums=(0, 2))
-def drawn(model: Layer, key: Array, dtype: DTypeLike) -> Params:
+def initial_params(model: Layer, key: Array, dtype: DTypeLike) -> Params:
     """Where training starts."""
     return model.init(key, dtype)
 
 
 def check_at_least(least: int, **settings: float | None) -> None:
-    """ValueError for the first setting that is below `least`, or 2³¹ and more."""
+    """ValueError for the first setting that is below `least`, or 2³¹ and more: it would not fit into an int32."""
     for name, value in settings.items():
         if value is not None and not least <= value < 2**31:
             raise ValueError(f"{name} is {value}: it must be {least} or more, and below 2³¹.")
@@ -70,12 +70,12 @@ def rows_a_batch(batch_size: int | None, m: int) -> int:
     return min(batch_size or m, m)
 
 
-def chunk_length(*, epochs: int, least: int, m: int, batch_size: int, n_params: int) -> int:
-    """How many epochs to compile into one call: enough to hide its start, few enough to look in, `least` times or more
-    where there are as many epochs; and such that the last call has about as many to do as the others."""
+def chunk_length(*, epochs: int, looks: int, m: int, batch_size: int, n_params: int) -> int:
+    """The epochs of one compiled call: at most epochs / looks, so that the host can look that often; at most
+    CHUNK_ITERATIONS and CHUNK_WORK; one at least; all calls about equally long."""
     work = 6 * batch_size * n_params  # flop of an iteration, near enough
     iterations = np.clip(CHUNK_WORK // (work + 1), 1, CHUNK_ITERATIONS)
-    most = int(np.clip(iterations * batch_size // m, 1, max(1, epochs // least)))
+    most = int(np.clip(iterations * batch_size // m, 1, max(1, epochs // looks)))
     return math.ceil(epochs / math.ceil(epochs / most))
 
 
