@@ -1,54 +1,23 @@
 """What `jaxnn train` does."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax import Array
 from jax import numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 from rich.console import Console
 
-from jaxnn import backprop, data
+from jaxnn import backprop
 from jaxnn.commands.config import Train
 from jaxnn.commands.screen import bar, describe, layer_table, not_interrupted, results
-from jaxnn.experiment import batch_size_of, network, optimizer_of, parts_of, scaled
-from jaxnn.layers.chain import Chain
-from jaxnn.penalty import L2
-from jaxnn.protocols import Loss, Params, Penalty
+from jaxnn.experiment import Experiment, experiment_of
+from jaxnn.protocols import Params
 from jaxnn.storage import compilations, run_folder
 from jaxnn.trained import Model
 from jaxnn.training.fit import fit
 from jaxnn.training.history import Fit
-from jaxnn.training.prepare import initial_params
-
-
-class Experiment(NamedTuple):
-    """All that is trained, and on what. x, y: all rows, scaled. parts: {part: its row numbers}. held_out: the part that
-    is watched while training. key: of the order of the rows. remarks: on the settings, to be printed."""
-
-    table: data.Table
-    model: Chain
-    loss: Loss
-    penalty: Penalty | None
-    optimizer: optax.GradientTransformation
-    params: Params
-    x: np.ndarray
-    y: np.ndarray
-    x_scale: data.Scale
-    y_scale: data.Scale | None
-    parts: dict[str, np.ndarray]
-    held_out: str
-    batch_size: int | None
-    key: Array
-    remarks: tuple[str, ...]
-
-    @property
-    def rows(self) -> np.ndarray:
-        """The numbers of the rows that it learns from."""
-        return self.parts["train"]
 
 
 def train(config: Train) -> int:
@@ -68,8 +37,8 @@ def train(config: Train) -> int:
             console.print(
                 layer_table(experiment.model, experiment.loss, experiment.params, experiment.x[experiment.rows].shape)
             )
-            for remark in experiment.remarks:
-                say(remark)
+            if experiment.remark:
+                say(experiment.remark)
             say(compare_with_autodiff(experiment))
             result = fitted(config, experiment, console)
             reason = result.stopped.reason
@@ -87,35 +56,6 @@ def train(config: Train) -> int:
                 final = publish()
                 say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
     return {"interrupted": 130, "not_finite": 1}.get(reason, 0)
-
-
-def experiment_of(config: Train) -> Experiment:
-    """What these settings train. ValueError: settings that do not fit the data; data that cannot be read."""
-    table = data.load(config.data)
-    model, loss, y = network(config, table)
-    optimizer = optimizer_of(config.optimizer, config.learning_rate)
-    parts, held_out = parts_of(table, config.seed, hold_out=config.patience is not None)
-    x, y, x_scale, y_scale = scaled(table, y, parts["train"])
-    init_key, key = jax.random.split(jax.random.key(config.seed))
-    remarks: list[str] = []
-    batch_size = batch_size_of(config.batch_size, len(parts["train"]), remarks.append)
-    return Experiment(
-        table=table,
-        model=model,
-        loss=loss,
-        penalty=L2(config.l2) if config.l2 else None,
-        optimizer=optimizer,
-        params=initial_params(model, init_key, "float64" if config.dtype == "float64" else "float32"),
-        x=x,
-        y=y,
-        x_scale=x_scale,
-        y_scale=y_scale,
-        parts=parts,
-        held_out=held_out,
-        batch_size=batch_size,
-        key=key,
-        remarks=tuple(remarks),
-    )
 
 
 def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
