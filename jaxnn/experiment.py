@@ -1,4 +1,4 @@
-"""What is trained: from settings and a table to the parts, the scales, the network, the loss and the optimiser."""
+"""What is trained: from settings and their data to the parts, the scales, the network, the loss and the optimiser."""
 
 from typing import NamedTuple, Protocol
 

@@ -20,7 +20,7 @@ from jaxnn.explanation.page import page
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
 from jaxnn.storage import model_file, text_file
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 from jaxnn.training.prepare import initial_params
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 
@@ -52,7 +52,7 @@ def refuse(config: Explain, names: tuple[str, ...]) -> None:
             raise ValueError(f"--{name} is of a new network, and {config.what} has its own: leave it out.")
 
 
-def of_network(config: Explain, settings: Train, trained: Model | None) -> int:
+def of_network(config: Explain, settings: Train, trained: Trained | None) -> int:
     """Explains a trained network, or a new one, on some training rows of its data."""
     table = data.load(settings.data)
     loss = loss_of(settings, table)
@@ -65,7 +65,7 @@ def of_network(config: Explain, settings: Train, trained: Model | None) -> int:
         )
     if trained:
         x, y = trained.x_scale(table.x.reshape(-1, width)), trained.y_scale(y) if trained.y_scale else y
-        explained, loss, params = trained.model, trained.loss, trained.params
+        explained, loss, params = trained.network, trained.loss, trained.params
     else:
         x, y, *_ = scaled(table, y, rows)
         explained = network(settings, loss, table)

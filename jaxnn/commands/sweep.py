@@ -20,7 +20,7 @@ from jaxnn.layers.chain import Chain
 from jaxnn.penalty import L2
 from jaxnn.protocols import Loss
 from jaxnn.storage import compilations, run_folder
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 from jaxnn.training.history import Fit
 from jaxnn.training.sweep import sweep as train_all
 
@@ -96,7 +96,16 @@ def sweep(config: Sweep) -> int:
         model = experiment.network(settings, loss, table)
         what = f"{best.width} units, learning rate {best.learning_rate:g}, seed {best.seed}"
         say(f"Best of the lowest mean: {what}, as it was after epoch {best.epoch}.")
-        trained = Model(model, loss, best.fit.params, x_scale, y_scale, table.features, table.classes, table.targets)
+        trained = Trained(
+            network=model,
+            loss=loss,
+            params=best.fit.params,
+            x_scale=x_scale,
+            y_scale=y_scale,
+            features=table.features,
+            classes=table.classes,
+            targets=table.targets,
+        )
         with not_interrupted():
             console.print(results(trained, table, x, y, parts))
             write(folder, networks)

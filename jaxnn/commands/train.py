@@ -15,9 +15,12 @@ from jaxnn.commands.screen import bar, describe, layer_table, not_interrupted, r
 from jaxnn.experiment import Experiment, experiment_of
 from jaxnn.protocols import Params
 from jaxnn.storage import compilations, run_folder
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 from jaxnn.training.fit import fit
 from jaxnn.training.history import Fit
+from jaxnn.training.stops import Reason
+
+EXIT_CODES = {Reason.INTERRUPTED: 130, Reason.NOT_FINITE: 1}  # 0 for all others
 
 
 def train(config: Train) -> int:
@@ -41,12 +44,12 @@ def train(config: Train) -> int:
                 say(experiment.remark)
             say(compare_with_autodiff(experiment))
             result = fitted(config, experiment, console)
-            reason = result.stopped.reason
-            if reason == "interrupted" and not result.stopped.epoch:
+            reason = Reason[result.stopped.reason.upper()]
+            if reason == Reason.INTERRUPTED and not result.stopped.epoch:
                 raise KeyboardInterrupt
             with not_interrupted():  # a second Ctrl-C must not lose what the first one kept
                 say(result.stopped.message)
-                trained = model_of(experiment, result.params)
+                trained = trained_of(experiment, result.params)
                 console.print(results(trained, experiment.table, experiment.x, experiment.y, experiment.parts))
                 run_folder.write(folder, trained, config, result.history, experiment.held_out)
                 if not run_folder.draw(
@@ -55,7 +58,7 @@ def train(config: Train) -> int:
                     say("There is no learning_curve.png: it needs matplotlib.")
                 final = publish()
                 say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
-    return {"interrupted": 130, "not_finite": 1}.get(reason, 0)
+    return EXIT_CODES.get(reason, 0)
 
 
 def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
@@ -84,26 +87,26 @@ def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
         )
 
 
-def model_of(experiment: Experiment, params: Params) -> Model:
+def trained_of(experiment: Experiment, params: Params) -> Trained:
     """The network with these parameters, and what its data need."""
     table = experiment.table
-    return Model(
-        experiment.model,
-        experiment.loss,
-        params,
-        experiment.x_scale,
-        experiment.y_scale,
-        table.features,
-        table.classes,
-        table.targets,
+    return Trained(
+        network=experiment.model,
+        loss=experiment.loss,
+        params=params,
+        x_scale=experiment.x_scale,
+        y_scale=experiment.y_scale,
+        features=table.features,
+        classes=table.classes,
+        targets=table.targets,
     )
 
 
 def compare_with_autodiff(experiment: Experiment) -> str:
-    """A line that says how far the gradients by hand and by jax.grad agree on the first batch, and where least."""
-    first = experiment.rows[: experiment.batch_size]
+    """A line that says how far the gradients by hand and by jax.grad agree on a batch, and where least."""
+    some = experiment.rows[: experiment.batch_size]
     dtype = jax.tree.leaves(experiment.params)[0].dtype
-    batch = experiment.params, jnp.asarray(experiment.x[first], dtype), experiment.y[first]
+    batch = experiment.params, jnp.asarray(experiment.x[some], dtype), experiment.y[some]
     parts = experiment.model, experiment.loss, experiment.penalty
     with jax.default_matmul_precision("highest"):
         _, hand = jax.jit(backprop.value_and_grad(*parts))(*batch)
@@ -120,4 +123,4 @@ def compare_with_autodiff(experiment: Experiment) -> str:
     ]
     worst, leaf = max(errors)
     how = f"the same to {-np.log10(worst):.1f} digits (least in layer {leaf})" if worst else "the same bit for bit"
-    return f"Gradient by hand against jax.grad, first batch, {dtype}: {how}."
+    return f"Gradient by hand against jax.grad on a batch, {dtype}: {how}."

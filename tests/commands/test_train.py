@@ -272,6 +272,10 @@ def test_a_run(here, capsys, file, flags, layers, loss):
     table = data.load(file)
     _, test = data.split(table, 0)
     assert trained.predict(table.x[test]).shape[0] == len(test)
+    count = sum(v.size for v in jax.tree.leaves(trained.params))
+    assert [line.split() for line in out.splitlines() if "total" in line] == [
+        ["│", "│", "total", *"│││", f"{count:,}", "│"]
+    ]
     assert jaxnn_main("predict", folder, file, "--out", "p.csv") == 0
     rows = read("p.csv")
     assert [*rows[0]] == (["class", *(f"P({name})" for name in table.classes)] if table.classes else [*table.targets])
