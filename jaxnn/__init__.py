@@ -15,8 +15,8 @@ Notation, used everywhere:
 | `params`, `grads`| pytrees of the same type                                       |                        |
 | `key`, `m`       | a typed PRNG key; the batch size                               |                        |
 
-The 1/m of the mean lives in the loss and nowhere else, so every `dv` is a true derivative of J and can be checked by
-itself.
+The 1/m of the mean lives in `jaxnn/mean.py` and nowhere else, so every `dv` is a true derivative of J and can be
+checked by itself.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """What ships, by the names of its files: `activations`, `layers`, `losses`. No JAX: `jaxnn --help` never waits for it.
 
-A file is named as the command line calls what it holds, and a class as its file in capitals: half_squared_error.py
-holds HalfSquaredError.
+A file is named as the command line calls what it holds, and a class as its file in CamelCase: layer_norm.py holds
+LayerNorm.
 """
 
 from importlib import import_module

@@ -17,7 +17,7 @@ def main(args: Sequence[str] | None = None) -> int:
     sentence says what; 3: of verify and explain, nothing worse than INCONCLUSIVE; 130: interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # where there is no λ, ? is shown
+            stream.reconfigure(errors="replace")  # an encoding without λ prints ?
     args = sys.argv[1:] if args is None else args
     try:
         if list(args) == ["--version"]:
@@ -40,7 +40,7 @@ def main(args: Sequence[str] | None = None) -> int:
         code = run()
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # who reads the output, such as `head`, has enough
+    except BrokenPipeError:  # the reader, such as head, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:

@@ -11,9 +11,17 @@ from jaxnn.protocols import Layer, LayerExample, LossExample, Params, Target
 
 
 def examples(room: str) -> dict:
-    """{name: example} of all files of a room."""
-    modules = [catalogue.module(room, name) for name in catalogue.names(room)]
-    return {name: example for module in modules for name, example in module.EXAMPLES.items()}
+    """{name: example} of all files of a room. ValueError: two files have an example of one name."""
+    of_room: dict = {}
+    for file in catalogue.names(room):
+        of_file = catalogue.module(room, file).EXAMPLES
+        taken = of_room.keys() & of_file.keys()
+        if taken:
+            raise ValueError(
+                f"{file}.py in jaxnn/{room} has an example {min(taken)!r}, and so has another file: rename it."
+            )
+        of_room |= of_file
+    return of_room
 
 
 LAYERS: dict[str, LayerExample] = examples("layers")

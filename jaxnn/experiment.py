@@ -1,20 +1,23 @@
-"""What is trained: from settings and a table to the parts, the scales, the network, the loss and the optimiser."""
+"""What is trained: from settings and their data to the parts, the scales, the network, the loss and the optimiser."""
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import jax
 import numpy as np
 import optax
+from jax import Array
 
 from jaxnn import catalogue
-from jaxnn.data import Scale, Table, brighten, split, standardise
+from jaxnn.data import Scale, Table, brighten, load, split, standardise
 from jaxnn.layers.chain import Chain
 from jaxnn.models.perceptron import perceptron
-from jaxnn.protocols import Loss
+from jaxnn.penalty import L2
+from jaxnn.protocols import Loss, Params, Penalty
+from jaxnn.training.prepare import initial_params
 
 
 class NetworkSettings(Protocol):
-    """What `network` reads of the settings of a command."""
+    """What `loss_of` and `network` read of the settings of a command."""
 
     @property
     def hidden(self) -> tuple[int, ...]: ...
@@ -28,12 +31,87 @@ class NetworkSettings(Protocol):
     def loss(self) -> str: ...
 
 
-def batch_size_of(batch_size: int | None, m: int, say: Callable[[str], None]) -> int | None:
-    """None for all m rows; it is said if more are asked for than there are."""
+class Settings(NetworkSettings, Protocol):
+    """What `experiment_of` reads of them."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def l2(self) -> float: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def learning_rate(self) -> float | None: ...
+    @property
+    def batch_size(self) -> int | None: ...
+    @property
+    def patience(self) -> int | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+class Experiment(NamedTuple):
+    """All that is trained, and on what. x, y: all rows, scaled. parts: {part: its row numbers}. held_out: the part that
+    is watched while training. key: of the order of the rows. remark: on the settings, to be printed; or ""."""
+
+    table: Table
+    model: Chain
+    loss: Loss
+    penalty: Penalty | None
+    optimizer: optax.GradientTransformation
+    params: Params
+    x: np.ndarray
+    y: np.ndarray
+    x_scale: Scale
+    y_scale: Scale | None
+    parts: dict[str, np.ndarray]
+    held_out: str
+    batch_size: int | None
+    key: Array
+    remark: str
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The numbers of the rows that it learns from."""
+        return self.parts["train"]
+
+
+def experiment_of(settings: Settings) -> Experiment:
+    """What these settings train. ValueError: settings that do not fit the data; data that cannot be read."""
+    table = load(settings.data)
+    loss = loss_of(settings, table)
+    model = network(settings, loss, table)
+    optimizer = optimizer_of(settings.optimizer, settings.learning_rate)
+    parts, held_out = split_parts(table, settings.seed, hold_out=settings.patience is not None)
+    x, y, x_scale, y_scale = scaled(table, target_for(loss, table), parts["train"])
+    init_key, key = jax.random.split(jax.random.key(settings.seed))
+    batch_size, remark = batch_size_of(settings.batch_size, len(parts["train"]))
+    return Experiment(
+        table=table,
+        model=model,
+        loss=loss,
+        penalty=L2(settings.l2) if settings.l2 else None,
+        optimizer=optimizer,
+        params=initial_params(model, init_key, "float64" if settings.dtype == "float64" else "float32"),
+        x=x,
+        y=y,
+        x_scale=x_scale,
+        y_scale=y_scale,
+        parts=parts,
+        held_out=held_out,
+        batch_size=batch_size,
+        key=key,
+        remark=remark,
+    )
+
+
+def batch_size_of(batch_size: int | None, m: int) -> tuple[int | None, str]:
+    """(batch size, None for all m rows; a remark where more are asked for than there are, else "")."""
     if not batch_size or batch_size <= m:
-        return batch_size
-    say(f"--batch-size {batch_size} is more than the rows to train on: each batch is all {m} of them.")
-    return None
+        return batch_size, ""
+    return None, f"--batch-size {batch_size} is more than the rows to train on: each batch is all {m} of them."
 
 
 def scaled(table: Table, y: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, Scale, Scale | None]:
@@ -44,7 +122,7 @@ def scaled(table: Table, y: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, n
     return x_scale(flat), y_scale(y) if y_scale else y, x_scale, y_scale
 
 
-def parts_of(table: Table, seed: int, hold_out: bool) -> tuple[dict[str, np.ndarray], str]:
+def split_parts(table: Table, seed: int, hold_out: bool) -> tuple[dict[str, np.ndarray], str]:
     """({part: its row numbers}, the part that is watched while training).
 
     hold_out: a fifth of the training rows is watched, since the test rows never decide when to stop.
@@ -59,8 +137,8 @@ def parts_of(table: Table, seed: int, hold_out: bool) -> tuple[dict[str, np.ndar
     return {"train": train_rows[fifth:], "validation": train_rows[:fifth], "test": test_rows}, "validation"
 
 
-def network(settings: NetworkSettings, table: Table) -> tuple[Chain, Loss, np.ndarray]:
-    """(model, loss, y): hidden layers and an output that fit the data, and y as the loss wants it.
+def loss_of(settings: NetworkSettings, table: Table) -> Loss:
+    """The loss that was asked for, or the one for such a target.
 
     ValueError: a loss of classes for a target that is a quantity.
     """
@@ -72,13 +150,23 @@ def network(settings: NetworkSettings, table: Table) -> tuple[Chain, Loss, np.nd
         raise ValueError(
             f"--loss {name} needs classes, and the target of {table.name} is a quantity: use half_squared_error."
         )
-    y = table.y
-    if K and loss.takes != "labels":
-        y = y[:, None].astype(float) if K == 2 else np.eye(K)[y]
-    outputs = K if y.ndim == 1 else y.shape[1]
+    return loss
+
+
+def target_for(loss: Loss, table: Table) -> np.ndarray:
+    """y as the loss wants it: labels (m,), or a column for each output (m, K)."""
+    K, y = len(table.classes), table.y
+    if not K or loss.takes == "labels":
+        return y
+    return y[:, None].astype(float) if K == 2 else np.eye(K)[y]
+
+
+def network(settings: NetworkSettings, loss: Loss, table: Table) -> Chain:
+    """Hidden layers, and an output that fits the data and the loss."""
+    y = target_for(loss, table)
+    outputs = len(table.classes) if y.ndim == 1 else y.shape[1]
     widths = (table.x[0].size, *settings.hidden, outputs)
-    model = perceptron(widths, settings.activation, loss, slope=settings.slope, initializer=settings.initializer)
-    return model, loss, y
+    return perceptron(widths, settings.activation, loss, slope=settings.slope, initializer=settings.initializer)
 
 
 def optimizer_of(name: str, learning_rate: float | None) -> optax.GradientTransformation:

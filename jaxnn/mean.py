@@ -3,7 +3,7 @@
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 
 def target(y: ArrayLike, z: Array) -> Array:
@@ -16,9 +16,9 @@ def target(y: ArrayLike, z: Array) -> Array:
     return jnp.asarray(y).astype(z.dtype)
 
 
-def sum_dtype(v: Array) -> np.dtype:
-    """The dtype to sum v's entries in: v's own, float32 at least."""
-    return jnp.dtype(jnp.float32) if jnp.finfo(v.dtype).bits < 32 else v.dtype
+def at_least_float32(dtype: DTypeLike) -> np.dtype:
+    """This floating dtype, or float32 for one of fewer bits: what numbers of it are summed in."""
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
 def mean(L: Array, w: ArrayLike | None = None) -> tuple[Array, Array]:
@@ -31,7 +31,7 @@ def mean(L: Array, w: ArrayLike | None = None) -> tuple[Array, Array]:
         w = jnp.ones(L.shape)
     if jnp.shape(w) != L.shape:
         raise ValueError(f"The weights w have shape {jnp.shape(w)}: they must be {L.shape}, one number an example.")
-    w = jnp.asarray(w).astype(sum_dtype(L))
+    w = jnp.asarray(w).astype(at_least_float32(L.dtype))
     total = w.sum()
     dL = w / jnp.where(total > 0, total, 1)
     return (dL * L.astype(w.dtype)).sum(), dL.astype(L.dtype)

@@ -4,7 +4,7 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnn.mean import sum_dtype
+from jaxnn.mean import at_least_float32
 
 
 def accuracy(y_hat: ArrayLike, y: ArrayLike) -> Array:
@@ -44,7 +44,7 @@ def r2(y_hat: ArrayLike, y: ArrayLike) -> Array:
     y_hat and y (…, K), all leading axes examples.
     """
     y_hat, y = jnp.asarray(y_hat), jnp.asarray(y)
-    y_hat, y = (v.reshape(-1, v.shape[-1]).astype(sum_dtype(y_hat)) for v in (y_hat, y))
+    y_hat, y = (v.reshape(-1, v.shape[-1]).astype(at_least_float32(y_hat.dtype)) for v in (y_hat, y))
     return (1 - ((y_hat - y) ** 2).sum(0) / ((y - y.mean(0, keepdims=True)) ** 2).sum(0)).mean()
 
 

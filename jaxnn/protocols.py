@@ -140,12 +140,18 @@ class LayerExample(NamedTuple):
     below: int | None = None
 
 
+# What y is, for an output z (…, K):
+# values           any numbers (…, K)
+# probabilities    numbers 0 … 1 (…, K)
+# distributions    the same, with a sum of 1 over the K classes
+# labels           whole numbers 0 … K − 1 (…), the classes themselves
 Target = Literal["values", "probabilities", "distributions", "labels"]
 Output = Literal["values", "probabilities"]
 
 
 class LossFormulas(NamedTuple):
-    """A loss as people write it: ŷ in {z}; L, of one output of one example, in ŷ and y; and ∂J/∂z in these."""
+    """A loss as people write it: ŷ in {z}; L, of one output of one example, in ŷ and y, without {z}; and ∂J/∂z in ŷ, y
+    and {z}."""
 
     y_hat: str
     L: str
@@ -165,7 +171,7 @@ class Loss(LossPair, Protocol):
 
     metric: ClassVar[str]  # the name in `metrics.METRICS` of the number that is reported beside J
     output: ClassVar[Output]  # what z is: any values, or probabilities, after a last layer such as a sigmoid
-    takes: ClassVar[Target]  # what y is: any values; or, of classes, a probability for each, or labels
+    takes: ClassVar[Target]  # what the command gives it for y
     formulas: ClassVar[LossFormulas]
 
     def predict(self, z: Array) -> Array:
@@ -174,7 +180,7 @@ class Loss(LossPair, Protocol):
 
 
 class LossExample(NamedTuple):
-    """A loss, the shape (…, K) of a z for it, and the kind of y."""
+    """A loss, the shape (…, K) of a z for it, and the kind of y: what it takes, or another that it is defined for."""
 
     loss: Loss
     shape: tuple[int, ...]
@@ -192,9 +198,12 @@ class Penalty(Protocol):
 class Elementwise(NamedTuple):
     """An activation: a = g(z) entry by entry, and g′, written in z or in a, whichever is simpler; that alone is saved.
 
-    formula, derivative: g and g′ as people write them, in {z}, {a} and {slope}. slope: a number that g and g′ take
-    too, as it is when none is given. kinks: the z at which g′ jumps. steepest: the largest g′, if g is flat at both
-    ends, where a unit can saturate. dies: g′ is 0 for all z below some number, where a unit can stay for ever.
+    of: which of z and a g′ is written in. formula, derivative: g and g′ as people write them, in {z}, {a} and {slope}.
+    What is understood: the functions of NumPy by their names, and σ Φ φ √ π ½ ² ³ for what they stand for; max and min
+    of two; ⊙ or a blank between two factors; [v > 0] for 1 where it is so, else 0; one `v if … else w`.
+    slope: a number that g and g′ take too, as it is when none is given. kinks: the z at which g′ jumps. steepest: the
+    largest g′, if g is flat at both ends, where a unit can saturate. dies: g′ is 0 below some number, and not flat
+    above, so that a unit can stay there for ever.
     """
 
     g: Callable[..., Array]

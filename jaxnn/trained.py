@@ -13,10 +13,10 @@ from jaxnn.data.scale import Scale
 from jaxnn.protocols import Layer, Loss, Params
 
 
-class Model(NamedTuple):
+class Trained(NamedTuple):
     """A trained network with what its data need: how inputs and values are scaled, and what things are called."""
 
-    model: Layer
+    network: Layer
     loss: Loss
     params: Params
     x_scale: Scale  # of the flattened inputs
@@ -30,11 +30,11 @@ class Model(NamedTuple):
         dtype = jax.tree.leaves(self.params)[0].dtype
         x = np.asarray(x)
         scaled = self.x_scale(x.reshape(len(x), -1)).astype(dtype)
-        y_hat = np.asarray(predicted(self.model, self.loss, self.params, jnp.asarray(scaled)))
+        y_hat = np.asarray(predicted(self.network, self.loss, self.params, jnp.asarray(scaled)))
         return y_hat if self.y_scale is None else self.y_scale.back(y_hat)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def predicted(model: Layer, loss: Loss, params: Params, x: Array) -> Array:
+def predicted(network: Layer, loss: Loss, params: Params, x: Array) -> Array:
     """y_hat of x as the network wants it."""
-    return loss.predict(model.apply(params, x))
+    return loss.predict(network.apply(params, x))

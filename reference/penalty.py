@@ -1,6 +1,12 @@
-"""L2: R = λ/2 Σ W² over the parameters named W, a term added to J."""
+"""L2: R = λ/2 Σ W² over the parameters named W, W1, W2, …, a term added to J."""
+
+import re
 
 from reference.layers import twin
+
+
+def is_weight(name):
+    return re.fullmatch(r"W\d*", name)
 
 
 def forward(penalty, model, params):
@@ -9,7 +15,7 @@ def forward(penalty, model, params):
     def term(name, v):
         if isinstance(v, tuple):
             return sum(map(term, name, v))
-        return penalty.lam / 2 * (v * v).sum() if name == "W" else 0
+        return penalty.lam / 2 * (v * v).sum() if is_weight(name) else 0
 
     return term(twin(model).names(model), params)
 
@@ -20,6 +26,6 @@ def gradient(penalty, model, params):
     def term(name, v):
         if isinstance(v, tuple):
             return tuple(map(term, name, v))
-        return penalty.lam * v if name == "W" else 0 * v
+        return penalty.lam * v if is_weight(name) else 0 * v
 
     return term(twin(model).names(model), params)

@@ -1,6 +1,7 @@
 """Whole networks, drawn by Hypothesis: gradient by hand = jax.value_and_grad of the same cost = twin = differences."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import differences
 import jax
@@ -12,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import numpy as jnp
 
+import reference.penalty
 from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, cost, value_and_grad
 from jaxnn.catalogue import names
 from jaxnn.examples import LOSSES, draw_params, draw_y
@@ -164,6 +166,19 @@ def test_l2_finds_leaves_named_w_in_any_tree():
     assert float(R) == 0.25 * (1 + 4 + 9)
     grads = L2(0.5).backward(residuals)
     assert jax.tree.map(lambda v: v.tolist(), grads) == {"first": {"W": [0.5, 1.0], "b": [0.0]}, "W": [1.5]}
+
+
+def test_l2_and_its_twin_find_numbered_weights(monkeypatch):
+    """W1, W2, … are weights, as W is; what only begins with W is none."""
+    two = SimpleNamespace(names=lambda model: ("W1", "W02", "b1", "Wide"))
+    monkeypatch.setattr(reference.penalty, "twin", lambda model: two)
+    values = np.array([[1.0]]), np.array([[2.0]]), np.array([[7.0]]), np.array([[9.0]])
+    params = dict(zip(two.names(None), map(jnp.asarray, values), strict=True))
+    R, residuals = L2(0.5).forward(params)
+    grads = L2(0.5).backward(residuals)
+    assert float(R) == 0.25 * (1 + 4) == reference.penalty.forward(L2(0.5), None, values)
+    assert {name: v.item() for name, v in grads.items()} == {"W1": 0.5, "W02": 1, "b1": 0, "Wide": 0}
+    assert [v.item() for v in reference.penalty.gradient(L2(0.5), None, values)] == [0.5, 1, 0, 0]
 
 
 @pytest.mark.parametrize("initializer", ["zeros", "equal"])

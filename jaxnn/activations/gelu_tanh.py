@@ -18,7 +18,7 @@ def t(z: Array) -> Array:
     return jnp.tanh(ROOT * (z + CUBE * z**3))
 
 
-def slope(z: Array) -> Array:
+def dg(z: Array) -> Array:
     du = ROOT * (1 + 3 * CUBE * z**2)
     return (1 + t(z)) / 2 + z / 2 * (1 - t(z) ** 2) * du
 
@@ -26,7 +26,7 @@ def slope(z: Array) -> Array:
 U = "√(2 / π) ({z} + 0.044715 {z}³)"
 RULE = Elementwise(
     g=lambda z: z / 2 * (1 + t(z)),
-    dg=slope,
+    dg=dg,
     of="z",
     formula=f"½ {{z}} ⊙ (1 + tanh({U}))",
     derivative=f"½ (1 + tanh({U})) + ½ {{z}} ⊙ (1 − tanh({U})²) ⊙ √(2 / π) (1 + 0.134145 {{z}}²)",

@@ -11,14 +11,14 @@ from jax.nn import sigmoid, softplus
 from jaxnn.protocols import Elementwise
 
 
-def slope(z: Array) -> Array:
+def dg(z: Array) -> Array:
     t = jnp.tanh(softplus(z))
     return t + z * sigmoid(z) * (1 - t**2)
 
 
 RULE = Elementwise(
     g=jax.nn.mish,
-    dg=slope,
+    dg=dg,
     of="z",
     formula="{z} ⊙ tanh(log(1 + exp({z})))",
     derivative="tanh(log(1 + exp({z}))) + {z} ⊙ σ({z}) ⊙ (1 − tanh(log(1 + exp({z})))²)",

@@ -47,7 +47,7 @@ class Train:
     batch_size: int | None = 32
     """Examples of one update; 1: stochastic, None: all rows."""
     shuffle: bool = True
-    """A new order in every epoch; --no-shuffle keeps the file's."""
+    """A new order in every epoch; --no-shuffle keeps that of the split."""
     target_cost: float | None = None
     """Stop at an epoch whose cost is at most this."""
     tolerance: float | None = None
@@ -72,7 +72,7 @@ class Train:
         for name in ("l2", "target_cost", "tolerance"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < inf:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be 0 or more.")
+                raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be a finite number, 0 or more.")
         if self.learning_rate is not None and not 0 < self.learning_rate < inf:
             raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
         if self.slope is not None and not isfinite(self.slope):
@@ -239,7 +239,7 @@ class Explain:
         if self.html and self.html == self.latex:
             raise ValueError(f"--html and --latex are both {self.html}: give them different names.")
         if not 0 <= self.l2 < inf:
-            raise ValueError(f"--l2 is {self.l2}: it must be 0 or more.")
+            raise ValueError(f"--l2 is {self.l2}: it must be a finite number, 0 or more.")
         if not 0 < self.learning_rate < inf:
             raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
         if not 0 <= self.seed < 2**31:

@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from jaxnn import data
 from jaxnn.commands.config import Explain, Train
 from jaxnn.commands.own_file import imported, in_users_words, own_functions
-from jaxnn.experiment import network, parts_of, scaled
+from jaxnn.experiment import loss_of, network, scaled, split_parts, target_for
 from jaxnn.explanation.explanation import Explanation
 from jaxnn.explanation.function import descend_gradient
 from jaxnn.explanation.network import descend
@@ -20,8 +20,8 @@ from jaxnn.explanation.page import page
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
 from jaxnn.storage import model_file, text_file
-from jaxnn.trained import Model
-from jaxnn.training.prepare import drawn
+from jaxnn.trained import Trained
+from jaxnn.training.prepare import initial_params
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 
 OF_A_NEW_NETWORK = ("hidden", "activation", "initializer", "loss", "l2")
@@ -52,11 +52,12 @@ def refuse(config: Explain, names: tuple[str, ...]) -> None:
             raise ValueError(f"--{name} is of a new network, and {config.what} has its own: leave it out.")
 
 
-def of_network(config: Explain, settings: Train, trained: Model | None) -> int:
+def of_network(config: Explain, settings: Train, trained: Trained | None) -> int:
     """Explains a trained network, or a new one, on some training rows of its data."""
     table = data.load(settings.data)
-    model, loss, y = network(settings, table)
-    rows = parts_of(table, settings.seed, hold_out=settings.patience is not None)[0]["train"]
+    loss = loss_of(settings, table)
+    y = target_for(loss, table)
+    rows = split_parts(table, settings.seed, hold_out=settings.patience is not None)[0]["train"]
     width = table.x[0].size
     if trained and len(trained.x_scale.shift) != width:
         raise ValueError(
@@ -64,10 +65,11 @@ def of_network(config: Explain, settings: Train, trained: Model | None) -> int:
         )
     if trained:
         x, y = trained.x_scale(table.x.reshape(-1, width)), trained.y_scale(y) if trained.y_scale else y
-        explained, loss, params = trained.model, trained.loss, trained.params
+        explained, loss, params = trained.network, trained.loss, trained.params
     else:
         x, y, *_ = scaled(table, y, rows)
-        explained, params = model, drawn(model, jax.random.split(jax.random.key(settings.seed))[0], "float32")
+        explained = network(settings, loss, table)
+        params = initial_params(explained, jax.random.split(jax.random.key(settings.seed))[0], "float32")
     some = rows[: config.examples]
     x, y = x[some], y[some]
     dtype = jax.tree.leaves(params)[0].dtype

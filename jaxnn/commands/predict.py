@@ -21,7 +21,7 @@ def predict(config: Predict) -> int:
     if trained.classes:
         scores = np.concatenate([1 - y_hat, y_hat], 1) if y_hat.shape[1] == 1 else y_hat
         columns = {"class": np.array(trained.classes)[scores.argmax(1)]}
-        kind = "output" if trained.loss.metric == "r2" else "P"  # of a squared error: no probabilities
+        kind = "output" if trained.loss.takes == "values" else "P"  # of a squared error: no probabilities
         columns |= {f"{kind}({name})": scores[:, k] for k, name in enumerate(trained.classes)}
     else:
         columns = {name: y_hat[:, k] for k, name in enumerate(trained.targets)}

@@ -16,7 +16,7 @@ from jaxnn.data import Table as DataTable
 from jaxnn.layers.chain import Chain
 from jaxnn.metrics import accuracy, r2, rmse
 from jaxnn.protocols import Loss, Params, PyTree
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 
 Parts = Mapping[str, np.ndarray]  # {part of the data: its row numbers}
 
@@ -35,7 +35,8 @@ def describe(table: DataTable, parts: Parts) -> str:
 
 
 def layer_table(model: Chain, loss: Loss, params: Params, shape: tuple[int, ...]) -> Table:
-    """A row for each layer: its number, settings, output for an x of this shape, and parameters."""
+    """A row for each layer: its number, settings, output for an x of this shape, and parameters; for the loss; and for
+    the total of the parameters."""
     right = partial(Column, justify="right")
     grid = Table(right(), "layer", "output", "parameters", right("count"))
     x = jax.ShapeDtypeStruct(shape, jax.tree.leaves(params)[0].dtype)
@@ -44,7 +45,8 @@ def layer_table(model: Chain, loss: Loss, params: Params, shape: tuple[int, ...]
         shapes = ", ".join(f"{name} {v.shape}" for name, v in p._asdict().items()) if p else ""
         count = f"{sum(v.size for v in p):,}" if p else ""
         grid.add_row(f"{i}", label(layer), f"{x.shape}", shapes, count)
-    grid.add_row("", label(loss), "()", "", f"{sum(v.size for v in jax.tree.leaves(params)):,}")
+    grid.add_row("", label(loss), "()", "", "")
+    grid.add_row("", "total", "", "", f"{sum(v.size for v in jax.tree.leaves(params)):,}")
     return grid
 
 
@@ -54,15 +56,16 @@ def label(layer: PyTree) -> str:
     return f"{type(layer).__name__}({', '.join(str(v) for v in values if v is not None)})"
 
 
-def results(trained: Model, table: DataTable, x: np.ndarray, y: np.ndarray, parts: Parts) -> Table:
+def results(trained: Trained, table: DataTable, x: np.ndarray, y: np.ndarray, parts: Parts) -> Table:
     """A table of the cost and the metrics of each part of the rows. x, y: the scaled data."""
     metrics = {"accuracy": accuracy} if table.classes else {"RMSE": rmse, "R²": r2}
     right = partial(Column, justify="right")
     grid = Table("rows", right(), right("cost"), *map(right, metrics))
-    cost = jax.jit(lambda params, x, y: trained.loss.forward(trained.model.apply(params, x), y)[0])
+    dtype = jax.tree.leaves(trained.params)[0].dtype
+    cost = jax.jit(lambda params, x, y: trained.loss.forward(trained.network.apply(params, x), y)[0])
     y_hat = trained.predict(table.x)
     for part, rows in parts.items():
-        J = cost(trained.params, x[rows].astype(trained.params[0].W.dtype), y[rows])
+        J = cost(trained.params, x[rows].astype(dtype), y[rows])
         values = [jax.jit(of)(y_hat[rows], table.y[rows]) for of in metrics.values()]
         grid.add_row(part, f"{len(rows)}", *(f"{value:.4g}" for value in (J, *values)))
     return grid

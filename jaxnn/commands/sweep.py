@@ -16,9 +16,11 @@ from rich.table import Column, Table
 from jaxnn import data, experiment
 from jaxnn.commands.config import Sweep
 from jaxnn.commands.screen import bar, describe, not_interrupted, results
+from jaxnn.layers.chain import Chain
 from jaxnn.penalty import L2
+from jaxnn.protocols import Loss
 from jaxnn.storage import compilations, run_folder
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 from jaxnn.training.history import Fit
 from jaxnn.training.sweep import sweep as train_all
 
@@ -71,26 +73,39 @@ def sweep(config: Sweep) -> int:
     say = partial(console.print, markup=False, soft_wrap=True)
     table = data.load(config.data)
     experiment.optimizer_of(config.optimizer, None)
-    parts, held_out = experiment.parts_of(table, config.seed, hold_out=True)
-    _, loss, y = experiment.network(config.network(config.widths[0]), table)
-    x, y, x_scale, y_scale = experiment.scaled(table, y, parts["train"])
+    parts, held_out = experiment.split_parts(table, config.seed, hold_out=True)
+    loss = experiment.loss_of(config.network(config.widths[0]), table)
+    x, y, x_scale, y_scale = experiment.scaled(table, experiment.target_for(loss, table), parts["train"])
     train, validation = (Rows(x[parts[part]], y[parts[part]]) for part in ("train", held_out))
     x64, name = jax.enable_x64(config.dtype == "float64"), f"{table.name}-sweep"
     with x64, run_folder.new(config.out, name) as (folder, publish), np.errstate(all="ignore"):
         say(describe(table, parts))
-        config = replace(config, batch_size=experiment.batch_size_of(config.batch_size, len(parts["train"]), say))
+        batch_size, remark = experiment.batch_size_of(config.batch_size, len(parts["train"]))
+        if remark:
+            say(remark)
+        config = replace(config, batch_size=batch_size)
         networks: list[Network] = []
         for width in config.widths:
-            networks += networks_of(config, width, table, train, validation, console)
+            model = experiment.network(config.network(width), loss, table)
+            networks += networks_of(config, width, model, loss, train, validation, console)
         best = best_of(networks)
         if not best.epoch:
             raise ValueError("No network has a finite validation cost: try smaller learning rates.")
         console.print(ranking(networks, loss.metric))
         settings = config.network(best.width, best.learning_rate)
-        model, *_ = experiment.network(settings, table)
+        model = experiment.network(settings, loss, table)
         what = f"{best.width} units, learning rate {best.learning_rate:g}, seed {best.seed}"
         say(f"Best of the lowest mean: {what}, as it was after epoch {best.epoch}.")
-        trained = Model(model, loss, best.fit.params, x_scale, y_scale, table.features, table.classes, table.targets)
+        trained = Trained(
+            network=model,
+            loss=loss,
+            params=best.fit.params,
+            x_scale=x_scale,
+            y_scale=y_scale,
+            features=table.features,
+            classes=table.classes,
+            targets=table.targets,
+        )
         with not_interrupted():
             console.print(results(trained, table, x, y, parts))
             write(folder, networks)
@@ -104,10 +119,9 @@ def sweep(config: Sweep) -> int:
 
 
 def networks_of(
-    config: Sweep, width: int, table: data.Table, train: Rows, validation: Rows, console: Console
+    config: Sweep, width: int, model: Chain, loss: Loss, train: Rows, validation: Rows, console: Console
 ) -> list[Network]:
     """The networks of one width, for every learning rate and seed."""
-    model, loss, _ = experiment.network(config.network(width), table)
     pairs = list(itertools.product(config.learning_rates, range(config.seed, config.seed + config.seeds)))
     with bar(console, f"{len(pairs)} networks of {width} units") as progress:
         task = progress.add_task("", total=config.epochs, cost="")

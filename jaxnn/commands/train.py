@@ -1,54 +1,26 @@
 """What `jaxnn train` does."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax import Array
 from jax import numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 from rich.console import Console
 
-from jaxnn import backprop, data
+from jaxnn import backprop
 from jaxnn.commands.config import Train
 from jaxnn.commands.screen import bar, describe, layer_table, not_interrupted, results
-from jaxnn.experiment import batch_size_of, network, optimizer_of, parts_of, scaled
-from jaxnn.layers.chain import Chain
-from jaxnn.penalty import L2
-from jaxnn.protocols import Loss, Params, Penalty
+from jaxnn.experiment import Experiment, experiment_of
+from jaxnn.protocols import Params
 from jaxnn.storage import compilations, run_folder
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 from jaxnn.training.fit import fit
 from jaxnn.training.history import Fit
-from jaxnn.training.prepare import drawn
+from jaxnn.training.stops import Reason
 
-
-class Experiment(NamedTuple):
-    """All that is trained, and on what. x, y: all rows, scaled. parts: {part: its row numbers}. held_out: the part that
-    is watched while training. key: of the order of the rows. remarks: on the settings, to be printed."""
-
-    table: data.Table
-    model: Chain
-    loss: Loss
-    penalty: Penalty | None
-    optimizer: optax.GradientTransformation
-    params: Params
-    x: np.ndarray
-    y: np.ndarray
-    x_scale: data.Scale
-    y_scale: data.Scale | None
-    parts: dict[str, np.ndarray]
-    held_out: str
-    batch_size: int | None
-    key: Array
-    remarks: tuple[str, ...]
-
-    @property
-    def rows(self) -> np.ndarray:
-        """The numbers of the rows that it learns from."""
-        return self.parts["train"]
+EXIT_CODES = {Reason.INTERRUPTED: 130, Reason.NOT_FINITE: 1}  # 0 for all others
 
 
 def train(config: Train) -> int:
@@ -68,16 +40,16 @@ def train(config: Train) -> int:
             console.print(
                 layer_table(experiment.model, experiment.loss, experiment.params, experiment.x[experiment.rows].shape)
             )
-            for remark in experiment.remarks:
-                say(remark)
+            if experiment.remark:
+                say(experiment.remark)
             say(compare_with_autodiff(experiment))
             result = fitted(config, experiment, console)
-            reason = result.stopped.reason
-            if reason == "interrupted" and not result.stopped.epoch:
+            reason = Reason[result.stopped.reason.upper()]
+            if reason == Reason.INTERRUPTED and not result.stopped.epoch:
                 raise KeyboardInterrupt
             with not_interrupted():  # a second Ctrl-C must not lose what the first one kept
                 say(result.stopped.message)
-                trained = model_of(experiment, result.params)
+                trained = trained_of(experiment, result.params)
                 console.print(results(trained, experiment.table, experiment.x, experiment.y, experiment.parts))
                 run_folder.write(folder, trained, config, result.history, experiment.held_out)
                 if not run_folder.draw(
@@ -86,36 +58,7 @@ def train(config: Train) -> int:
                     say("There is no learning_curve.png: it needs matplotlib.")
                 final = publish()
                 say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
-    return {"interrupted": 130, "not_finite": 1}.get(reason, 0)
-
-
-def experiment_of(config: Train) -> Experiment:
-    """What these settings train. ValueError: settings that do not fit the data; data that cannot be read."""
-    table = data.load(config.data)
-    model, loss, y = network(config, table)
-    optimizer = optimizer_of(config.optimizer, config.learning_rate)
-    parts, held_out = parts_of(table, config.seed, hold_out=config.patience is not None)
-    x, y, x_scale, y_scale = scaled(table, y, parts["train"])
-    init_key, key = jax.random.split(jax.random.key(config.seed))
-    remarks: list[str] = []
-    batch_size = batch_size_of(config.batch_size, len(parts["train"]), remarks.append)
-    return Experiment(
-        table=table,
-        model=model,
-        loss=loss,
-        penalty=L2(config.l2) if config.l2 else None,
-        optimizer=optimizer,
-        params=drawn(model, init_key, "float64" if config.dtype == "float64" else "float32"),
-        x=x,
-        y=y,
-        x_scale=x_scale,
-        y_scale=y_scale,
-        parts=parts,
-        held_out=held_out,
-        batch_size=batch_size,
-        key=key,
-        remarks=tuple(remarks),
-    )
+    return EXIT_CODES.get(reason, 0)
 
 
 def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
@@ -144,26 +87,26 @@ def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
         )
 
 
-def model_of(experiment: Experiment, params: Params) -> Model:
+def trained_of(experiment: Experiment, params: Params) -> Trained:
     """The network with these parameters, and what its data need."""
     table = experiment.table
-    return Model(
-        experiment.model,
-        experiment.loss,
-        params,
-        experiment.x_scale,
-        experiment.y_scale,
-        table.features,
-        table.classes,
-        table.targets,
+    return Trained(
+        network=experiment.model,
+        loss=experiment.loss,
+        params=params,
+        x_scale=experiment.x_scale,
+        y_scale=experiment.y_scale,
+        features=table.features,
+        classes=table.classes,
+        targets=table.targets,
     )
 
 
 def compare_with_autodiff(experiment: Experiment) -> str:
-    """A line that says how far the gradients by hand and by jax.grad agree on the first batch, and where least."""
-    first = experiment.rows[: experiment.batch_size]
+    """A line that says how far the gradients by hand and by jax.grad agree on a batch, and where least."""
+    some = experiment.rows[: experiment.batch_size]
     dtype = jax.tree.leaves(experiment.params)[0].dtype
-    batch = experiment.params, jnp.asarray(experiment.x[first], dtype), experiment.y[first]
+    batch = experiment.params, jnp.asarray(experiment.x[some], dtype), experiment.y[some]
     parts = experiment.model, experiment.loss, experiment.penalty
     with jax.default_matmul_precision("highest"):
         _, hand = jax.jit(backprop.value_and_grad(*parts))(*batch)
@@ -180,4 +123,4 @@ def compare_with_autodiff(experiment: Experiment) -> str:
     ]
     worst, leaf = max(errors)
     how = f"the same to {-np.log10(worst):.1f} digits (least in layer {leaf})" if worst else "the same bit for bit"
-    return f"Gradient by hand against jax.grad, first batch, {dtype}: {how}."
+    return f"Gradient by hand against jax.grad on a batch, {dtype}: {how}."

@@ -26,7 +26,7 @@ def check_data(
         if len(w) != len(x) or not (w >= 0).all() or not 0 < w.sum() < np.inf:
             raise ValueError(f"weights must be {len(x)} finite numbers, none negative and not all 0.")
     for name, v, names in ((f"{part}x", x, features), (f"{part}y", y, targets)):
-        if v.dtype.kind in "OUSMmc" or v.dtype.names:  # all but numbers; bfloat16 is none of NumPy's own
+        if v.dtype.kind in "OUSMmc" or v.dtype.names:  # objects, text, dates, complex; not V, NumPy's kind for bfloat16
             raise ValueError(f"{name} is of dtype {v.dtype}: it must be real numbers.")
         if not np.isfinite(v).all():
             wrong = ~np.isfinite(v).reshape(len(v), -1)

@@ -43,7 +43,7 @@ def load(source: str) -> Table:
 
 
 def embedded(name: str) -> Table:
-    """The Table of one of `jaxnn/sets`."""
+    """The Table of one of `jaxnn/data/sets`."""
     with np.load(SETS[name]) as file:
         x, y, *names = (file[field] for field in Table._fields[1:])
     return Table(name, x, y, *(tuple(v.tolist()) for v in names))

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.mean import sum_dtype
+from jaxnn.mean import at_least_float32
 from jaxnn.protocols import LayerExample, Residuals
 
 
@@ -56,7 +56,7 @@ class LayerNorm:
     def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
         if x.shape[-1:] != (self.n,):
             raise ValueError(f"{self} was given x of shape {x.shape}: its last axis must have the {self.n} entries.")
-        wide = x.astype(sum_dtype(x))
+        wide = x.astype(at_least_float32(x.dtype))
         centred = wide - mean(wide)
         r = lax.rsqrt(mean(centred**2) + self.epsilon)  # 1 / s
         x_hat = (centred * r).astype(x.dtype)

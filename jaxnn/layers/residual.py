@@ -34,7 +34,7 @@ class Residual:
 
     def backward(self, residuals: Residuals, dout: Array) -> tuple[Params, Array]:
         dparams, dx = self.layer.backward(residuals, dout)
-        assert dx is not None, "whole numbers have no shape to keep"
+        assert dx is not None, "an integer x never gets here: no layer keeps its shape"
         return dparams, dout + dx
 
     def apply(self, params: Params, x: Array) -> Array:

@@ -10,8 +10,8 @@ FOLDER = "jax_compilation_cache_dir"
 
 
 def keep() -> None:
-    """In $JAX_COMPILATION_CACHE_DIR if that is set, else in the user's cache folder, by the name of the computer: their
-    instructions are those of its processor. Nowhere where the user has no such folder."""
+    """In $JAX_COMPILATION_CACHE_DIR if that is set, else in the user's cache folder, there in a folder named after
+    the computer, since the code is for its processor. Nowhere where the user has no such folder."""
     if getattr(jax.config, FOLDER) is None:
         try:
             folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxnn" / platform.node()

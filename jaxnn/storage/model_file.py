@@ -14,24 +14,24 @@ import jaxnn
 from jaxnn.data.scale import Scale
 from jaxnn.protocols import Layer, Loss, PyTree
 from jaxnn.storage import whole_file
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 
 FORMAT = "jaxnn model 1"
 
 
-def save(path: Path, model: Model, settings: dict[str, PyTree]) -> None:
-    """Writes a Model, and the settings of the run that made it, to `path`, whole or not at all.
+def save(path: Path, trained: Trained, settings: dict[str, PyTree]) -> None:
+    """Writes a trained network, and the settings of the run that made it, to `path`, whole or not at all.
 
-    ValueError, and no file, if `load` could not build its model or its loss again: a layer or a loss of the user's own.
+    ValueError, and no file, if `load` could not build its layers or its loss again: a rule of the user's own.
     """
-    check_can_be_loaded(model.model)
-    check_can_be_loaded(model.loss)
-    arrays = {leaf_name(leaf): v for leaf, v in tree_leaves_with_path(model.params)}
-    arrays |= {"x_shift": model.x_scale.shift, "x_unit": model.x_scale.unit}
-    if model.y_scale is not None:
-        arrays |= {"y_shift": model.y_scale.shift, "y_unit": model.y_scale.unit}
-    names = {"features": model.features, "classes": model.classes, "targets": model.targets, "settings": settings}
-    header = {"format": FORMAT, "model": repr(model.model), "loss": repr(model.loss)}
+    check_can_be_loaded(trained.network)
+    check_can_be_loaded(trained.loss)
+    arrays = {leaf_name(leaf): v for leaf, v in tree_leaves_with_path(trained.params)}
+    arrays |= {"x_shift": trained.x_scale.shift, "x_unit": trained.x_scale.unit}
+    if trained.y_scale is not None:
+        arrays |= {"y_shift": trained.y_scale.shift, "y_unit": trained.y_scale.unit}
+    names = {"features": trained.features, "classes": trained.classes, "targets": trained.targets, "settings": settings}
+    header = {"format": FORMAT, "model": repr(trained.network), "loss": repr(trained.loss)}
     header |= {name: json.dumps(value, default=str) for name, value in names.items()}
     whole_file.write(Path(path), to_bytes(arrays, header))  # safetensors' own save_file makes a private file
 
@@ -49,8 +49,8 @@ def check_can_be_loaded(rule: Layer | Loss) -> None:
         raise ValueError(f"{rule} is not saved: of jaxnn's own classes it would be loaded as another one, {loaded}.")
 
 
-def load(path: Path) -> Model:
-    """The Model in `path`. ValueError when there is none, or it is not one of ours."""
+def load(path: Path) -> Trained:
+    """The trained network in `path`. ValueError when there is none, or it is not one of ours."""
     if not path.is_file():
         raise ValueError(f"There is no {path}: give a folder that `jaxnn train` wrote.")
     try:
@@ -61,15 +61,15 @@ def load(path: Path) -> Model:
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but no {FORMAT}: give a folder that `jaxnn train` wrote.")
     try:
-        model, loss = parse(header["model"]), parse(header["loss"])
-        expected = jax.eval_shape(model.init, jax.random.key(0))
+        network, loss = parse(header["model"]), parse(header["loss"])
+        expected = jax.eval_shape(network.init, jax.random.key(0))
         params = tree_map_with_path(lambda path, _: jnp.asarray(arrays[leaf_name(path)]), expected)
         if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
-            raise ValueError(f"the parameters are not those of {model}")
+            raise ValueError(f"the parameters are not those of {network}")
         x_scale = Scale(arrays["x_shift"], arrays["x_unit"])
         y_scale = Scale(arrays["y_shift"], arrays["y_unit"]) if "y_shift" in arrays else None
-        names = (tuple(json.loads(header[name])) for name in ("features", "classes", "targets"))
-        return Model(model, loss, params, x_scale, y_scale, *names)
+        names = {name: tuple(json.loads(header[name])) for name in ("features", "classes", "targets")}
+        return Trained(network=network, loss=loss, params=params, x_scale=x_scale, y_scale=y_scale, **names)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or of another version of jaxnn: {error}.") from None
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxnn.protocols import PyTree, leaf_layers
 from jaxnn.storage import model_file, text_file
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def new(wanted: Path | None, name: str) -> Iterator[tuple[Path, Callable[[], Pat
                 parent.rmdir()
 
 
-def write(folder: Path, trained: Model, config: PyTree, history: PyTree, held_out: str) -> None:
+def write(folder: Path, trained: Trained, config: PyTree, history: PyTree, held_out: str) -> None:
     """Fills `folder` with the model and the history: a row an epoch, and a row an iteration.
 
     config: a dataclass, the settings of the run. history: a `History`. held_out: what the rows of its validation are.
@@ -66,7 +66,7 @@ def write(folder: Path, trained: Model, config: PyTree, history: PyTree, held_ou
         f"{held_out}_cost": history.validation_cost,
         f"{held_out}_{trained.loss.metric}": history.validation_metric,
     }
-    layers = [leaf.name for leaf in leaf_layers(trained.model, jax.tree.map(np.asarray, trained.params))]
+    layers = [leaf.name for leaf in leaf_layers(trained.network, jax.tree.map(np.asarray, trained.params))]
     for name in ("gradient_norm", "dead", "saturated"):
         for layer, values in zip(layers, getattr(history, name).T, strict=True):
             if not np.isnan(values).all():

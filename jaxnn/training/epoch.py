@@ -49,7 +49,7 @@ class Run:
     batch_size: int
     dtype: np.dtype
     chunk: int  # epochs in one compiled call
-    one_by_one: bool  # how the rows of a batch are taken
+    one_by_one: bool  # rows are copied one by one, see `rows_of`
 
 
 def step(

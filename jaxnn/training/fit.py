@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxnn.mean import sum_dtype
+from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Loss, Params, Penalty, leaf_layers
 from jaxnn.training.epoch import Run, chunk_of, copy, initial
 from jaxnn.training.history import Fit, History, first
@@ -23,7 +23,7 @@ from jaxnn.training.prepare import (
     checked,
     chunk_length,
     compute_dtype,
-    drawn,
+    initial_params,
     orders_of,
     rows_a_batch,
     shuffled,
@@ -94,8 +94,11 @@ def fit(
     stops = Stops(tolerance, patience, target_cost).checked(validated=validation is not None)
     init_key, run_key = jax.random.split(key)
     dtype = compute_dtype(dtype, params, x)
-    J_dtype = sum_dtype(jnp.zeros((), dtype))  # float32 at least, for the parameters too
-    params = drawn(model, init_key, J_dtype) if params is None else cast(jax.tree.map(jnp.asarray, params), sum_dtype)
+    J_dtype = at_least_float32(dtype)  # for the parameters too
+    if params is None:
+        params = initial_params(model, init_key, J_dtype)
+    else:
+        params = cast(jax.tree.map(jnp.asarray, params), at_least_float32)
     data, held_out = checked(model, params, x, y, weights, validation, dtype)
     m = len(data.x)
     batch_size = rows_a_batch(batch_size, m)
@@ -104,7 +107,7 @@ def fit(
 
     n_params = sum(v.size for v in jax.tree.leaves(params))
     looks = epochs if on_epoch else 20 if progress else 1
-    chunk = chunk_length(epochs=epochs, least=looks, m=m, batch_size=batch_size, n_params=n_params)
+    chunk = chunk_length(epochs=epochs, looks=looks, m=m, batch_size=batch_size, n_params=n_params)
     if order is None and batch_size < m:
         order = shuffled(run_key, m)
     one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
@@ -114,12 +117,12 @@ def fit(
     state = copy(state)  # nothing shared with the caller: chunks donate it
 
     reason, where = Reason.EPOCHS, ""
-    chunks: list[History] = []
-    kept = state, 0
+    histories: list[History] = []
+    kept = state, 0  # what a Ctrl-C returns, with as many of the histories
     try:
         while reason == Reason.EPOCHS and (start := int(state.epoch)) < epochs:
             saved = copy(state)  # the chunk is given the buffers of `state`
-            kept = saved, len(chunks)
+            kept = saved, len(histories)
             orders = None if order is None else orders_of(order, start=start, epochs=epochs, chunk=chunk, m=m)
             state, rows = chunk_of(run, data, held_out, stops, run_key, state, epochs, orders)
             reason, end = Reason(int(state.reason)), int(state.epoch)
@@ -127,20 +130,20 @@ def fit(
                 end -= 1
                 params, where = last_finite(run, data, run_key, saved, last=end, orders=orders)
                 state = state._replace(params=params, epoch=end)
-            chunks.append(first(end - start, rows))
-            kept = state, len(chunks)
+            histories.append(first(end - start, rows))
+            kept = state, len(histories)
             if on_epoch and end > start:
-                on_epoch(start, copy(state.params))  # theirs to keep
+                on_epoch(start, copy(state.params))  # theirs to keep. A chunk is one epoch then: looks = epochs
             if progress and end > start:
-                progress(end, float(chunks[-1].cost[-1]))
+                progress(end, float(histories[-1].cost[-1]))
     except KeyboardInterrupt:
         reason, (state, n) = Reason.INTERRUPTED, kept
-        chunks = chunks[:n]
+        histories = histories[:n]
 
-    if not chunks:
+    if not histories:
         layers = len(list(leaf_layers(model, params)))
-        chunks = [History(*[np.zeros(0)] * 4, *[np.zeros((0, layers))] * 3)]
-    history = jax.tree.map(lambda *v: np.concatenate(v), *chunks)
+        histories = [History(*[np.zeros(0)] * 4, *[np.zeros((0, layers))] * 3)]
+    history = jax.tree.map(lambda *v: np.concatenate(v), *histories)
     history = history._replace(iteration_cost=history.iteration_cost.ravel())
     params = state.params if state.best is None else state.best.params
     return Fit(params, history, stopped(reason, int(state.epoch), stops, where))

@@ -23,8 +23,8 @@ class History(NamedTuple):
     validation_cost: np.ndarray  # (epochs,)       J of the validation examples without the penalty, NaN without any
     validation_metric: np.ndarray  # (epochs,)     the loss's metric of them: accuracy or R²
     gradient_norm: np.ndarray  # (epochs, layers)  ‖∂J/∂params‖₂ in the epoch's last iteration
-    dead: np.ndarray  # (epochs, layers)           share of ReLU units that were 0 for every example of the epoch
-    saturated: np.ndarray  # (epochs, layers)      share of sigmoid and tanh units that were flat for every example
+    dead: np.ndarray  # (epochs, layers)           share of units that can die and had slope 0 for every example
+    saturated: np.ndarray  # (epochs, layers)      share of units that can saturate and were flat for every example
 
 
 class Fit(NamedTuple):

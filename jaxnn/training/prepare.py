@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from jaxnn.data.checks import check_data, check_labels
-from jaxnn.mean import sum_dtype
+from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Params, PyTree, learned, without_statistics
 
 Order = Callable[[int], ArrayLike]  # of an epoch: its row numbers
@@ -31,15 +31,15 @@ class Batch(NamedTuple):
 CHUNK_ITERATIONS, CHUNK_WORK = 10_000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
 
 
-def cast(tree: PyTree, dtype: DTypeLike | Callable[[Array], DTypeLike]) -> PyTree:
-    """The tree with its floating leaves in `dtype`, or in dtype(leaf); statistics in float32 at least."""
+def cast(tree: PyTree, dtype: DTypeLike | Callable[[np.dtype], DTypeLike]) -> PyTree:
+    """The tree with its floating leaves in `dtype`, or in dtype(that of the leaf); statistics in float32 at least."""
 
     def in_dtype(v: Array, is_learned: bool) -> Array:
         if not jnp.issubdtype(v.dtype, jnp.floating):
             return v
         if not is_learned:
-            return v.astype(sum_dtype(v))
-        return v.astype(dtype(v) if callable(dtype) else dtype)
+            return v.astype(at_least_float32(v.dtype))
+        return v.astype(dtype(v.dtype) if callable(dtype) else dtype)
 
     return jax.tree.map(in_dtype, tree, learned(tree))
 
@@ -51,13 +51,13 @@ def shuffled(key: Array, m: int) -> Order:
 
 
 @partial(jax.jit, static_argnums=(0, 2))
-def drawn(model: Layer, key: Array, dtype: DTypeLike) -> Params:
+def initial_params(model: Layer, key: Array, dtype: DTypeLike) -> Params:
     """Where training starts."""
     return model.init(key, dtype)
 
 
 def check_at_least(least: int, **settings: float | None) -> None:
-    """ValueError for the first setting that is below `least`, or 2³¹ and more."""
+    """ValueError for the first setting that is below `least`, or 2³¹ and more: it would not fit into an int32."""
     for name, value in settings.items():
         if value is not None and not least <= value < 2**31:
             raise ValueError(f"{name} is {value}: it must be {least} or more, and below 2³¹.")
@@ -70,12 +70,12 @@ def rows_a_batch(batch_size: int | None, m: int) -> int:
     return min(batch_size or m, m)
 
 
-def chunk_length(*, epochs: int, least: int, m: int, batch_size: int, n_params: int) -> int:
-    """How many epochs to compile into one call: enough to hide its start, few enough to look in, `least` times or more
-    where there are as many epochs; and such that the last call has about as many to do as the others."""
+def chunk_length(*, epochs: int, looks: int, m: int, batch_size: int, n_params: int) -> int:
+    """The epochs of one compiled call: at most epochs / looks, so that the host can look that often; at most
+    CHUNK_ITERATIONS and CHUNK_WORK; one at least; all calls about equally long."""
     work = 6 * batch_size * n_params  # flop of an iteration, near enough
     iterations = np.clip(CHUNK_WORK // (work + 1), 1, CHUNK_ITERATIONS)
-    most = int(np.clip(iterations * batch_size // m, 1, max(1, epochs // least)))
+    most = int(np.clip(iterations * batch_size // m, 1, max(1, epochs // looks)))
     return math.ceil(epochs / math.ceil(epochs / most))
 
 

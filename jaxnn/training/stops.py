@@ -1,6 +1,7 @@
 """When a run ends, and why, in words."""
 
 from enum import IntEnum
+from math import inf
 from typing import NamedTuple
 
 from jax import Array
@@ -10,7 +11,10 @@ from jaxnn.training.prepare import check_at_least
 
 
 class Reason(IntEnum):
-    """Why a run ended: a number in what is compiled, its name in `Stopped.reason`. Of several the first counts."""
+    """Why a run ended: a number in what is compiled, its name in `Stopped.reason`. Of several the first counts.
+
+    EPOCHS: nothing stops it, so it goes on, or is done if this was its last epoch.
+    """
 
     EPOCHS = 0
     NOT_FINITE = 1
@@ -30,13 +34,14 @@ class Stops(NamedTuple):
     def checked(self, validated: bool) -> "Stops":
         """These stops. ValueError: one out of its range, or patience although no validation cost is watched."""
         check_at_least(1, patience=self.patience)
-        check_at_least(0, tolerance=self.tolerance)
+        if self.tolerance is not None and not 0 <= self.tolerance < inf:
+            raise ValueError(f"tolerance is {self.tolerance}: it must be a finite number, 0 or more.")
         if self.patience is not None and not validated:
             raise ValueError("patience watches the validation cost: give validation=(x, y).")
         return self
 
     def reason(self, finite: Array, cost: Array, change: Array | None, since: Array | None) -> Array:
-        """The `Reason` to stop after this epoch; EPOCHS, which is 0, to go on.
+        """The `Reason` to stop after this epoch; EPOCHS, which is 0, to go on: the argmax where nothing is true.
 
         change: the largest of a parameter, needed for the tolerance. since: epochs since the lowest validation cost,
         needed for patience.

@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxnn.mean import sum_dtype
+from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Loss, Penalty, PyTree
 from jaxnn.training.epoch import Run, State, copy, epochs_of, initial
 from jaxnn.training.history import Fit, History, first
@@ -22,7 +22,7 @@ from jaxnn.training.prepare import (
     checked,
     chunk_length,
     compute_dtype,
-    drawn,
+    initial_params,
     orders_of,
     rows_a_batch,
     shuffled,
@@ -119,11 +119,11 @@ def sweep(
     if {len(keys), len(rates)} - {1, N}:
         raise ValueError(f"{len(keys)} keys and {len(rates)} learning rates: give as many of both, or one for all.")
     dtype = compute_dtype(dtype, None, x)
-    J_dtype = sum_dtype(jnp.zeros((), dtype))
+    J_dtype = at_least_float32(dtype)
     _, at, whose = np.unique(jax.random.key_data(keys), axis=0, return_index=True, return_inverse=True)
     keys, whose = keys[at], np.broadcast_to(whose.ravel(), N)  # each key once; network i has keys[whose[i]]
     init_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    params = jax.vmap(lambda key: drawn(model, key, J_dtype))(init_keys)
+    params = jax.vmap(lambda key: initial_params(model, key, J_dtype))(init_keys)
     data, held_out = checked(model, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
     m = len(data.x)
     batch_size = rows_a_batch(batch_size, m)
@@ -131,7 +131,7 @@ def sweep(
 
     n_params = sum(v.size for v in jax.tree.leaves(params))
     looks = 20 if progress else 1
-    chunk = chunk_length(epochs=epochs, least=looks, m=m, batch_size=batch_size, n_params=n_params)
+    chunk = chunk_length(epochs=epochs, looks=looks, m=m, batch_size=batch_size, n_params=n_params)
     run = Run(model, loss, penalty, None, batch_size, dtype, chunk, one_by_one=False)
     on_cpu = {device.platform for device in data.x.devices()} == {"cpu"}
     group = Group(run, optimizer, TOGETHER if on_cpu else N)
@@ -145,18 +145,18 @@ def sweep(
             return None
         return np.stack([orders_of(order, start=begin, epochs=epochs, chunk=chunk, m=m) for order in orders])
 
-    chunks: list[History] = []
+    histories: list[History] = []
     rows = orders_from(0)
     for begin in range(0, epochs, chunk):
         given = group, data, held_out, stops, rates, run_keys[whose], states, epochs, rows, whose
         states, history = all_epochs_of(*given)
         rows = orders_from(begin + chunk)  # drawn while the device computes
-        chunks.append(jax.device_get(history))
+        histories.append(jax.device_get(history))
         if progress:
-            progress(min(begin + chunk, epochs), float(np.nanmin(np.append(chunks[-1].cost, np.inf))))
-        if (states.reason > 0).all():
+            progress(min(begin + chunk, epochs), float(np.nanmin(np.append(histories[-1].cost, np.inf))))
+        if (states.reason != Reason.EPOCHS).all():
             break
-    states, history = jax.device_get(states), jax.tree.map(lambda *v: np.concatenate(v, 1), *chunks)
+    states, history = jax.device_get(states), jax.tree.map(lambda *v: np.concatenate(v, 1), *histories)
     return [fit_of(part(states, n), part(history, n), stops) for n in range(N)]
 
 

@@ -272,6 +272,10 @@ def test_a_run(here, capsys, file, flags, layers, loss):
     table = data.load(file)
     _, test = data.split(table, 0)
     assert trained.predict(table.x[test]).shape[0] == len(test)
+    count = sum(v.size for v in jax.tree.leaves(trained.params))
+    assert [line.split() for line in out.splitlines() if "total" in line] == [
+        ["│", "│", "total", *"│││", f"{count:,}", "│"]
+    ]
     assert jaxnn_main("predict", folder, file, "--out", "p.csv") == 0
     rows = read("p.csv")
     assert [*rows[0]] == (["class", *(f"P({name})" for name in table.classes)] if table.classes else [*table.targets])
@@ -368,9 +372,9 @@ def test_optimizers_by_name(here, optimizer):
         (["--batch-size", 0], "--batch-size is 0"),
         (["--seed", -1], "--seed is -1: it must be 0 or more"),
         (["--seed", 2**40], "below 2³¹"),
-        (["--tolerance", -1], "--tolerance is -1.0: it must be 0 or more"),
+        (["--tolerance", -1], "--tolerance is -1.0: it must be a finite number, 0 or more."),
         (["--target-cost", "nan"], "--target-cost is nan"),
-        (["--l2", "inf"], "--l2 is inf"),
+        (["--l2", "inf"], "--l2 is inf: it must be a finite number, 0 or more."),
         (["--hidden", 3, 0], "--hidden is 3 0: a layer needs one unit"),
         (["--slope", 0.1], "only leaky_relu has one"),
         (["--activation", "leaky_relu", "--slope", "nan"], "--slope is nan"),

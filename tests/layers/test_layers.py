@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import differences
 import jax
@@ -13,7 +14,7 @@ from jax import numpy as jnp
 
 import jaxnn
 from jaxnn import Activation, Chain, Dense, Repeat, catalogue
-from jaxnn.examples import LAYERS, draw_params, draw_x
+from jaxnn.examples import LAYERS, draw_params, draw_x, examples
 from jaxnn.layers.repeat import BLOCK
 from reference.layers import twin
 
@@ -40,6 +41,15 @@ def test_every_layer_has_examples_and_a_twin(name):
     assert catalogue.module("layers", name).EXAMPLES
     module = importlib.import_module(f"reference.layers.{name}")
     assert all(callable(getattr(module, f)) for f in ("forward", "jacobians", "names", "columns"))
+
+
+def test_two_files_with_an_example_of_one_name_are_refused(monkeypatch):
+    monkeypatch.setattr(catalogue, "names", lambda room: ("dense", "residual"))
+    monkeypatch.setattr(catalogue, "module", lambda room, file: SimpleNamespace(EXAMPLES={file[:1]: 0, "wide": 0}))
+    with pytest.raises(
+        ValueError, match=r"residual\.py in jaxnn/layers has an example 'wide', and so has another file"
+    ):
+        examples("layers")
 
 
 @pytest.mark.parametrize("name", catalogue.names("activations"))

@@ -17,7 +17,7 @@ from jaxnn.catalogue import names
 from jaxnn.data.scale import Scale
 from jaxnn.examples import LAYERS, LOSSES, draw_params
 from jaxnn.storage import model_file
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 
 activations = st.sampled_from(names("activations")).map(Activation) | st.floats(-2, 2).map(
     lambda slope: Activation("leaky_relu", slope)
@@ -34,7 +34,7 @@ def test_parse_is_the_inverse_of_repr(layer):
 
 
 def saved_and_loaded(path, layer, loss, params):
-    model_file.save(path, Model(layer, loss, params, SCALE, None, (), (), ()), {})
+    model_file.save(path, Trained(layer, loss, params, SCALE, None, (), (), ()), {})
     return model_file.load(path)
 
 
@@ -42,7 +42,7 @@ def saved_and_loaded(path, layer, loss, params):
 def test_every_layer_can_be_saved_and_loaded(tmp_path, layer):
     params = draw_params(layer, np.random.default_rng(0), np.float32)
     loaded = saved_and_loaded(tmp_path / "m", layer, HalfSquaredError(), params)
-    assert loaded.model == layer
+    assert loaded.network == layer
     jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
 
 
@@ -76,7 +76,7 @@ SAME_NAME = dataclass(frozen=True)(type("Activation", (Activation,), {"__annotat
 )
 def test_what_could_not_be_loaded_is_not_saved(tmp_path, layer, loss, words):
     with pytest.raises(ValueError, match=words):
-        model_file.save(tmp_path / "m", Model(layer, loss, (), SCALE, None, (), (), ()), {})
+        model_file.save(tmp_path / "m", Trained(layer, loss, (), SCALE, None, (), (), ()), {})
     assert not [*tmp_path.iterdir()]
 
 
@@ -113,11 +113,11 @@ def test_what_was_saved_is_loaded(tmp_path_factory, layer, dtype, values, names,
     with jax.enable_x64(True):
         params = draw_params(layer, np.random.default_rng(seed), dtype)
         y_scale = Scale(np.ones(2), np.full(2, 3.5)) if values else None
-        saved = Model(layer, SoftmaxCrossEntropy(), params, SCALE, y_scale, names, names, names)
+        saved = Trained(layer, SoftmaxCrossEntropy(), params, SCALE, y_scale, names, names, names)
         model_file.save(path, saved, {"epochs": 3})
         loaded = model_file.load(path)
     assert jax.tree.structure(loaded) == jax.tree.structure(saved)
-    assert (loaded.model, loaded.loss, loaded.features, loaded.classes, loaded.targets) == (
+    assert (loaded.network, loaded.loss, loaded.features, loaded.classes, loaded.targets) == (
         *saved[:2],
         names,
         names,
@@ -134,7 +134,7 @@ NET = Chain((Dense(3, 2),))
 
 def net(**fields):
     params = NET.init(jax.random.key(0))
-    return Model(NET, HalfSquaredError(), params, SCALE, Scale(np.ones(2), np.ones(2)), (), (), ("u", "v"))._replace(
+    return Trained(NET, HalfSquaredError(), params, SCALE, Scale(np.ones(2), np.ones(2)), (), (), ("u", "v"))._replace(
         **fields
     )
 
@@ -163,7 +163,7 @@ ARRAYS |= {"x_shift": np.ones(3), "x_unit": np.ones(3)}
 
 def test_the_good_file_that_the_bad_ones_differ_from(tmp_path):
     save_file(ARRAYS, tmp_path / "m", header())
-    assert model_file.load(tmp_path / "m").model == NET
+    assert model_file.load(tmp_path / "m").network == NET
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 from jaxnn import Dense, HalfSquaredError
 from jaxnn.data.scale import Scale
 from jaxnn.storage import model_file, text_file, whole_file
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 
 
 def save_model(path):
     scale = Scale(np.zeros(3), np.ones(3))
     params = Dense(3, 2).init(jax.random.key(0))
-    model_file.save(path, Model(Dense(3, 2), HalfSquaredError(), params, scale, None, (), (), ()), {})
+    model_file.save(path, Trained(Dense(3, 2), HalfSquaredError(), params, scale, None, (), (), ()), {})
 
 
 WRITERS = {

@@ -441,7 +441,7 @@ X, Y = regression(dtype=np.float32)
         (X, Y, {"batch_size": 0}, "batch_size is 0"),
         (X, Y, {"epochs": 10**10}, "epochs is 10000000000: it must be 1 or more, and below 2³¹"),
         (X, Y, {"patience": 0, "validation": (X, Y)}, "patience is 0: it must be 1 or more"),
-        (X, Y, {"tolerance": -1.0}, "tolerance is -1.0: it must be 0 or more"),
+        (X, Y, {"tolerance": -1.0}, "tolerance is -1.0: it must be a finite number, 0 or more."),
         (X, Y, {"validation": (X * np.inf, Y)}, "column 0 of validation x is missing, NaN or infinite"),
         (X, Y, {"weights": [1, 1, 1, 1, 1, np.inf]}, "weights must be 6 finite numbers"),
         (X, Y, {"order": lambda epoch: [0.5, 1, 2, 3, 4, 5]}, "must give 6 row numbers"),

@@ -14,7 +14,7 @@ from jaxnn.commands.config import Train
 from jaxnn.data.scale import Scale
 from jaxnn.protocols import Part, leaf_layers
 from jaxnn.storage import run_folder
-from jaxnn.trained import Model
+from jaxnn.trained import Trained
 from jaxnn.training import health
 
 rng = np.random.default_rng(0)
@@ -242,7 +242,7 @@ def test_the_run_folder_names_columns_by_path(tmp_path):
     net = between(Repeat(TANH, 2), RELU)
     run = fit(net, HalfSquaredError(), X, Y, key=KEY, epochs=2)
     scale = Scale(np.zeros(3), np.ones(3))
-    trained = Model(net, HalfSquaredError(), run.params, scale, None, (), (), ("u", "v"))
+    trained = Trained(net, HalfSquaredError(), run.params, scale, None, (), (), ("u", "v"))
     run_folder.write(tmp_path, trained, Train(data="iris"), run.history, "test")
     with open(tmp_path / "history.csv", newline="") as file:
         names = [name for name in next(csv.reader(file)) if " of layer " in name]
