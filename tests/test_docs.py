@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,22 @@ def test_a_document_is_skipped_without_a_library_that_it_needs():
     assert list(libraries(page("if False:\n    import no_such_library"))) == []
     with pytest.raises(ModuleNotFoundError):  # a mistake in the document, not an absence
         run(page("import jaxnn.no_such_module"), "page")
+
+
+def test_the_readme_says_what_the_report_of_its_example_says(tmp_path, capsys):
+    """The words of it: places in a line, and digits, are not those of every Python and every machine."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = (block for block in blocks(text) if "forgets_tanh" in block)
+    (sentence,) = re.findall("^    cause .*", text, re.MULTILINE)
+
+    def words(text):
+        return re.sub(r"\d+", "", re.sub(r":\d+:\d+", "", text)).split()
+
+    (tmp_path / "mine.py").write_text(example, encoding="utf-8")
+    with jax.numpy_rank_promotion("allow"):
+        runpy.run_path(str(tmp_path / "mine.py"))
+    printed = capsys.readouterr().out.splitlines()
+    assert words(sentence) in map(words, printed)
 
 
 def test_the_readme_quotes_lines_of_the_files_it_names():

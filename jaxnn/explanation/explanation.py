@@ -30,8 +30,8 @@ class Explanation:
             "",
             *table("update", self.update),
         ]
-        failed = next((line.symbol for line in self.backward if line.verdict == verify.FAIL), None)
-        wrong = f"; first wrong: {self.report.first_wrong or failed}" if failed and not self.report.ok else ""
+        first_wrong = next((line.symbol for line in self.backward if line.verdict == verify.FAIL), None)
+        wrong = f"; first wrong: {first_wrong}" if first_wrong and not self.report.ok else ""
         return "\n".join([*lines, "", f"verdict  {self.report.verdict}{wrong}"])
 
     def to_html(self) -> str:

@@ -23,7 +23,7 @@ DIGITS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INDICES = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-class Written:
+class Formulas:
     """Formulas of the values of a `Record`; symbols: {number of a value: what it is called}, which ends a formula."""
 
     def __init__(self, record: Record, symbols: dict[int, str]) -> None:

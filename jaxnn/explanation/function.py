@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxnn import verify
 from jaxnn.explanation.explanation import Explanation
 from jaxnn.explanation.lines import updated
-from jaxnn.explanation.names import Names, backward_names, call, input_names, marked
+from jaxnn.explanation.names import Names, backward_names, give_names, input_names, marked
 from jaxnn.explanation.passes import Floats, Passes, backward_lines, equations, forward_lines, general_place
 from jaxnn.explanation.variables import Variable, Watch, code_of, home
 from jaxnn.protocols import PyTree
@@ -65,7 +65,7 @@ def descend_gradient(
     while equations(tape, back) == first:
         forward = tuple(forward_lines(tape, names.forward))
         wrong = report.verdict == FAIL
-        backward = tuple(backward_lines(tape, back, names, leaves=verdicts, right=PASS, has_faults=wrong))
+        backward = tuple(backward_lines(tape, back, names, leaves=verdicts, others=PASS, has_faults=wrong))
         leaves = zip(tape.asked, back.results, strict=False)  # a rule may return J too
         update = tuple(updated(names.forward[v], tape.values[v], back.values[dv], learning_rate) for v, dv in leaves)
         yield Explanation(forward, backward, update, report, None)
@@ -109,7 +109,7 @@ def names_of(
     of_both = [v for variables in (of_cost, *of_grad) for v in variables]
     inputs = input_names(arguments, passes.free, [tape.values[v] for v in tape.inputs], of_both)
     symbols = dict(zip(tape.inputs, inputs, strict=True))
-    call(tape, symbols, [*marked(tape), *((v.name, v.value) for v in of_cost)])
+    give_names(tape, symbols, [*marked(tape), *((v.name, v.value) for v in of_cost)])
     symbols[tape.J] = "J"
     return backward_names(tape, back, symbols, of_grad[0] if of_grad else [])
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jax import Array
 
 from jaxnn.layers.chain import Chain
-from jaxnn.protocols import Loss, Params, PyTree, Residuals
+from jaxnn.protocols import LossPair, Params, PyTree, Residuals
 
 
 class Values(NamedTuple):
@@ -29,7 +29,7 @@ class Iteration(NamedTuple):
     out: Array
 
 
-def iteration_of(chain: Chain, loss: Loss, params: Params, x: Array, y: PyTree) -> Iteration:
+def iteration_of(chain: Chain, loss: LossPair, params: Params, x: Array, y: PyTree) -> Iteration:
     inputs, outs, residuals = [x], [], []
     for layer, p in zip(chain.layers, params, strict=True):
         out, saved = layer.forward(p, inputs[-1])

@@ -12,7 +12,10 @@ LATEX = {
     **{"ᵀ": r"^{\top}", "Σᵢ": r"\sum_i ", "Σₖ": r"\sum_k ", "Σ": r"\sum ", "⊙": r"\odot", "−": "-", "½": r"\tfrac12"},
     **{"√": r"\surd ", "ŷ": r"\hat y", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "1/m": r"\tfrac1m"},
     **{name: rf"\{name} " for name in ("tanh", "max", "min", "exp", "log")},
-    **{name: rf"\text{{{name}}}" for name in ("softmax", "given", "the weights", "the biases", "the examples")},
+    **{
+        name: rf"\text{{{name}}}"
+        for name in ("softmax", "given", "the weights", "the biases", "the parameters", "the examples")
+    },
     **{f" {name} ": rf"\text{{ {name} }}" for name in ("if", "else")},
     **{"·": r" \cdot ", "≥": r"\ge ", "≤": r"\le ", "≠": r"\ne ", "×": r"\times ", "…": r"\dots "},
 }

@@ -16,7 +16,7 @@ from jaxnn.explanation.variables import Watch, code_of, home, is_array
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.repeat import Repeat
-from jaxnn.protocols import Layer, Loss, Params, PyTree
+from jaxnn.protocols import Layer, LossPair, Params, PyTree
 
 OUT = "h"  # an output that no variable holds
 
@@ -24,7 +24,7 @@ OUT = "h"  # an output that no variable holds
 class Part(NamedTuple):
     """A layer, or a loss, and its number."""
 
-    layer: Layer | Loss
+    layer: Layer | LossPair
     k: int
 
     @property

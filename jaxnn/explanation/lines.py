@@ -26,14 +26,15 @@ class Line:
     """One value of the forward pass, one derivative of the backward pass, or one update.
 
     symbol and formula as people write them; value: the array, as the notation has it; local: the formula of the local
-    derivative that a ∂J/∂z is the product with, slope: its value; verdict: PASS, FAIL, INCONCLUSIVE or "", of a ∂J/∂v.
+    derivative that a ∂J/∂z is the product with, local_value: its value; verdict: PASS, FAIL, INCONCLUSIVE or "", of a
+    ∂J/∂v.
     """
 
     symbol: str
     formula: str
     value: np.ndarray
     local: str = ""
-    slope: np.ndarray | None = None
+    local_value: np.ndarray | None = None
     verdict: str = ""
 
     @property
@@ -62,7 +63,7 @@ def table(title: str, lines: Sequence[Line]) -> list[str]:
             line.formula,
             " × ".join(map(str, line.shape)) or "1",
             shown(line.value),
-            f"{line.local} = {shown(line.slope)}" if line.slope is not None else line.local,
+            f"{line.local} = {shown(line.local_value)}" if line.local_value is not None else line.local,
         )
         for line in lines
     ]

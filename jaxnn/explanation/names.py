@@ -48,7 +48,7 @@ def marked(record: Record) -> list[Named]:
     return [(name, v) for name, places in record.named_values.items() for _, v in places]
 
 
-def call(record: Record, symbols: dict[int, str], words: Iterable[Named], taken: Iterable[str] = ()) -> None:
+def give_names(record: Record, symbols: dict[int, str], words: Iterable[Named], taken: Iterable[str] = ()) -> None:
     """Gives each value of a record that has no symbol the first of the words for it, with primes, in the order of the
     values, where the symbol is one of another value or one of those that are taken."""
     new: dict[int, str] = {}
@@ -100,15 +100,15 @@ def backward_names(
     variables. symbols: those of the tape; taken: symbols that its own variables must not have."""
     inputs = [symbols[v] for v in tape.inputs]
     known = dict(zip(back.inputs, inputs, strict=True))
-    call(back, known, [(name, tape.values[v]) for v, name in symbols.items()])
+    give_names(back, known, [(name, tape.values[v]) for v, name in symbols.items()])
     again = set(known)
     true = true_cotangents(tape, symbols)
-    call(back, known, [(f"∂J/∂{name}", dv) for name, dv in true.items()])
+    give_names(back, known, [(f"∂J/∂{name}", dv) for name, dv in true.items()])
     right = set(known) - again
     leaves = list(zip(tape.asked, back.results, strict=False))  # a rule may return J too
     leaf_values = [back.values[dv] for _, dv in leaves]
     words, suspects = words_of_the_rule(variables, true, leaf_values, wrong_factors(tape, back, leaves), inputs)
-    call(back, known, [*marked(back), *words], taken)
+    give_names(back, known, [*marked(back), *words], taken)
     known |= {dv: f"∂J/∂{symbols[v]}" for v, dv in leaves if dv not in again}
     return Names(symbols, known, again, right, faults(back, known, right, suspects))
 
@@ -170,9 +170,18 @@ def masked_values(back: Record, right: set[int]) -> list[tuple[int, int]]:
     """(number of what a mask makes, number of the ∂J/∂v of which it makes it)."""
     pairs: list[tuple[int, int]] = []
     for step, ins, outs in zip(back.steps, back.ins, back.outs, strict=True):
-        if step.name in MASKS:
-            pairs += itertools.product(outs, right.intersection(ins))
+        derivatives = right.intersection(ins) if step.name in MASKS else set()
+        if step.name == "mul":
+            a, b = ins
+            others = {a: b, b: a}
+            derivatives = {dv for dv in derivatives if is_zeros_and_ones(back.values[others[dv]])}
+        pairs += itertools.product(outs, derivatives)
     return pairs
+
+
+def is_zeros_and_ones(factor: np.ndarray) -> bool:
+    """Whether what is multiplied by it keeps each of its entries or loses it."""
+    return bool(np.isin(factor, (0, 1)).all())
 
 
 def is_derivative(variable: str, name: str) -> bool:

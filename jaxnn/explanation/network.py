@@ -19,8 +19,9 @@ from jaxnn.explanation.textbook import (
     WrittenActivation,
     WrittenDense,
     WrittenLoss,
+    has_formulas,
+    in_layout,
     in_textbooks,
-    laid,
 )
 from jaxnn.explanation.traced import OtherEquations, TracedLayer, TracedLoss
 from jaxnn.explanation.verdicts import AllVerdicts, verdicts_of, with_dx
@@ -28,7 +29,7 @@ from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.repeat import Repeat
 from jaxnn.penalty import L2, is_weight
-from jaxnn.protocols import Layer, Loss, Params, PyTree
+from jaxnn.protocols import Layer, LossPair, Params, PyTree
 
 NOTATIONS = {
     "rows": Notation("{x} {W}ᵀ + {b}", "({dz})ᵀ {x}", "Σᵢ {dz}", "{dz} {W}", False, False),
@@ -42,7 +43,7 @@ WrittenLayer = WrittenDense | WrittenActivation | TracedLayer
 
 def explain(
     model: Layer,
-    loss: Loss,
+    loss: LossPair,
     params: Params,
     x: PyTree,
     y: PyTree,
@@ -70,7 +71,7 @@ def explain(
 
 def descend(
     model: Layer,
-    loss: Loss,
+    loss: LossPair,
     params: Params,
     x: PyTree,
     y: PyTree,
@@ -91,7 +92,7 @@ def descend(
     if not in_textbooks(chain.layers[0]):
         verdicts.layers[0] = with_dx(verdicts.layers[0], chain.layers[0], params[0], x)
     iteration = iteration_of(chain, loss, params, x, y)
-    network = described(chain, loss, iteration, penalty, layout)
+    network = network_with_symbols(chain, loss, iteration, penalty, layout)
     while True:
         try:
             forward, backward = network.forward(iteration), network.backward(iteration, verdicts)
@@ -118,12 +119,12 @@ def flat(model: Layer, params: Params) -> Iterator[tuple[Layer, Params]]:
         yield model, params
 
 
-def has_textbook_formulas(rule: Layer | Loss) -> bool:
+def has_textbook_formulas(rule: Layer | LossPair) -> bool:
     """Whether it is written by formulas of ours, and not by its code."""
     return hasattr(rule, "formulas") or in_textbooks(rule)
 
 
-def check(model: Layer, chain: Chain, loss: Loss, params: Params, penalty: L2 | None) -> None:
+def check(model: Layer, chain: Chain, loss: LossPair, params: Params, penalty: L2 | None) -> None:
     """TypeError: what cannot be explained."""
     for rule in (*chain.layers, loss):
         if not (hasattr(rule, "forward") and hasattr(rule, "backward")):
@@ -144,12 +145,12 @@ def as_input(x: PyTree, chain: Chain, params: Params) -> Array:
     return jnp.asarray(x, jax.tree.leaves(params)[0].dtype)
 
 
-def notation_of(name: str, chain: Chain, loss: Loss, x: Array) -> Notation:
+def notation_of(name: str, chain: Chain, loss: LossPair, x: Array) -> Notation:
     """The `Notation` of this name. ValueError: there is none, or it does not fit the layers, the loss or x."""
     if name not in NOTATIONS:
         raise ValueError(f"There is no notation {name!r}: use one of {', '.join(NOTATIONS)}.")
     notation = NOTATIONS[name]
-    rules: list[Layer | Loss] = [*chain.layers, loss]
+    rules: list[Layer | LossPair] = [*chain.layers, loss]
     code = [type(rule).__name__ for rule in rules if not has_textbook_formulas(rule)]
     if code and notation.columns:
         raise ValueError(f"{code[0]} is written as its own code has it, one example a row: use notation 'rows'.")
@@ -175,7 +176,7 @@ class WrittenNetwork:
         return not any(isinstance(layer, TracedLayer) for layer in self.layers)
 
     def forward(self, iteration: Iteration) -> tuple[Line, ...]:
-        lines = [Line("x", "the examples", laid(iteration.x, self.notation))]
+        lines = [Line("x", "the examples", in_layout(iteration.x, self.notation))]
         for layer, values in zip(self.layers, iteration.layers, strict=True):
             lines += layer.forward(values)
         *on_the_way, J = self.loss.forward(iteration.out, iteration.y)
@@ -219,7 +220,9 @@ def with_decay(line: Line, decay: dict[str, tuple[str, np.ndarray]]) -> Line:
     return dataclasses.replace(line, formula=f"{line.formula} + {formula}", value=line.value + value)
 
 
-def described(chain: Chain, loss: Loss, iteration: Iteration, penalty: L2 | None, notation: Notation) -> WrittenNetwork:
+def network_with_symbols(
+    chain: Chain, loss: LossPair, iteration: Iteration, penalty: L2 | None, notation: Notation
+) -> WrittenNetwork:
     """The network with its symbols: those of layer k end in k, which counts the layers that learn."""
     symbol, k, taken = "x", 0, {*RESERVED}
     layers: list[WrittenLayer] = []
@@ -228,6 +231,7 @@ def described(chain: Chain, loss: Loss, iteration: Iteration, penalty: L2 | None
         if not in_textbooks(layer):
             written = TracedLayer(layer, values.params, values.x, symbol=symbol, k=k, taken=taken)
             k = written.k
+            taken |= written.symbols
         elif isinstance(layer, Dense):
             k += 1
             written = WrittenDense(layer, symbol, k, notation)
@@ -237,7 +241,7 @@ def described(chain: Chain, loss: Loss, iteration: Iteration, penalty: L2 | None
         layers.append(written)
         symbol = written.out
         taken |= {symbol}
-    if hasattr(loss, "formulas"):
+    if has_formulas(loss):
         return WrittenNetwork(layers, WrittenLoss(loss, symbol, notation), penalty, notation)
     return WrittenNetwork(
         layers, TracedLoss(loss, iteration.out, iteration.y, symbol=symbol, taken=taken), penalty, notation

@@ -60,7 +60,7 @@ def page(explanations: Sequence[Explained], title: str = "jaxnn explain") -> str
 def as_json(phase: str, line: Line) -> dict:
     """A line as JSON has it; of a large array its statistics."""
     texts = {"symbol": line.symbol, "formula": line.formula, "local": line.local, "verdict": line.verdict}
-    return {"phase": phase, **texts, "value": array(line.value), "slope": array(line.slope)}
+    return {"phase": phase, **texts, "value": array(line.value), "local_value": array(line.local_value)}
 
 
 def array(v: np.ndarray | None) -> dict | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.explanation.formulas import Written
+from jaxnn.explanation.formulas import Formulas
 from jaxnn.explanation.lines import Line
 from jaxnn.explanation.names import Names, without_primes
 from jaxnn.protocols import PyTree
@@ -74,18 +74,18 @@ def forward_lines(
 ) -> Iterator[Line]:
     """A line for every value with a symbol that is not hidden, in the order in which they are computed; given: the
     formula of inputs."""
-    written = Written(tape, symbols)
+    formulas = Formulas(tape, symbols)
     for v in sorted(v for v in symbols if v not in hidden):
-        formula = given if v in tape.inputs else written.formula(v)
+        formula = given if v in tape.inputs else formulas.formula(v)
         yield Line(symbols[v], formula, np.asarray(tape.values[v]))
 
 
 def backward_lines(
-    tape: Tape, back: Record, names: Names, *, leaves: Sequence[str], right: str, has_faults: bool
+    tape: Tape, back: Record, names: Names, *, leaves: Sequence[str], others: str, has_faults: bool
 ) -> Iterator[Line]:
     """The lines of the backward pass as the rule computes it, in its order.
 
-    leaves: the verdict of each derivative that was asked for; right: that of every other ∂J/∂v that the rule computes;
+    leaves: the verdict of each derivative that was asked for; others: that of every other ∂J/∂v that the rule computes;
     has_faults: whether the variables dv that are no ∂J/∂v are wrong, and FAIL.
     """
     _, known, again, is_right, wrong = names
@@ -94,19 +94,19 @@ def backward_lines(
     for k, dv in enumerate(back.results[: len(tape.asked)]):
         asked.setdefault(dv, []).append(k)
     own = known.keys() - again
-    written = Written(back, known)
+    formulas = Formulas(back, known)
     for v in sorted(own | asked.keys() | {v for v, _ in faults}):
         fault_names = [name for u, name in faults if u == v]
         headings = [(f"∂J/∂{names.forward[tape.asked[k]]}", leaves[k]) for k in asked.get(v, ())]
         if not headings and without_primes(known[v]) in fault_names:
             headings, fault_names = [(known[v], FAIL)], []
         elif not headings and v not in again:
-            headings = [(known[v], right if v in is_right else "")]
-        local, slope = local_derivative(back, written, v, known, own)
-        formula = known[v] if v in again else written.formula(v)
+            headings = [(known[v], others if v in is_right else "")]
+        local, local_value = local_derivative(back, formulas, v, known, own)
+        formula = known[v] if v in again else formulas.formula(v)
         value = np.asarray(back.values[v])
         for symbol, verdict in headings:
-            yield Line(symbol, formula, value, local, slope, verdict)
+            yield Line(symbol, formula, value, local, local_value, verdict)
         for name in fault_names:
             yield Line(name, symbol_of(headings, known[v]), value, verdict=FAIL)
 
@@ -117,10 +117,10 @@ def symbol_of(headings: list[tuple[str, str]], name: str) -> str:
 
 
 def local_derivative(
-    back: Record, written: Written, v: int, known: dict[int, str], cotangents: set[int]
+    back: Record, formulas: Formulas, v: int, known: dict[int, str], cotangents: set[int]
 ) -> tuple[str, np.ndarray | None]:
     """(the formula of what v is the product of with a cotangent, "" if it is none; its value, unless it has a name)."""
-    factor = written.local(v, cotangents)
+    factor = formulas.local(v, cotangents)
     if factor is None:
         return "", None
     formula, number = factor

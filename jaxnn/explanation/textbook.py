@@ -12,7 +12,7 @@ from jaxnn.explanation.verdicts import Verdicts
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.dense import Params as WeightsAndBiases
-from jaxnn.protocols import Loss, PyTree
+from jaxnn.protocols import Loss, LossPair, PyTree
 
 PASSES = ("forward", "backward")
 
@@ -26,6 +26,11 @@ def in_textbooks(rule: PyTree) -> TypeGuard[Dense | Activation]:
     """Whether it is a Dense or an Activation with its own passes: those of a subclass may be others."""
     kind = next((kind for kind in (Dense, Activation) if isinstance(rule, kind)), None)
     return kind is not None and all(getattr(type(rule), name) is getattr(kind, name) for name in PASSES)
+
+
+def has_formulas(loss: LossPair) -> TypeGuard[Loss]:
+    """Whether a loss says its own formulas, as those that ship do."""
+    return hasattr(loss, "formulas")
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class WrittenDense:
 
     def forward(self, values: Values) -> list[Line]:
         W, b = self.parameters(values.params)
-        z = laid(values.out, self.notation)
+        z = in_layout(values.out, self.notation)
         return [
             Line(W.symbol, "the weights", W.value),
             Line(b.symbol, "the biases", b.value),
@@ -63,13 +68,13 @@ class WrittenDense:
         words, notation = self.words, self.notation
         W, b = self.parameters(values.params)
         dW, db = self.parameters(values.dparams)
-        right_W, right_b = verdicts.dparams
+        verdict_of_dW, verdict_of_db = verdicts.dparams
         lines = [
-            Line(f"∂J/∂{W.symbol}", notation.dW.format(**words), dW.value, self.x, verdict=right_W),
-            Line(f"∂J/∂{b.symbol}", notation.db.format(**words), db.value, "1", verdict=right_b),
+            Line(f"∂J/∂{W.symbol}", notation.dW.format(**words), dW.value, self.x, verdict=verdict_of_dW),
+            Line(f"∂J/∂{b.symbol}", notation.db.format(**words), db.value, "1", verdict=verdict_of_db),
         ]
         if self.x != "x":
-            dx = laid(values.dx, notation)
+            dx = in_layout(values.dx, notation)
             lines.append(Line(f"∂J/∂{self.x}", notation.dx.format(**words), dx, W.symbol, W.value, verdicts.dx))
         return lines
 
@@ -88,13 +93,13 @@ class WrittenActivation:
 
     def forward(self, values: Values) -> list[Line]:
         formula = self.layer.rule.formula.format(z=self.z, slope=self.layer.slope)
-        return [Line(self.out, formula, laid(values.out, self.notation))]
+        return [Line(self.out, formula, in_layout(values.out, self.notation))]
 
     def backward(self, values: Values, verdicts: Verdicts) -> list[Line]:
         rule = self.layer.rule
         local = rule.derivative.format(z=self.z, a=self.out, slope=self.layer.slope)
-        slope, dz = (laid(v, self.notation) for v in (rule.dg(values.residuals), values.dx))
-        return [Line(f"∂J/∂{self.z}", f"∂J/∂{self.out} ⊙ ({local})", dz, local, slope, verdicts.dx)]
+        dg, dz = (in_layout(v, self.notation) for v in (rule.dg(values.residuals), values.dx))
+        return [Line(f"∂J/∂{self.z}", f"∂J/∂{self.out} ⊙ ({local})", dz, local, dg, verdicts.dx)]
 
 
 @dataclass(frozen=True)
@@ -110,17 +115,17 @@ class WrittenLoss:
         y_hat, L, _ = self.loss.formulas
         J, _ = self.loss.forward(z, y)
         return [
-            Line("ŷ", y_hat.format(z=self.z), laid(self.loss.predict(z), self.notation)),
+            Line("ŷ", y_hat.format(z=self.z), in_layout(self.loss.predict(z), self.notation)),
             Line("J", f"1/m Σᵢ Σₖ [{L}]", np.asarray(J)),
         ]
 
     def backward(self, z: Array, y: PyTree, verdicts: Verdicts) -> list[Line]:
         _, residuals = self.loss.forward(z, y)
-        dz = laid(self.loss.backward(residuals), self.notation)
+        dz = in_layout(self.loss.backward(residuals), self.notation)
         return [Line(f"∂J/∂{self.z}", self.loss.formulas.dz.format(z=self.z), dz, verdict=verdicts.dx)]
 
 
-def laid(v: PyTree, notation: Notation) -> np.ndarray:
+def in_layout(v: PyTree, notation: Notation) -> np.ndarray:
     """(m, n) as the notation has it."""
     return np.asarray(v).T if notation.columns else np.asarray(v)
 

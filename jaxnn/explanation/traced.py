@@ -7,15 +7,15 @@ import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
-from jaxnn.explanation.formulas import Written
+from jaxnn.explanation.formulas import Formulas
 from jaxnn.explanation.iteration import Values
 from jaxnn.explanation.layer_variables import OUT, LayerWatch, Part, indexed, parts
 from jaxnn.explanation.lines import Line
-from jaxnn.explanation.names import Names, backward_names, call, marked, same, unused
+from jaxnn.explanation.names import Names, backward_names, give_names, marked, same, unused
 from jaxnn.explanation.passes import Floats, Passes, Place, backward_lines, equations, forward_lines, general_place
 from jaxnn.explanation.textbook import Parameter
 from jaxnn.explanation.verdicts import Verdicts
-from jaxnn.protocols import Layer, Loss, Params, PyTree, Residuals
+from jaxnn.protocols import Layer, LossPair, Params, PyTree, Residuals
 from jaxnn.verify.arguments import Problem, called, is_float_leaf
 from jaxnn.verify.evidence.comparison import comparison_of
 from jaxnn.verify.problems import gradient_problem, vjp_problem
@@ -29,8 +29,8 @@ class OtherEquations(Exception):
 class TracedLayer:
     """A layer with the names that its code gives to the values, for an input that is called x.
 
-    k: the number of the layer before it, and then its own. taken: the symbols of the layers before it; those that it
-    gives are added. out: the symbol of its output. TypeError: a layer that JAX cannot trace.
+    k: the number of the layer before it, and then its own. taken: the symbols of the layers before it. out: the symbol
+    of its output. TypeError: a layer that JAX cannot trace.
     """
 
     def __init__(self, layer: Layer, params: Params, x: Array, *, symbol: str, k: int, taken: set[str]) -> None:
@@ -57,7 +57,11 @@ class TracedLayer:
         here = self.passes(floats)
         self.equations = equations(*here)
         self.names, self.out = self.named(general_place(self.passes, floats, here, look), x, taken)
-        taken.update(self.names.forward.values(), self.names.backward.values())
+
+    @property
+    def symbols(self) -> set[str]:
+        """Those that the values of both passes have."""
+        return {*self.names.forward.values(), *self.names.backward.values()}
 
     @property
     def n_params(self) -> int:
@@ -79,15 +83,15 @@ class TracedLayer:
         symbols[dout] = ""  # until the output has its symbol
         params = {symbols[v]: tape.values[v] for v in inputs[: self.n_params]}
         others = [(word, value) for word, value in words if word not in params or not repeats(value, params[word])]
-        call(tape, symbols, others, taken)
+        give_names(tape, symbols, others, taken)
         out = symbols.setdefault(output(tape), unused(indexed(OUT, self.k), {*used, *symbols.values()}))
         symbols[dout] = f"∂J/∂{out}"
         names = backward_names(tape, back, symbols, of_backward.in_order(), taken)
         if not is_float_leaf(x):
-            self.call_indices(names, tape, back, np.asarray(x))
+            self.name_indices(names, tape, back, np.asarray(x))
         return names, out
 
-    def call_indices(self, names: Names, tape: Tape, back: Record, x: np.ndarray) -> None:
+    def name_indices(self, names: Names, tape: Tape, back: Record, x: np.ndarray) -> None:
         """Whole numbers are no inputs of the equations: they are found in them by their values."""
         names.forward.update(dict.fromkeys(numbers_of_whole(tape, x), self.x))
         again = numbers_of_whole(back, x)
@@ -114,14 +118,14 @@ class TracedLayer:
     def backward(self, values: Values, verdicts: Verdicts) -> list[Line]:
         tape, back = self.at(values)
         leaves = [*verdicts.dparams, verdicts.dx]  # the last for x, which is not asked for if it is whole numbers
-        right, faults = verdicts.dout, verdicts.has_faults
-        return list(backward_lines(tape, back, self.names, leaves=leaves, right=right, has_faults=faults))
+        others, faults = verdicts.dout, verdicts.has_faults
+        return list(backward_lines(tape, back, self.names, leaves=leaves, others=others, has_faults=faults))
 
 
 class TracedLoss:
     """A loss with the names that its code gives to the values, of an output that is called z."""
 
-    def __init__(self, loss: Loss, z: Array, y: PyTree, *, symbol: str, taken: set[str]) -> None:
+    def __init__(self, loss: LossPair, z: Array, y: PyTree, *, symbol: str, taken: set[str]) -> None:
         self.loss, self.z = loss, symbol
 
         def J(z: Array, y: PyTree) -> Array:
@@ -145,7 +149,7 @@ class TracedLoss:
         self.equations = equations(*here)
         tape, back, (of_forward, of_backward) = general_place(self.passes, floats, here, look)
         symbols = dict(zip(tape.inputs, (symbol, "y"), strict=False)) | {tape.J: "J"}
-        call(tape, symbols, [*marked(tape), *of_forward.words()], taken)
+        give_names(tape, symbols, [*marked(tape), *of_forward.words()], taken)
         self.names = backward_names(tape, back, symbols, of_backward.in_order(), taken)
 
     def at(self, z: Array, y: PyTree) -> tuple[Tape, Record]:
@@ -169,18 +173,18 @@ class TracedLoss:
             record = Record(jax.make_jaxpr(self.loss.predict)(np.float64(z)), [np.float64(z)])
         (v,) = record.results
         symbols = {record.inputs[0]: self.z}
-        formula = symbols[v] if v in symbols else Written(record, symbols).formula(v)
+        formula = symbols[v] if v in symbols else Formulas(record, symbols).formula(v)
         return [Line("ŷ", formula, np.asarray(record.values[v]))]
 
     def backward(self, z: Array, y: PyTree, verdicts: Verdicts) -> list[Line]:
         tape, back = self.at(z, y)
         faults = verdicts.has_faults
         return list(
-            backward_lines(tape, back, self.names, leaves=[verdicts.dx], right=verdicts.dout, has_faults=faults)
+            backward_lines(tape, back, self.names, leaves=[verdicts.dx], others=verdicts.dout, has_faults=faults)
         )
 
 
-def traced_passes(problem: Problem, rule: Layer | Loss) -> Passes:
+def traced_passes(problem: Problem, rule: Layer | LossPair) -> Passes:
     """Both passes of a layer or a loss as equations of all its floats. TypeError: code that JAX cannot trace."""
     comparison = comparison_of(problem)
     floats = len(problem.arguments.floats)

@@ -34,13 +34,13 @@ def verdicts_of(report: Report | None, chain: Chain, params: Params) -> AllVerdi
     has_faults = report is not None and report.verdict == FAIL
     leaves = {leaf.path: leaf.verdict for leaf in report.leaves} if report else {}
     links = {link.name: link.verdict for link in report.links} if report else {}  # where a layer is wrong
-    right = report.verdict if report and report.ok else ""
-    dout = right or links.get(NAME_OF_DZ, "")
+    verdict_of_all = report.verdict if report and report.ok else ""
+    dout = verdict_of_all or links.get(NAME_OF_DZ, "")
     of_loss = Verdicts(PASS if report else "", (), dout, has_faults)  # what comes back to it is ∂J/∂J
     layers: list[Verdicts] = []
     for n in reversed(range(len(chain.layers))):
         of_params = [leaves.get(f"[{n}]{path}", "") for path, _ in float_entries(params[n])]
-        dx = right or links.get(name_of_dx(n, chain.layers[n]), "")
+        dx = verdict_of_all or links.get(name_of_dx(n, chain.layers[n]), "")
         layers.insert(0, Verdicts(dout, of_params, dx, has_faults))
         dout = dx
     return AllVerdicts(of_loss, layers)

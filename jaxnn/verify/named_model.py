@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from jaxnn.layers.chain import Chain
-from jaxnn.protocols import Layer, Loss, Params, Residuals
+from jaxnn.protocols import Layer, LossPair, Params, Residuals
 
 NAME_OF_Z = "z"
 NAME_OF_DZ = f"d{NAME_OF_Z}"  # links.py puts dv beside v
@@ -61,7 +61,7 @@ class NamedLayer:
 class NamedLoss:
     """A loss whose z and dz have names."""
 
-    loss: Loss
+    loss: LossPair
 
     def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
         return self.loss.forward(checkpoint_name(z, NAME_OF_Z), y, w)

@@ -37,7 +37,7 @@ PRECISION = 400
 MOVES_ALONE = {"broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "transpose", "copy", "name"}
 
 
-class Change(NamedTuple):
+class Mutation(NamedTuple):
     """A mistake in one equation. what: in words; eqn: the equation that takes its place."""
 
     what: str
@@ -134,9 +134,9 @@ def mutants(closed: ClosedJaxpr) -> Iterator[Mutant]:
 def mutants_at(closed: ClosedJaxpr, eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Mutant]:
     """The mutants of one equation. before: the variables that were there before it."""
     place = short(source_info_util.summarize(eqn.source_info))
-    for change in changes(eqn, before):
-        replaced = partial(replacement, old=eqn, new=change.eqn)
-        yield Mutant(change.what, place, ClosedJaxpr(rewritten(closed.jaxpr, replaced), closed.consts))
+    for mutation in mutations(eqn, before):
+        replaced = partial(replacement, old=eqn, new=mutation.eqn)
+        yield Mutant(mutation.what, place, ClosedJaxpr(rewritten(closed.jaxpr, replaced), closed.consts))
 
 
 def replacement(eqn: JaxprEqn, old: JaxprEqn, new: JaxprEqn) -> JaxprEqn:
@@ -159,7 +159,7 @@ def equations(jaxpr: Jaxpr, seen: dict[int, Jaxpr]) -> Iterator[tuple[JaxprEqn, 
         before += eqn.outvars
 
 
-def changes(eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Change]:
+def mutations(eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Mutation]:
     """The mistakes that can be made in one equation; `before`: the variables that it could have used."""
     yield from of_any(eqn)
     yield from of_arithmetic(eqn)
@@ -181,38 +181,38 @@ def altered(eqn: JaxprEqn, f: Callable[..., Array]) -> JaxprEqn:
     return eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call})
 
 
-def of_any(eqn: JaxprEqn) -> Iterator[Change]:
+def of_any(eqn: JaxprEqn) -> Iterator[Mutation]:
     """A wrong sign, a forgotten 1/n, a row that is a little off."""
     name, shape = eqn.primitive.name, shape_of(eqn.outvars[0])
     if name in MOVES_ALONE:
         return
-    yield Change(f"the sign of {name} flipped", altered(eqn, lambda out, *_: -out))
+    yield Mutation(f"the sign of {name} flipped", altered(eqn, lambda out, *_: -out))
     if shape:
-        yield Change(f"{name} times {max(shape)}", altered(eqn, lambda out, *_: out * max(shape)))
-        yield Change(f"1 % added to a row of {name}", altered(eqn, lambda out, *_: out.at[0].multiply(1.01)))
+        yield Mutation(f"{name} times {max(shape)}", altered(eqn, lambda out, *_: out * max(shape)))
+        yield Mutation(f"1 % added to a row of {name}", altered(eqn, lambda out, *_: out.at[0].multiply(1.01)))
 
 
-def of_arithmetic(eqn: JaxprEqn) -> Iterator[Change]:
+def of_arithmetic(eqn: JaxprEqn) -> Iterator[Mutation]:
     """A factor or a summand forgotten."""
     name = eqn.primitive.name
     if name not in ("mul", "div", "add", "sub"):
         return
     what = "factor" if name in ("mul", "div") else "summand"
-    yield Change(f"the second {what} of {name} dropped", altered(eqn, lambda out, x, y: x))
+    yield Mutation(f"the second {what} of {name} dropped", altered(eqn, lambda out, x, y: x))
     if name != "div":
         sign = -1 if name == "sub" else 1
-        yield Change(f"the first {what} of {name} dropped", altered(eqn, lambda out, x, y: sign * y))
+        yield Mutation(f"the first {what} of {name} dropped", altered(eqn, lambda out, x, y: sign * y))
 
 
-def of_matrices(eqn: JaxprEqn) -> Iterator[Change]:
+def of_matrices(eqn: JaxprEqn) -> Iterator[Mutation]:
     """A square matrix transposed, or not transposed."""
     name = eqn.primitive.name
     if name == "dot_general":
         for k, v in enumerate(eqn.invars):
             if is_square(shape_of(v)):
-                yield Change(f"operand {k + 1} of a product transposed", altered(eqn, with_transposed(eqn, k)))
+                yield Mutation(f"operand {k + 1} of a product transposed", altered(eqn, with_transposed(eqn, k)))
     if name == "transpose" and is_square(shape_of(eqn.outvars[0])):
-        yield Change("a transposition dropped", altered(eqn, lambda out, x: x))
+        yield Mutation("a transposition dropped", altered(eqn, lambda out, x: x))
 
 
 def with_transposed(eqn: JaxprEqn, k: int) -> Callable[..., Array]:
@@ -224,18 +224,18 @@ def with_transposed(eqn: JaxprEqn, k: int) -> Callable[..., Array]:
     return product
 
 
-def of_sum(eqn: JaxprEqn) -> Iterator[Change]:
+def of_sum(eqn: JaxprEqn) -> Iterator[Mutation]:
     """A mean for a sum, or a sum over the other axis of a square matrix."""
     if eqn.primitive.name != "reduce_sum":
         return
     (x,), axes = eqn.invars, eqn.params["axes"]
     n = int(np.prod([shape_of(x)[axis] for axis in axes]))
-    yield Change("a sum averaged", altered(eqn, lambda out, x: out / n))
+    yield Mutation("a sum averaged", altered(eqn, lambda out, x: out / n))
     if is_square(shape_of(x)) and len(axes) == 1:
-        yield Change("a sum over the other axis", altered(eqn, lambda out, x: x.sum(1 - axes[0])))
+        yield Mutation("a sum over the other axis", altered(eqn, lambda out, x: x.sum(1 - axes[0])))
 
 
-def of_operands(eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Change]:
+def of_operands(eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Mutation]:
     """Another value of the same shape, the last one that was there."""
     name = eqn.primitive.name
     if name not in ("mul", "dot_general", "sub", "add"):
@@ -246,7 +246,7 @@ def of_operands(eqn: JaxprEqn, before: Sequence[Var]) -> Iterator[Change]:
         others = [w for w in before if w is not v and has_type_of(w, v) and not is_dropped(w)]
         if others:
             operands = [others[-1] if i == k else u for i, u in enumerate(eqn.invars)]
-            yield Change(f"operand {k + 1} of {name}: another value of its shape", eqn.replace(invars=operands))
+            yield Mutation(f"operand {k + 1} of {name}: another value of its shape", eqn.replace(invars=operands))
 
 
 def is_square(shape: Sequence[int]) -> bool:

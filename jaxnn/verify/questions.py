@@ -17,7 +17,7 @@ from jax import numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnn import backprop
-from jaxnn.protocols import Layer, Loss, Params, Penalty, PyTree
+from jaxnn.protocols import Layer, Loss, LossPair, Params, Penalty, PyTree
 from jaxnn.verify.arguments import Problem, called, is_float_leaf
 from jaxnn.verify.custom_rules.contract import all_faults, faults
 from jaxnn.verify.custom_rules.devices import split_faults
@@ -163,7 +163,7 @@ def loss(loss: Loss, z: ArrayLike, y: ArrayLike, w: ArrayLike | None = None, **o
 
 def model(
     model: Layer,
-    loss: Loss,
+    loss: LossPair,
     x: ArrayLike,
     y: ArrayLike,
     params: Params = None,

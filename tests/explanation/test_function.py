@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxnn import explain_gradient
 from jaxnn.commands import verify_template
 from jaxnn.commands.own_file import imported
-from jaxnn.explanation.formulas import LONGEST, Written
+from jaxnn.explanation.formulas import LONGEST, Formulas
 from jaxnn.explanation.function import descend_gradient
 from jaxnn.explanation.latex import latex
 from jaxnn.verify.tracing.tape import Record
@@ -76,7 +76,7 @@ def test_a_right_gradient_in_the_words_of_its_author():
     with jax.enable_x64(True):
         true = jax.grad(J)(jnp.asarray(links["z1"].value))
     np.testing.assert_allclose(links["∂J/∂z1"].value, true, rtol=1e-5, atol=1e-8)
-    np.testing.assert_allclose(links["∂J/∂z1"].slope, 1 - links["a1"].value ** 2, rtol=1e-12)
+    np.testing.assert_allclose(links["∂J/∂z1"].local_value, 1 - links["a1"].value ** 2, rtol=1e-12)
     np.testing.assert_allclose(links["z2"].value, z2, rtol=1e-5, atol=1e-6)
 
 
@@ -87,6 +87,32 @@ def test_a_wrong_line_is_named_with_its_formula():
     assert (links["dz1"].verdict, links["dz1"].formula) == ("FAIL", "∂J/∂a1 ⊙ (1 − a1)")
     assert [name for name, link in links.items() if link.verdict == "FAIL"] == ["dz1", "∂J/∂W1", "∂J/∂b1"]
     assert str(found).endswith("verdict  FAIL; first wrong: dz1")
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [
+        ("1.1", "FAIL"),
+        ("(1 + (z > 0))", "FAIL"),
+        ("(z > 0)", ""),
+    ],
+)
+def test_a_factor_is_a_mask_only_if_it_is_0_or_1(factor, verdict):
+    names = {"__name__": "mine"}
+    text = f"""
+def cost(w, x, y):
+    z = x @ w
+    return ((z - y) ** 2).sum() / len(y)
+
+def grad(w, x, y):
+    z = x @ w
+    dz = 2 * (z - y) / len(y) * {factor}
+    return x.T @ dz
+"""
+    exec(compile(text, __file__, "exec"), names)
+    args = (np.float32(rng.normal(size=s)) for s in (3, (5, 3), 5))
+    lines = explain_gradient(names["cost"], names["grad"], *args).backward
+    assert [line.verdict for line in lines if line.symbol in ("dz", "∂J/∂z")][-1] == verdict
 
 
 def test_m_dz_is_a_convention_and_no_fault():
@@ -361,20 +387,20 @@ OF_MORE_AXES = {
 def test_products_of_arrays_whose_first_axes_are_examples(formula):
     arrays = [rng.normal(size=(2, 3, 3)), rng.normal(size=(2, 3, 3)), rng.normal(size=(3, 3))]
     record = Record(jax.make_jaxpr(OF_MORE_AXES[formula])(*map(np.float32, arrays)), arrays)
-    assert Written(record, dict(zip(record.inputs, "abW", strict=True))).formula(record.results[0]) == formula
+    assert Formulas(record, dict(zip(record.inputs, "abW", strict=True))).formula(record.results[0]) == formula
 
 
 @pytest.mark.parametrize("formula", CASES)
 def test_formulas_have_the_parentheses_that_they_need(formula):
     arrays = [rng.normal(size=(3, 3)) for _ in range(3)]
     record = Record(jax.make_jaxpr(CASES[formula])(*map(np.float32, arrays)), arrays)
-    assert Written(record, dict(zip(record.inputs, "abc", strict=True))).formula(record.results[0]) == formula
+    assert Formulas(record, dict(zip(record.inputs, "abc", strict=True))).formula(record.results[0]) == formula
 
 
 def test_a_long_formula_is_cut():
     x = np.ones(2)
     record = Record(jax.make_jaxpr(lambda x: sum((jnp.sin(x) for _ in range(30)), x))(x), [x])
-    text = Written(record, {record.inputs[0]: "x"}).formula(record.results[0])
+    text = Formulas(record, {record.inputs[0]: "x"}).formula(record.results[0])
     assert (len(text), text[-1]) == (LONGEST, "…")
 
 

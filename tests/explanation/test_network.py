@@ -106,7 +106,7 @@ def test_a_local_derivative_is_the_formula_that_is_written(name):
         return eval(as_numpy(formula), {"__builtins__": {}}, known)
 
     link = links["∂J/∂z1"]
-    np.testing.assert_allclose(np.broadcast_to(value(link.local), link.shape), link.slope, rtol=1e-12)
+    np.testing.assert_allclose(np.broadcast_to(value(link.local), link.shape), link.local_value, rtol=1e-12)
     np.testing.assert_allclose(value(links["a1"].formula), links["a1"].value, rtol=1e-12)
 
 
@@ -160,7 +160,7 @@ def test_a_wrong_layer_is_seen_where_it_is():
     found, links, *_ = explained(model)
     assert (found.report.verdict, links["∂J/∂W2"].verdict) == (verify.FAIL, "PASS")
     assert {links[f"∂J/∂{name}"].verdict for name in ("z1", "W1", "b1")} == {"FAIL"}
-    assert str(found).endswith("verdict  FAIL; first wrong: dx of layer 1 (Forgets)")
+    assert str(found).endswith("verdict  FAIL; first wrong: ∂J/∂z1")
 
 
 def test_a_wrong_layer_in_a_chain_in_a_chain():
@@ -205,6 +205,7 @@ def test_latex_is_balanced_and_has_no_unknown_sign():
     assert text.count("{") == text.count("}")
     _, links, *_ = explained(Chain((Dense(3, 5),)), SoftmaxCrossEntropy(), y=np.array([0, 1, 4, 2]))
     assert latex(links["ŷ"].formula) == r"\text{softmax}(z_{1})"
+    assert latex("the parameters") == r"\text{the parameters}"
     assert latex("∂J/∂a1′ ⊙ (1 − log(y))") == r"\frac{\partial J}{\partial a_{1}'} \odot (1 - \log (y))"
     assert r"\frac{\partial J}{\partial z_{1}} &= \frac{\partial J}{\partial a_{1}} \odot" in text
 

@@ -320,7 +320,7 @@ def test_a_layer_whose_dx_is_wrong():
     wrong = dict.fromkeys(("z1", "W1", "b1"), FAIL)
     right = dict.fromkeys(("z3", "W3", "b3", "a2", "h2", "gamma2", "beta2", "x_hat2"), PASS)
     assert verdicts(case) == {**right, "along_x_hat2": "", "dx2": "", **wrong}  # dx was right before the last line
-    assert str(case.found).endswith("verdict  FAIL; first wrong: dx of layer 1 (LayerNorm)")
+    assert str(case.found).endswith("verdict  FAIL; first wrong: ∂J/∂z1")
 
 
 def test_the_wrong_line_inside_a_layer():
@@ -505,7 +505,7 @@ def test_verdicts_do_not_hang_on_the_words_of_a_name(monkeypatch):
     before = verdicts(explained(model))
     monkeypatch.setattr(named_model, "name_of_x", lambda n, layer: f"{n}. what goes into {type(layer).__name__}")
     case = explained(model)
-    assert str(case.found).endswith("first wrong: d1. what goes into LayerNorm")
+    assert str(case.found).endswith("first wrong: ∂J/∂z1")
     assert verdicts(case) == before
 
 

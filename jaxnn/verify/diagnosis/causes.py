@@ -5,9 +5,10 @@ in the data. A cause is listed if its gradient is the wrong one at several point
 right.
 """
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,8 +19,15 @@ from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.diagnosis.gradients import Point, flat, gradient_by_hand, inputs_at, with_leaves
 from jaxnn.verify.diagnosis.guesses import Guess, Origin, guesses_of, of_factor
-from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS, Kind, Words
-from jaxnn.verify.diagnosis.predictions import Predictions, predictions_of
+from jaxnn.verify.diagnosis.mistakes import RANK, TEXTS, Mistake, Words
+from jaxnn.verify.diagnosis.predictions import (
+    PART_OF_ERROR,
+    RIGHT,
+    ROUNDING,
+    SAME_FACTOR,
+    Predictions,
+    predictions_of,
+)
 from jaxnn.verify.diagnosis.repair import repairs
 from jaxnn.verify.evidence.comparison import Comparison, comparison_of
 from jaxnn.verify.evidence.comparison import run as run_in_floats
@@ -30,7 +38,7 @@ from jaxnn.verify.tracing.floats import Approximation
 from jaxnn.verify.tracing.numpy_code import in_jax
 
 FEW = 20  # entries, of which so few points cannot tell mistakes apart
-RIGHT = 1e-9  # the error, relative to its leaf, up to which a leaf is right
+SAME_GRADIENT = 1e-7  # two ways to compute one gradient agree up to this difference, relative to it
 ALIKE = 3  # causes that say the same of the same leaves
 
 
@@ -47,12 +55,11 @@ def causes(
     problem: again(args); outcome: of a point where the gradient is wrong; seed: of the points that are drawn."""
     if problem.scalar is None or comparison.claim is None:
         return ()
-    promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
     x64 = jax.config.read("jax_enable_x64")
     given = problem
     try:
         if not (comparison.hand and comparison.scalar):
-            with promotion[0], promotion[1]:
+            with promotion_of_numpy():
                 problem = in_jax(given, comparison)
                 comparison = comparison_of(problem)
         if not (comparison.hand and comparison.scalar and comparison.mode and comparison.mode.x64):
@@ -63,7 +70,7 @@ def causes(
                 return in_jax(again(args), comparison)
 
         points = points_for(problem, outcome, seed)
-        with jax.enable_x64(True), promotion[0], promotion[1], np.errstate(all="ignore"):
+        with jax.enable_x64(True), promotion_of_numpy(), np.errstate(all="ignore"):
             if problem is not given and not is_as_given(comparison, given, points):
                 return ()
             predictions = predictions_of(problem, comparison, points, again_in_jax, args)
@@ -76,8 +83,15 @@ def causes(
                 sevenfold = gradient_by_hand(problem, comparison, scaled) / 7
             inputs = [inputs_at(problem, comparison, floats) for floats in points]
             return explained(predictions, hand, sevenfold, comparison.jaxprs[0], inputs)
-    except Exception:  # a cost has many ways not to bear edits; the verdict stands without an explanation
+    except Exception:  # An edit may not be possible for this cost: the verdict stands without an explanation.
         return ()
+
+
+@contextlib.contextmanager
+def promotion_of_numpy() -> Iterator[None]:
+    """Shapes and dtypes are promoted as NumPy does it, whatever the user's settings."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def points_for(problem: Problem, outcome: Outcome, seed: int | list[int]) -> list[Point]:
@@ -94,14 +108,13 @@ def points_for(problem: Problem, outcome: Outcome, seed: int | list[int]) -> lis
 def is_as_given(comparison: Comparison, given: Problem, points: Sequence[Point]) -> bool:
     """Whether the traced rule and the traced cost give what the user's own code gives."""
     n = len(given.arguments.differentiated)
-
-    for floats, (traced, own) in itertools.product(
-        points, zip(comparison.jaxprs, (given.claim, given.cost), strict=True)
-    ):
-        ours = flat(Approximation()(traced, inputs_at(given, comparison, floats))[:n])
-        theirs = flat(run_in_floats(own, floats, np.float64)[:n])
-        if not np.allclose(ours, theirs, 1e-7, 1e-9 * np.abs(theirs).max(initial=0)):
-            return False
+    pairs = list(zip(comparison.jaxprs, (given.claim, given.cost), strict=True))
+    for floats in points:
+        for traced, own in pairs:
+            ours = flat(Approximation()(traced, inputs_at(given, comparison, floats))[:n])
+            theirs = flat(run_in_floats(own, floats, np.float64)[:n])
+            if not np.allclose(ours, theirs, SAME_GRADIENT, RIGHT * np.abs(theirs).max(initial=0)):
+                return False
     return True
 
 
@@ -129,36 +142,39 @@ def explained(
     hand: np.ndarray,
     sevenfold: np.ndarray,
     rule: ClosedJaxpr,
-    points: Sequence[Sequence[np.ndarray]],
+    inputs: Sequence[Sequence[np.ndarray]],
 ) -> tuple[Cause, ...]:
     """The `Cause`s, so that each wrong leaf has its own.
 
-    hand: what the rule gives; sevenfold: what it gives for 7 times the cotangents, over 7; rule: its jaxpr; points: the
-    inputs of that."""
+    hand: what the rule gives; sevenfold: what it gives for 7 times the cotangents, over 7; rule: its jaxpr; inputs: of
+    that, at each point."""
     fault = faults_of(predictions, hand)
     wrong = [k for k, error in enumerate(fault) if error > RIGHT]
     matches = matches_of(predictions, hand, fault, wrong)
-    chosen: list[Match] = []
-    explanations: list[Cause] = []
 
-    def take(matches: list[Match]) -> list[int]:
-        """The wrong leaves that have no cause after the best of these matches were taken."""
-        for match in best(matches, chosen):
-            explanations.extend(causes_of(predictions, match, hand))
-        return [k for k in wrong if not any(k in match.leaves for match in chosen)]
+    whole = best([match for match in matches if match.is_whole], [])
+    explanations = causes_of(predictions, whole, hand)
+    unexplained = without_match(wrong, whole)
+    differs = np.abs(sevenfold - hand) > SAME_GRADIENT * predictions.scale
+    nonlinear = [k for k in unexplained if differs[predictions.leaf == k].any()]
+    linear = [k for k in unexplained if k not in nonlinear]
+    if nonlinear:
+        explanations.append(cause(predictions, Guess(Mistake.NONLINEAR_IN_COTANGENT, {}, hand), nonlinear, math.nan))
+    repair_causes = repaired(predictions, linear, rule, inputs)
+    if repair_causes:
+        return (*explanations, *repair_causes)
 
-    left = take([match for match in matches if match.is_whole])
-    is_bent = np.abs(sevenfold - hand) > 1e-7 * predictions.scale
-    bent = [k for k in left if is_bent[predictions.leaf == k].any()]
-    if bent:
-        explanations.append(cause(predictions, Guess(Kind.NONLINEAR_IN_COTANGENT, {}, hand), bent, math.nan))
-    mended = repaired(predictions, [k for k in left if k not in bent], rule, points)
-    if not mended:
-        left = take([match for match in matches if not match.is_whole])
-    left = [k for k in left if k not in bent]
-    if left:
-        explanations += mended or [unknown(predictions, hand, left)]
+    scaled = best([match for match in matches if not match.is_whole], whole)
+    explanations += causes_of(predictions, scaled, hand)
+    unknown_leaves = without_match(linear, scaled)
+    if unknown_leaves:
+        explanations.append(unknown(predictions, hand, unknown_leaves))
     return tuple(explanations)
+
+
+def without_match(leaves: Sequence[int], matches: Sequence[Match]) -> list[int]:
+    """The leaves that none of the matches gives."""
+    return [k for k in leaves if not any(k in match.leaves for match in matches)]
 
 
 def faults_of(predictions: Predictions, hand: np.ndarray) -> list[float]:
@@ -190,15 +206,15 @@ def match_of(predictions: Predictions, hand: np.ndarray, fault: list[float], gue
     for k in range(len(predictions.paths)):
         entries = predictions.leaf == k
         G, H, T = (v[entries] / predictions.scale[entries] for v in (hand, guess.gradient, predictions.true))
-        if np.abs(H - T).max(initial=0) < 1e-9:
+        if np.abs(H - T).max(initial=0) < RIGHT:
             continue  # the guess does not change this leaf
-        c, enough = 1.0, max(1e-6 * fault[k], 1e-11)
+        c, enough = 1.0, max(PART_OF_ERROR * fault[k], ROUNDING)
         if np.abs(G - H).max() > enough and G.size > predictions.points:
             c = float(G @ H / max(H @ H, 1e-300))
         error = np.abs(G - c * H).max()
         if fault[k] <= RIGHT or not error <= enough:
             return None
-        if abs(c - 1) > 1e-6:
+        if abs(c - 1) > SAME_FACTOR:
             factors[k] = float(f"{c:.9g}")
         leaves.add(k)
         digits = min(digits, -math.log10(max(error, 1e-16)))
@@ -206,14 +222,16 @@ def match_of(predictions: Predictions, hand: np.ndarray, fault: list[float], gue
 
 
 def best(matches: list[Match], chosen: list[Match]) -> list[Match]:
-    """The matches that say more than those that are chosen already, to which they are added."""
-    new = []
+    """The matches that say more than those that are chosen already, the best first."""
+    new: list[Match] = []
     for match in sorted(matches, key=lambda match: match.rank):
-        kinds = {other.guess.kind for other in chosen if other.leaves == match.leaves}
-        is_said = match.guess.kind in kinds or (match.guess.kind is Kind.EXTRA_MEAN and Kind.BIAS_AVERAGED in kinds)
-        if is_said or len(kinds) == ALIKE or any(explains_more(other, match) for other in chosen):
+        better = [*chosen, *new]
+        kinds = {other.guess.kind for other in better if other.leaves == match.leaves}
+        is_said = match.guess.kind in kinds or (
+            match.guess.kind is Mistake.EXTRA_MEAN and Mistake.BIAS_AVERAGED in kinds
+        )
+        if is_said or len(kinds) == ALIKE or any(explains_more(other, match) for other in better):
             continue
-        chosen.append(match)
         new.append(match)
     return new
 
@@ -223,18 +241,20 @@ def explains_more(other: Match, match: Match) -> bool:
     return match.leaves < other.leaves or (bool(match.factors) and not match.leaves.isdisjoint(other.leaves))
 
 
-def causes_of(predictions: Predictions, match: Match, hand: np.ndarray) -> list[Cause]:
-    """The cause that a match says, and one for each factor besides."""
-    explanations = [cause(predictions, match.guess, match.leaves, match.digits)]
-    for c in dict.fromkeys(match.factors.values()):
-        kind, words = of_factor(predictions, c, {})
-        leaves = [k for k, factor in match.factors.items() if factor == c]
-        explanations.append(cause(predictions, Guess(kind, words, hand), leaves, match.digits, besides=True))
+def causes_of(predictions: Predictions, matches: Sequence[Match], hand: np.ndarray) -> list[Cause]:
+    """The cause that each match says, and one for each of its factors besides."""
+    explanations = []
+    for match in matches:
+        explanations.append(cause(predictions, match.guess, match.leaves, match.digits))
+        for c in dict.fromkeys(match.factors.values()):
+            kind, words = of_factor(predictions, c, {})
+            leaves = [k for k, factor in match.factors.items() if factor == c]
+            explanations.append(cause(predictions, Guess(kind, words, hand), leaves, match.digits, besides=True))
     return explanations
 
 
 def repaired(
-    predictions: Predictions, leaves: list[int], rule: ClosedJaxpr, points: Sequence[Sequence[np.ndarray]]
+    predictions: Predictions, leaves: list[int], rule: ClosedJaxpr, inputs: Sequence[Sequence[np.ndarray]]
 ) -> list[Cause]:
     """The causes of the faults in these leaves that a change of the rule itself shows."""
     if not leaves:
@@ -243,9 +263,9 @@ def repaired(
     scale = {k: predictions.part(predictions.scale, k) for k in leaves}
 
     def is_right(results: list[np.ndarray], point: int) -> bool:
-        return all((np.abs(results[k] - true[k][point]) <= 1e-9 * scale[k][point]).all() for k in leaves)
+        return all((np.abs(results[k] - true[k][point]) <= RIGHT * scale[k][point]).all() for k in leaves)
 
-    first = itertools.islice(repairs(rule, points, is_right, predictions.names), ALIKE)
+    first = itertools.islice(repairs(rule, inputs, is_right, predictions.names), ALIKE)
     return [cause(predictions, Guess(repair.kind, repair.words, predictions.true), leaves, 9.0) for repair in first]
 
 
@@ -263,14 +283,14 @@ def cause(
 def unknown(predictions: Predictions, hand: np.ndarray, leaves: Sequence[int]) -> Cause:
     """What can be seen of a mistake that is none of the known ones."""
     patterns = [f"{predictions.paths[k]}: {pattern(predictions, hand, k)}" for k in leaves]
-    guess = Guess(Kind.UNKNOWN, {"what": "; ".join(patterns)}, hand)
+    guess = Guess(Mistake.UNKNOWN, {"what": "; ".join(patterns)}, hand)
     return cause(predictions, guess, leaves, math.nan)
 
 
 def pattern(predictions: Predictions, hand: np.ndarray, k: int) -> str:
     """Which entries of a leaf are wrong at the first point, and by how much."""
     ours, true = (predictions.part(v, k)[0] for v in (hand, predictions.true))
-    wrong = np.abs(ours - true) > 1e-9 * np.abs(true).max(initial=1e-300)
+    wrong = np.abs(ours - true) > RIGHT * np.abs(true).max(initial=1e-300)
     sentence = f"{wrong.sum()} of {wrong.size} entries are wrong"
     rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(1)) if wrong.ndim else np.array([])
     if 0 < len(rows) <= len(wrong) / 2:

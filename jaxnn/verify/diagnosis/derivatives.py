@@ -9,7 +9,7 @@ import numpy as np
 from jaxnn.verify.diagnosis.composites import Composite
 from jaxnn.verify.diagnosis.edit import Change, Cotangents, Equation, Operand, Tagged, cotangent, value
 from jaxnn.verify.diagnosis.functions import KNOWN, Entrywise, unchanged
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.diagnosis.one_equation import SIDES
 from jaxnn.verify.diagnosis.values import is_guard, is_mask
 from jaxnn.verify.tracing.tape import Tape
@@ -18,7 +18,7 @@ from jaxnn.verify.tracing.tape import Tape
 class Slope(NamedTuple):
     """What stands in the place of f′(z), for a = f(z) and D = ∂J/∂a. what: "" stands for the function."""
 
-    kind: Kind
+    kind: Mistake
     tags: list[Hashable]
     slope: Operand
     other: str = ""
@@ -61,13 +61,13 @@ def with_slope(f: Composite, slope: Operand, of_cotangent: Entrywise) -> Change:
 
 def powers(f: Composite) -> Iterator[Slope]:
     """1 and f′(z)²."""
-    yield Slope(Kind.MISSING_ACTIVATION_DERIVATIVE, ["1"], value(f.value, np.ones_like))
-    yield Slope(Kind.EXTRA_ACTIVATION_DERIVATIVE, ["f′²"], lambda tape, D: f.slope(tape) ** 2)
+    yield Slope(Mistake.MISSING_ACTIVATION_DERIVATIVE, ["1"], value(f.value, np.ones_like))
+    yield Slope(Mistake.EXTRA_ACTIVATION_DERIVATIVE, ["f′²"], lambda tape, D: f.slope(tape) ** 2)
 
 
 def other_arguments(f: Composite) -> Iterator[Slope]:
     """f′(a), and the formula of a taken of z."""
-    kind = Kind.DERIVATIVE_AT_ACTIVATION
+    kind = Mistake.DERIVATIVE_AT_ACTIVATION
     yield Slope(kind, ["f′(a)"], derivative_at(f, f.value), "at its output instead of its input")
     if f.name:
         of_input = value(f.root, KNOWN[f.name].formula)
@@ -76,7 +76,7 @@ def other_arguments(f: Composite) -> Iterator[Slope]:
 
 def other_functions(equation: Equation, f: Composite) -> Iterator[Slope]:
     """g′(z), and the formula of a for the derivative of g, for other functions g."""
-    kind = Kind.DERIVATIVE_OF_OTHER_FUNCTION
+    kind = Mistake.DERIVATIVE_OF_OTHER_FUNCTION
     for name in equation.values.functions:
         if name != f.name:
             g, other = KNOWN[name], f"the derivative of {name}"
@@ -86,7 +86,7 @@ def other_functions(equation: Equation, f: Composite) -> Iterator[Slope]:
 
 def values_for_slopes(f: Composite) -> Iterator[Slope]:
     """a, 2a and z."""
-    kind = Kind.DERIVATIVE_OF_OTHER_FUNCTION
+    kind = Mistake.DERIVATIVE_OF_OTHER_FUNCTION
     yield Slope(kind, ["a"], value(f.value), "the output")
     yield Slope(kind, ["2a"], value(f.value, lambda a: 2 * a), "twice the output")
     yield Slope(kind, ["z"], value(f.root), "the input")
@@ -98,7 +98,7 @@ def other_layers(equation: Equation, f: Composite) -> Iterator[Slope]:
     if not f.name:
         return
     formula = KNOWN[f.name].formula
-    kind = Kind.STALE_RESIDUAL if f.name == "exp" else Kind.DERIVATIVE_OF_OTHER_LAYER
+    kind = Mistake.STALE_RESIDUAL if f.name == "exp" else Mistake.DERIVATIVE_OF_OTHER_LAYER
     for w in equation.alternatives(f.root):
         if not np.array_equal(tape.values[w], equation.result):
             label, tags = values.label(w), values.tags(w, n)
@@ -109,13 +109,15 @@ def other_layers(equation: Equation, f: Composite) -> Iterator[Slope]:
     for w, g in values.composites.items():
         if g.name not in ("", f.name) and np.shape(tape.values[w]) == shape and values.maker[w] not in f.steps:
             tags = [(tag, "other") for tag in values.tags(w, n)]
-            yield Slope(Kind.DERIVATIVE_OF_OTHER_LAYER, tags, slope_of(g), f"{values.label(g.root)}, and of {g.name}")
+            yield Slope(
+                Mistake.DERIVATIVE_OF_OTHER_LAYER, tags, slope_of(g), f"{values.label(g.root)}, and of {g.name}"
+            )
 
 
 def other_cotangents(f: Composite) -> Iterator[Slope]:
     """1 and D² for D; the formula and f′ of D instead of a and z."""
-    yield Slope(Kind.IGNORED_COTANGENT, ["1"], slope_of(f), of_cotangent=np.ones_like)
-    kind = Kind.NONLINEAR_IN_COTANGENT
+    yield Slope(Mistake.IGNORED_COTANGENT, ["1"], slope_of(f), of_cotangent=np.ones_like)
+    kind = Mistake.NONLINEAR_IN_COTANGENT
     yield Slope(kind, ["D²"], slope_of(f), of_cotangent=np.square)
     if f.name:
         yield Slope(kind, ["formula(D)"], cotangent(f.value, KNOWN[f.name].formula))
@@ -129,10 +131,12 @@ def other_constants(equation: Equation, f: Composite) -> Iterator[Slope]:
     for v in [v for v in operands if v not in tape.active and v not in values.composites]:
         x = tape.values[v]
         if is_guard(x):
-            yield Slope(Kind.GUARD_IGNORED, ["guard"], derivative_at(f, f.root, guards_as_zeros), what=f"{float(x):g}")
+            yield Slope(
+                Mistake.GUARD_IGNORED, ["guard"], derivative_at(f, f.root, guards_as_zeros), what=f"{float(x):g}"
+            )
         if is_mask(x):
             what = values.names.get(v) or f"at {equation.place}"
-            yield Slope(Kind.WRONG_MASK, ["mask"], derivative_at(f, f.root, masks_as_ones), what=what)
+            yield Slope(Mistake.WRONG_MASK, ["mask"], derivative_at(f, f.root, masks_as_ones), what=what)
 
 
 def other_branches(equation: Equation, f: Composite) -> Iterator[Slope]:
@@ -147,12 +151,12 @@ def other_branches(equation: Equation, f: Composite) -> Iterator[Slope]:
     ):  # 1 everywhere: in a layer its missing derivative (see `powers`), in a loss a wrong mask
         sides = (np.ones_like, np.logical_not) if f.value in values.in_loss else (np.logical_not,)
     for side in sides:
-        yield Slope(Kind.WRONG_MASK, [side], on_side(f, side), what=f"1 where {label} is on its side")
+        yield Slope(Mistake.WRONG_MASK, [side], on_side(f, side), what=f"1 where {label} is on its side")
         if not f.name:
             other = "the derivative of its other branch"
-            yield Slope(Kind.DERIVATIVE_OF_OTHER_FUNCTION, [side], on_side(f, side), other)
+            yield Slope(Mistake.DERIVATIVE_OF_OTHER_FUNCTION, [side], on_side(f, side), other)
     if f.name:
-        yield Slope(Kind.WRONG_MASK, ["D"], derivative_at_cotangent(f), what=f"1 where {label} > 0")
+        yield Slope(Mistake.WRONG_MASK, ["D"], derivative_at_cotangent(f), what=f"1 where {label} > 0")
 
 
 def slope_of(f: Composite) -> Operand:

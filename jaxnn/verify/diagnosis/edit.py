@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.verify.diagnosis.functions import Entrywise, unchanged
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.diagnosis.values import Values
 from jaxnn.verify.tracing.tape import Tape
 
@@ -36,7 +36,7 @@ class Edit(NamedTuple):
     group: () or what the parts of one sum have in common.
     """
 
-    kind: Kind | Part
+    kind: Mistake | Part
     what: str
     place: str
     changes: dict[Slot, Change]
@@ -94,7 +94,7 @@ class Equation:
 
     def edit(
         self,
-        kind: Kind | Part,
+        kind: Mistake | Part,
         changes: dict[Slot, Change],
         what: str = "",
         other: str = "",
@@ -103,7 +103,7 @@ class Equation:
         """An `Edit` at the place of this equation."""
         return Edit(kind, what=what, place=self.place, other=other, changes=changes, amounts=amounts)
 
-    def edit_with_cotangent(self, kind: Kind, operand: Operand, what: str = "", other: str = "") -> Edit:
+    def edit_with_cotangent(self, kind: Mistake, operand: Operand, what: str = "", other: str = "") -> Edit:
         """The edit that puts another cotangent in the place of that of the result."""
         changes = {(self.n, i): with_cotangent((self.n, i), operand) for i in self.active}
         return self.edit(kind, changes, what, other)

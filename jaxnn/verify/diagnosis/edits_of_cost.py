@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.verify.diagnosis import derivatives, factors, losses, normalisations, one_equation, softmaxes
 from jaxnn.verify.diagnosis.edit import Change, Edit, Equation, Part, Slot, Tagged, reaches_cost
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.diagnosis.several_equations import exchanges
 from jaxnn.verify.diagnosis.values import MOVES, Values, is_guard, is_mask
 from jaxnn.verify.tracing.tape import Tape
@@ -89,26 +89,26 @@ def edits_at(equation: Equation, m: int | None) -> Iterator[Tagged]:
         yield from one_equation.terms(equation, active, equation.result, m)
 
 
-class Swap(NamedTuple):
+class OtherArray(NamedTuple):
     """An array of the cost, and what stands in its place for somebody who computes the cost again."""
 
-    kind: Kind
+    kind: Mistake
     what: str
     array: np.ndarray
     instead: np.ndarray
 
 
-def swaps(tape: Tape, values: Values) -> Iterator[Swap]:
+def other_arrays(tape: Tape, values: Values) -> Iterator[OtherArray]:
     """Guards that are left out, masks of ones, masks transposed."""
     guards: set[float] = set()
     for step in tape.steps:
         guards |= {float(x) for x in step.inputs if is_guard(x)}
     for guard in sorted(guards)[:GUARDS]:
-        yield Swap(Kind.GUARD_IGNORED, f"{guard:g}", np.array(guard), np.zeros(()))
+        yield OtherArray(Mistake.GUARD_IGNORED, f"{guard:g}", np.array(guard), np.zeros(()))
     passive = [v for v in range(len(tape.values)) if v not in tape.active and v not in values.composites]
     masks = {tape.values[v].tobytes(): v for v in passive if is_mask(tape.values[v])}
     for v in list(masks.values())[:MASKS]:
         x, what = tape.values[v], values.label(v)
-        yield Swap(Kind.WRONG_MASK, what, x, np.full_like(x, x.max()))
+        yield OtherArray(Mistake.WRONG_MASK, what, x, np.full_like(x, x.max()))
         if x.ndim == 2 and x.shape[0] == x.shape[1]:
-            yield Swap(Kind.TRANSPOSE, f"{what}, where it is used again,", x, x.T)
+            yield OtherArray(Mistake.TRANSPOSE, f"{what}, where it is used again,", x, x.T)

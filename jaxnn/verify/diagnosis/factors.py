@@ -9,14 +9,14 @@ import numpy as np
 from jaxnn.verify.arithmetic.balls import is_float
 from jaxnn.verify.diagnosis.edit import Cotangents, Equation, Operand, Tagged, back, value, with_partner
 from jaxnn.verify.diagnosis.functions import KNOWN, unchanged
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.tracing.tape import Tape
 
 
 class Factor(NamedTuple):
     """What stands in the place of the right factor; the rest are fields of `Tagged` and `Edit`."""
 
-    kind: Kind
+    kind: Mistake
     tags: list[Hashable]
     operand: Operand
     what: str
@@ -45,7 +45,7 @@ def transposed_factor(equation: Equation, right: int) -> Iterator[Factor]:
     """A square factor, transposed."""
     shape = np.shape(equation.tape.values[right])
     if len(shape) == 2 and shape[0] == shape[1]:
-        yield Factor(Kind.TRANSPOSE, ["T"], value(right, np.transpose), equation.values.label(right))
+        yield Factor(Mistake.TRANSPOSE, ["T"], value(right, np.transpose), equation.values.label(right))
 
 
 def updated_factor(equation: Equation, i: int, right: int) -> Iterator[Factor]:
@@ -64,27 +64,27 @@ def updated_factor(equation: Equation, i: int, right: int) -> Iterator[Factor]:
     def after_part(tape: Tape, D: Cotangents) -> np.ndarray:
         return tape.values[right] + back(tape, (n, 1 - i), D(tape.outs[n][0]))
 
-    yield Factor(Kind.UPDATED_WEIGHTS, ["−"], after_step, values.label(leaf), amounts=())
-    yield Factor(Kind.UPDATED_WEIGHTS, ["− part"], after_part, values.label(leaf), amounts=())
+    yield Factor(Mistake.UPDATED_WEIGHTS, ["−"], after_step, values.label(leaf), amounts=())
+    yield Factor(Mistake.UPDATED_WEIGHTS, ["− part"], after_part, values.label(leaf), amounts=())
 
 
 def constant_factor(equation: Equation, right: int) -> Iterator[Factor]:
     """A factor that is not differentiated, a mask or a cotangent: left out, or its complement."""
     what = label(equation, right)
     if right in equation.values.cotangents:
-        yield Factor(Kind.IGNORED_COTANGENT, ["1"], value(right, np.ones_like), "the result")
+        yield Factor(Mistake.IGNORED_COTANGENT, ["1"], value(right, np.ones_like), "the result")
     else:
-        yield Factor(Kind.WRONG_MASK, ["1"], value(right, np.ones_like), what)
-    yield Factor(Kind.WRONG_MASK, ["1 −"], value(right, complement), what)
+        yield Factor(Mistake.WRONG_MASK, ["1"], value(right, np.ones_like), what)
+    yield Factor(Mistake.WRONG_MASK, ["1 −"], value(right, complement), what)
 
 
 def derived_factor(equation: Equation, right: int) -> Iterator[Factor]:
     """A factor that is differentiated too: its complement, or its place taken by a derivative of it."""
     what = label(equation, right)
-    yield Factor(Kind.STALE_RESIDUAL, ["1 −"], value(right, complement), what, other=f"1 − {what}")
+    yield Factor(Mistake.STALE_RESIDUAL, ["1 −"], value(right, complement), what, other=f"1 − {what}")
     for name in ("sigmoid", "tanh"):
         function = f"a {name}, in terms of {what} as its output,"
-        yield Factor(Kind.EXTRA_ACTIVATION_DERIVATIVE, [name], value(right, KNOWN[name].formula), function)
+        yield Factor(Mistake.EXTRA_ACTIVATION_DERIVATIVE, [name], value(right, KNOWN[name].formula), function)
 
 
 def factor_without_term(equation: Equation, right: int) -> Iterator[Factor]:
@@ -92,7 +92,7 @@ def factor_without_term(equation: Equation, right: int) -> Iterator[Factor]:
     values = equation.values
     for w in values.terms(right):
         tags: list[Hashable] = [("term", tag) for tag in values.tags(w, equation.n)]
-        yield Factor(Kind.PATH_LEFT_OUT, tags, difference(right, w), values.label(w), other=label(equation, right))
+        yield Factor(Mistake.PATH_LEFT_OUT, tags, difference(right, w), values.label(w), other=label(equation, right))
 
 
 def other_value(equation: Equation, right: int) -> Iterator[Factor]:
@@ -101,7 +101,7 @@ def other_value(equation: Equation, right: int) -> Iterator[Factor]:
     oblong = len(shape) == 2 and shape[0] != shape[1]
     for is_transposed in (False, True) if oblong else (False,):
         for w in values.alternatives(shape[::-1] if is_transposed else shape, right, equation.n):
-            kind = Kind.OTHER_LEAF if w in values.moves and right in values.moves else Kind.STALE_RESIDUAL
+            kind = Mistake.OTHER_LEAF if w in values.moves and right in values.moves else Mistake.STALE_RESIDUAL
             tags: list[Hashable] = [(is_transposed, tag) for tag in values.tags(w, equation.n)]
             operand = value(w, np.transpose if is_transposed else unchanged)
             yield Factor(kind, tags, operand, label(equation, right), other=values.label(w))

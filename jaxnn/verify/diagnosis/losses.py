@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnn.verify.diagnosis.edit import Cotangents, Equation, Operand, Tagged
 from jaxnn.verify.diagnosis.functions import Entrywise, softmax, unchanged
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.tracing.floats import logistic
 from jaxnn.verify.tracing.tape import Tape
 
@@ -22,7 +22,7 @@ class Prediction(NamedTuple):
 
     name: str
     f: Entrywise
-    kind: Kind = Kind.DERIVATIVE_OF_OTHER_FUNCTION
+    kind: Mistake = Mistake.DERIVATIVE_OF_OTHER_FUNCTION
 
 
 class Target(NamedTuple):
@@ -44,7 +44,7 @@ class Residual(NamedTuple):
 class Wrong(NamedTuple):
     """What stands in the place of P and Y; the rest are fields of `Tagged` and `Edit`."""
 
-    kind: Kind
+    kind: Mistake
     tags: Sequence[Hashable]
     prediction: OnTape
     target: OnTape
@@ -104,7 +104,7 @@ def predictions(z: np.ndarray, axis: int) -> tuple[list[Prediction], list[Predic
         return right, []
     right.append(Prediction("the softmax", lambda z: softmax(z, axis)))
     other_axis = 0 if axis != -np.ndim(z) else -1
-    across = Prediction("the softmax over the other axis", lambda z: softmax(z, other_axis), Kind.WRONG_AXIS)
+    across = Prediction("the softmax over the other axis", lambda z: softmax(z, other_axis), Mistake.WRONG_AXIS)
     largest = Prediction("the largest alone", lambda z: (z == z.max(axis, keepdims=True)).astype(float))
     return right, [across, largest]
 
@@ -161,9 +161,9 @@ def other_scores(equation: Equation, residual: Residual) -> Iterator[Wrong]:
     for w in values.terms(z):
         tags = values.tags(w, equation.n)
         other = f"{values.label(z)} without {values.label(w)}"
-        yield Wrong(Kind.STALE_RESIDUAL, tags, without_term(z, w, P), Y, what, other)
+        yield Wrong(Mistake.STALE_RESIDUAL, tags, without_term(z, w, P), Y, what, other)
         if np.shape(equation.tape.values[w]) == np.shape(equation.result):
-            yield Wrong(Kind.STALE_RESIDUAL, [("alone", tag) for tag in tags], at(w, P), Y, what, values.label(w))
+            yield Wrong(Mistake.STALE_RESIDUAL, [("alone", tag) for tag in tags], at(w, P), Y, what, values.label(w))
 
 
 def values_for_predictions(equation: Equation, residual: Residual) -> Iterator[Wrong]:
@@ -176,15 +176,15 @@ def values_for_predictions(equation: Equation, residual: Residual) -> Iterator[W
     what = f"{residual.prediction.name} of {values.label(z)}"
     for w in others:
         tags = [("P", tag) for tag in values.tags(w, n)]
-        yield Wrong(Kind.STALE_RESIDUAL, tags, at(w), residual.target.array, what, values.label(w))
+        yield Wrong(Mistake.STALE_RESIDUAL, tags, at(w), residual.target.array, what, values.label(w))
 
 
 def shifted_targets(equation: Equation, residual: Residual) -> Iterator[Wrong]:
     """Y, shifted by one along an axis: around, or with zeros for what comes in."""
     P, Y = at(equation.out, residual.prediction.f), residual.target
     for axis, by in itertools.product(range(np.ndim(equation.result)), (1, -1)):
-        yield Wrong(Kind.SHIFTED_LABELS, [(axis, by, "around")], P, rolled(Y.array, by, axis), Y.name)
-        yield Wrong(Kind.SHIFTED_LABELS, [(axis, by, "zeros")], P, moved(Y.array, by, axis), Y.name)
+        yield Wrong(Mistake.SHIFTED_LABELS, [(axis, by, "around")], P, rolled(Y.array, by, axis), Y.name)
+        yield Wrong(Mistake.SHIFTED_LABELS, [(axis, by, "zeros")], P, moved(Y.array, by, axis), Y.name)
 
 
 def other_targets(equation: Equation, residual: Residual, given: list[int]) -> Iterator[Wrong]:
@@ -194,7 +194,7 @@ def other_targets(equation: Equation, residual: Residual, given: list[int]) -> I
     if y is None:
         return
     for w in [w for w in given if w != y]:
-        kind = Kind.SHIFTED_LABELS if values.of_two_visits(w, y) else Kind.STALE_RESIDUAL
+        kind = Mistake.SHIFTED_LABELS if values.of_two_visits(w, y) else Mistake.STALE_RESIDUAL
         yield Wrong(kind, values.tags(w, equation.n), P, at(w), name, values.label(w))
 
 

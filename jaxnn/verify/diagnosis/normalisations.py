@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.verify.diagnosis.edit import Change, Cotangents, Equation, Tagged, reaches_cost
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.diagnosis.values import Values
 from jaxnn.verify.tracing.tape import Tape
 
@@ -65,7 +65,7 @@ class Normalisation(NamedTuple):
 class WrongNormalisation(NamedTuple):
     """What stands in the place of dz; the rest are fields of `Tagged` and `Edit`."""
 
-    kind: Kind
+    kind: Mistake
     tag: Hashable
     dz: Callable[[Normalised], np.ndarray]
     what: str
@@ -115,12 +115,12 @@ def wrong_normalisations(f: Normalisation, shape: tuple[int, ...], values: Value
     for k in range(len(shape)):
         if k != f.axis % len(shape):
             share = shape[k] / shape[f.axis]  # a sum over k is still divided by the right size
-            yield WrongNormalisation(Kind.WRONG_AXIS, ("axis", k), over_axis(f, k), sums)
-            yield WrongNormalisation(Kind.WRONG_AXIS, ("sum", k), over_axis(f, k, share), sums)
-    kind, what = Kind.GUARD_IGNORED, f"in the length of {z}"
+            yield WrongNormalisation(Mistake.WRONG_AXIS, ("axis", k), over_axis(f, k), sums)
+            yield WrongNormalisation(Mistake.WRONG_AXIS, ("sum", k), over_axis(f, k, share), sums)
+    kind, what = Mistake.GUARD_IGNORED, f"in the length of {z}"
     yield WrongNormalisation(kind, "s", lambda p: f.dz(p, s=p.guardless), what)
     yield WrongNormalisation(kind, "s, y", lambda p: f.dz(p, y=p.c / p.guardless, s=p.guardless), what)
-    kind, what = Kind.STALE_RESIDUAL, f"{y}, in its derivative,"
+    kind, what = Mistake.STALE_RESIDUAL, f"{y}, in its derivative,"
     yield WrongNormalisation(kind, "cc", lambda p: f.dz(p, left=p.c, right=p.c), what, z)
     yield WrongNormalisation(kind, "cy", lambda p: f.dz(p, left=p.c), what, z)
     yield WrongNormalisation(kind, "yc", lambda p: f.dz(p, right=p.c), what, z)
@@ -128,11 +128,11 @@ def wrong_normalisations(f: Normalisation, shape: tuple[int, ...], values: Value
     yield WrongNormalisation(kind, "y1", lambda p: f.dz(p, right=np.ones_like(p.y)), what, "1")
     what = f"the length of {z}, in the derivative of {y},"
     yield WrongNormalisation(kind, "s²", lambda p: f.dz(p, s=p.s**2), what, "its square")
-    kind, other = Kind.PATH_LEFT_OUT, "the division by its length"
+    kind, other = Mistake.PATH_LEFT_OUT, "the division by its length"
     yield WrongNormalisation(kind, "1/s", lambda p: f.dz(p, s=1.0), z, other)
     if not f.summed:
         size = shape[f.axis]
-        yield WrongNormalisation(Kind.MISSING_MEAN, "sums", lambda p: f.dz(p, times=size), sums, f"{size}")
+        yield WrongNormalisation(Mistake.MISSING_MEAN, "sums", lambda p: f.dz(p, times=size), sums, f"{size}")
 
 
 def over_axis(f: Normalisation, axis: int, times: float = 1.0) -> Callable[[Normalised], np.ndarray]:

@@ -22,7 +22,7 @@ from jaxnn.verify.diagnosis.edit import (
     with_input,
 )
 from jaxnn.verify.diagnosis.functions import KNOWN, Entrywise, softmax, unchanged
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake, operation
 from jaxnn.verify.tracing.tape import Tape
 
 EXAMPLES = 24  # of up to so many each one has an edit
@@ -37,7 +37,7 @@ def paths(equation: Equation) -> Iterator[Tagged]:
         tags: list[Hashable] = [("path", i)]
         if v in values.maker and v not in values.moves:
             tags.append(("path", i, "carried"))
-        edit = equation.edit(Part.PATH, {(n, i): once_more}, values.label(v), equation.name, amounts=())
+        edit = equation.edit(Part.PATH, {(n, i): once_more}, values.label(v), operation(equation.name), amounts=())
         yield Tagged(tags, edit._replace(penalty=values.is_penalty(n, v)))
 
 
@@ -60,9 +60,9 @@ def stale_cotangents(equation: Equation, i: int) -> Iterator[Tagged]:
     if v not in values.moves and equation.name != "dot_general":
         others = later
     for w in [w for w in others if not equal[w]]:
-        kind, what = Kind.STALE_RESIDUAL, f"d({values.label(out)}), on the way to d({values.label(v)}),"
+        kind, what = Mistake.STALE_RESIDUAL, f"d({values.label(out)}), on the way to d({values.label(v)}),"
         if w in later:
-            kind, what = Kind.MISSING_ACTIVATION_DERIVATIVE, values.label(w)
+            kind, what = Mistake.MISSING_ACTIVATION_DERIVATIVE, values.label(w)
         operand = cotangent(w) if values.maker.get(w, -1) > n else true_cotangent(w)
         edit = equation.edit(kind, {(n, i): with_cotangent((n, i), operand)}, what, other=f"d({values.label(w)})")
         yield Tagged([(i, "D", tag) for tag in values.tags(w, n)], edit)
@@ -83,10 +83,10 @@ def transposes(equation: Equation) -> Iterator[Tagged]:
         if len(shape) == 2 and shape[0] == shape[1]:
             change = with_cotangent((n, i), cotangent(out, np.transpose))
             what = f"d({values.label(out)}), where d({values.label(v)}) is taken from it,"
-            yield Tagged([(i, "D.T")], equation.edit(Kind.TRANSPOSE, {(n, i): change}, what))
+            yield Tagged([(i, "D.T")], equation.edit(Mistake.TRANSPOSE, {(n, i): change}, what))
         if len(x) == 2:
             what = f"what comes back to d({values.label(v)})" + (", but reshaped," if x[0] != x[1] else "")
-            yield Tagged([(i, "part.T")], equation.edit(Kind.TRANSPOSE, {(n, i): transposed_part}, what))
+            yield Tagged([(i, "part.T")], equation.edit(Mistake.TRANSPOSE, {(n, i): transposed_part}, what))
 
 
 def transposed_part(tape: Tape, D: Cotangents, part: np.ndarray) -> np.ndarray:
@@ -128,9 +128,9 @@ def choices(equation: Equation) -> Iterator[Tagged]:
     """Other truth values than those that chose between two arrays."""
     n, out, truth = equation.n, equation.out, equation.inputs[0]
     what = f"of where {equation.values.label(out)} is which"
-    wrong = [(Kind.WRONG_MASK, value(truth, side)) for side in SIDES]
-    wrong.append((Kind.WRONG_MASK, cotangent(out, is_positive)))
-    wrong.append((Kind.DERIVATIVE_AT_ACTIVATION, value(out, is_positive)))
+    wrong = [(Mistake.WRONG_MASK, value(truth, side)) for side in SIDES]
+    wrong.append((Mistake.WRONG_MASK, cotangent(out, is_positive)))
+    wrong.append((Mistake.DERIVATIVE_AT_ACTIVATION, value(out, is_positive)))
     for tag, (kind, operand) in enumerate(wrong):
         changes = {(n, i): with_input((n, i), 0, operand) for i in equation.active}
         yield Tagged([tag], equation.edit(kind, changes, what, other="taken from the result"))
@@ -157,13 +157,13 @@ def largest(equation: Equation) -> Iterator[Tagged]:
 
     what = f"1 where {equation.values.label(v)} is the largest"
     mean = weighed(lambda is_largest: np.full(is_largest.shape, 1 / size))
-    yield Tagged(["all"], equation.edit(Kind.WRONG_MASK, weighed(np.ones_like), what))
-    yield Tagged(["others"], equation.edit(Kind.WRONG_MASK, weighed(np.logical_not), what))
+    yield Tagged(["all"], equation.edit(Mistake.WRONG_MASK, weighed(np.ones_like), what))
+    yield Tagged(["others"], equation.edit(Mistake.WRONG_MASK, weighed(np.logical_not), what))
     yield Tagged(
-        ["mean"], equation.edit(Kind.DERIVATIVE_OF_OTHER_FUNCTION, mean, what, other="the derivative of a mean")
+        ["mean"], equation.edit(Mistake.DERIVATIVE_OF_OTHER_FUNCTION, mean, what, other="the derivative of a mean")
     )
     what = f"the largest of {equation.values.label(v)}"
-    yield Tagged(["1"], equation.edit(Kind.IGNORED_COTANGENT, weighed(unchanged, np.ones_like), what))
+    yield Tagged(["1"], equation.edit(Mistake.IGNORED_COTANGENT, weighed(unchanged, np.ones_like), what))
 
 
 # A derivative too many
@@ -171,7 +171,7 @@ def largest(equation: Equation) -> Iterator[Tagged]:
 
 def extra(equation: Equation) -> Iterator[Tagged]:
     """A derivative that does not belong to a value, and a cotangent that is no factor."""
-    values, out, kind = equation.values, equation.out, Kind.EXTRA_ACTIVATION_DERIVATIVE
+    values, out, kind = equation.values, equation.out, Mistake.EXTRA_ACTIVATION_DERIVATIVE
     label = values.label(out)
     axes = {-1: "a softmax", 0: "a softmax over the first axis"} if np.ndim(equation.result) > 1 else {}
     slopes: dict[str, Entrywise] = {f"a {name}": KNOWN[name].slope for name in values.functions}
@@ -188,8 +188,8 @@ def extra(equation: Equation) -> Iterator[Tagged]:
             edit = equation.edit_with_cotangent(kind, times(out, value(w)), what)
             yield Tagged(values.tags(w, equation.n), edit)
     ones, square = cotangent(out, np.ones_like), cotangent(out, np.square)
-    yield Tagged(["1"], equation.edit_with_cotangent(Kind.IGNORED_COTANGENT, ones, label))
-    yield Tagged(["D²"], equation.edit_with_cotangent(Kind.NONLINEAR_IN_COTANGENT, square))
+    yield Tagged(["1"], equation.edit_with_cotangent(Mistake.IGNORED_COTANGENT, ones, label))
+    yield Tagged(["D²"], equation.edit_with_cotangent(Mistake.NONLINEAR_IN_COTANGENT, square))
 
 
 def times(v: int, factor: Operand) -> Operand:

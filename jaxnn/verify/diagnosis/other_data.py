@@ -12,7 +12,7 @@ from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.diagnosis.functions import Entrywise
 from jaxnn.verify.diagnosis.gradients import Point, gradient_of, with_leaves
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.tracing.jaxprs import trace
 
@@ -22,7 +22,7 @@ AXES = 2  # along which labels may be shifted
 class OtherData(NamedTuple):
     """The true gradient for other data. what: which data, and what was done to them."""
 
-    kind: Kind
+    kind: Mistake
     what: str
     gradient: np.ndarray
 
@@ -41,7 +41,7 @@ def gradients_of_other_data(
 
     if problem.always:
         ones = with_leaves(points, problem.always, np.ones_like)
-        yield OtherData(Kind.IGNORED_COTANGENT, "the result", true(ones))
+        yield OtherData(Mistake.IGNORED_COTANGENT, "the result", true(ones))
     asked = {arguments.positions[i] for i in arguments.differentiated}
     for n, arg in enumerate(args):
         if n in asked or not isinstance(arg, np.ndarray | jax.Array):
@@ -54,7 +54,7 @@ def gradients_of_other_data(
                 shifted = gradient_of(traced_truth(other, comparison), other, comparison, points)
             else:
                 shifted = true(with_leaves(points, leaves, f))
-            yield OtherData(Kind.SHIFTED_LABELS, what, shifted)
+            yield OtherData(Mistake.SHIFTED_LABELS, what, shifted)
 
 
 def traced_truth(problem: Problem, comparison: Comparison) -> ClosedJaxpr:
@@ -69,7 +69,8 @@ def shifts(array: np.ndarray, name: str, m: int | None) -> dict[str, Entrywise]:
     ways: dict[str, Entrywise] = {}
     for axis in range(min(array.ndim, AXES)):
         if array.shape[axis] > 1:
-            along = "one example" if array.shape[axis] == m else f"one along axis {axis}"
+            is_of_examples = array.shape[axis] == m and array.shape[:AXES].count(m) == 1
+            along = "one example" if is_of_examples else f"one along axis {axis}"
             ways[f"{name} by {along} on"] = functools.partial(np.roll, shift=1, axis=axis)
             ways[f"{name} by {along} back"] = functools.partial(np.roll, shift=-1, axis=axis)
     if array.dtype.kind in "iu":

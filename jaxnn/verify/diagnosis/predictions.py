@@ -14,17 +14,24 @@ from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import is_float
 from jaxnn.verify.diagnosis.edit import Change, Edit, Part
-from jaxnn.verify.diagnosis.edits_of_cost import all_edits, swaps
+from jaxnn.verify.diagnosis.edits_of_cost import all_edits, other_arrays
 from jaxnn.verify.diagnosis.gradients import Point, flat, inputs_at
 from jaxnn.verify.diagnosis.mistakes import RANK
 from jaxnn.verify.diagnosis.other_data import OtherData, gradients_of_other_data
 from jaxnn.verify.diagnosis.several_equations import recomputed
 from jaxnn.verify.diagnosis.values import Values
 from jaxnn.verify.evidence.comparison import Comparison
-from jaxnn.verify.tracing.tape import ROWS, Pulls, Swap, Tape
+from jaxnn.verify.tracing.tape import ROWS, Pulls, Substitute, Swap, Tape
 
 EDITS = 4000
 ENTRIES = 2e7  # of all gradients together
+
+# What counts as nothing in float64. The first two are relative to the largest entry of the leaf.
+RIGHT = 1e-9  # an error up to which an entry is right, a change up to which it is unchanged
+ROUNDING = 1e-11  # what a guess may miss by rounding alone
+PART_OF_ERROR = 1e-6  # a guess is the user's if it misses no more than this part of the user's error
+SAME_FACTOR = 1e-6  # two factors are one, up to this difference relative to the larger
+LEFT_OVER = 1e-9  # a sum of squares is explained, up to this part of it
 
 
 class Trial(NamedTuple):
@@ -191,22 +198,22 @@ def true_leaves(tape: Tape) -> list[np.ndarray]:
 
 def with_edits(tape: Tape, trials: Sequence[Trial]) -> np.ndarray:
     """The gradient with each edit: (trials, entries)."""
-    return np.concatenate([together(tape, trials[k : k + ROWS]) for k in range(0, len(trials), ROWS)])
+    return np.concatenate([batch_with_edits(tape, trials[k : k + ROWS]) for k in range(0, len(trials), ROWS)])
 
 
-def together(tape: Tape, trials: Sequence[Trial]) -> np.ndarray:
-    """The same for so few edits that one way back has them all."""
-    changes = collections.defaultdict(list)
+def batch_with_edits(tape: Tape, trials: Sequence[Trial]) -> np.ndarray:
+    """The gradient with each of at most ROWS edits, which one way back has all: (trials, entries)."""
+    substitutes = collections.defaultdict(list)
     for row, (edit, amount) in enumerate(trials):
         for slot, change in edit.changes.items():
-            changes[slot].append((row, added(change, amount)))
-    D = tape.back(changes)
+            substitutes[slot].append((row, substitute(change, amount)))
+    D = tape.back(substitutes)
     leaves = [D[v] if v in D else np.zeros((ROWS, *np.shape(tape.values[v]))) for v in tape.asked]
     return np.concatenate([v.reshape(ROWS, -1) for v in leaves], 1)[: len(trials)]
 
 
-def added(change: Change, amount: float) -> Change:
-    """What goes back in the place of a part."""
+def substitute(change: Change, amount: float) -> Substitute:
+    """What goes back in the place of a part: the part, plus so many times the change."""
     return lambda tape, D, part: part + amount * change(tape, D, part)
 
 
@@ -219,7 +226,7 @@ def trials_of(
     """Every edit of the cost with its amounts, the likeliest first."""
     values = values_of(problem, comparison, tapes[0])
     edits = list(all_edits(tapes[0], values, m))
-    for key, (kind, what, *arrays) in enumerate(swaps(tapes[0], values)):
+    for key, (kind, what, *arrays) in enumerate(other_arrays(tapes[0], values)):
         for floats, tape in zip(points, tapes, strict=True):
             tape.others[key] = tape_at(problem, comparison, floats, tape.pulls, (arrays[0], arrays[1]))
         if all(tape.others[key].ins == tapes[0].ins for tape in tapes):
@@ -232,7 +239,7 @@ def trials_of(
 
 
 def rank(edit: Edit) -> int:
-    """The likelihood of an edit, 0 first: a part may be the likeliest mistake."""
+    """The place of an edit among the likeliest, from 0 on; that of a part is 0, for it may be the likeliest mistake."""
     return 0 if isinstance(edit.kind, Part) else RANK[edit.kind]
 
 

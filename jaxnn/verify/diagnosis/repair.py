@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from jaxnn.verify.arithmetic.balls import is_float
-from jaxnn.verify.diagnosis.mistakes import Kind, Words
+from jaxnn.verify.diagnosis.mistakes import Mistake, Words, operation
 from jaxnn.verify.tracing.tape import Record
 
 EQUATIONS = {"add", "sub", "mul", "div", "dot_general", "reduce_sum"}
@@ -25,7 +25,7 @@ Rewrite = Callable[[Compute, list[np.ndarray]], np.ndarray]  # (the equation, in
 class Repair(NamedTuple):
     """A change of one equation of the rule. kind, words: of the mistake that it would mend."""
 
-    kind: Kind
+    kind: Mistake
     words: Words
     steps: list[int]  # of the equation, which in a loop is several
     inputs: list[list[int]]  # of each step: the values that it takes now
@@ -34,18 +34,18 @@ class Repair(NamedTuple):
 
 def repairs(
     hand: ClosedJaxpr,
-    points: Sequence[Sequence[np.ndarray]],
+    inputs: Sequence[Sequence[np.ndarray]],
     is_right: Callable[[list[np.ndarray], int], bool],
     names: Sequence[str],
 ) -> Iterator[Repair]:
     """Each change of one equation of the rule, a jaxpr, that makes it right.
 
-    points: its inputs, of these names, at each point; is_right(results, point): whether its results are right there."""
-    first, *others = records = [Record(hand, inputs, unused=True) for inputs in points]
+    inputs: its inputs, of these names, at each point; is_right(results, point): whether its results are right there."""
+    first, *others = records = [Record(hand, values, unused=True) for values in inputs]
     if any((other.ins, other.outs) != (first.ins, first.outs) for other in others):
         return
     with np.errstate(all="ignore"):
-        for repair in Rule(first, names).repairs():
+        for repair in RuleRecord(first, names).repairs():
             if first.evaluations > EVALUATIONS:
                 return
             if all(is_right(repaired(record, repair), k) for k, record in enumerate(records)):
@@ -63,7 +63,7 @@ def rewritten(record: Record, n: int, rewrite: Rewrite) -> Compute:
     return lambda inputs: rewrite(lambda inputs: record.again(n, inputs), inputs)
 
 
-class Rule:
+class RuleRecord:
     """A rule as the record of its equations at one point; names: of its inputs."""
 
     def __init__(self, record: Record, names: Sequence[str]) -> None:
@@ -95,7 +95,7 @@ class Rule:
                     yield from self.factors_of_summands(steps)
 
     def others(self, v: int, steps: list[int]) -> Iterator[tuple[int, list[int]]]:
-        """(value, what it is at each step) of what is there before the equation: other arrays of the shape of v."""
+        """Every other array of the shape of v that is there before the equation: (value, its value at each step)."""
         values = self.record.values
         x = np.asarray(values[v])
         contents = {x.tobytes()}
@@ -116,7 +116,7 @@ class Rule:
         if not what:
             return
         for w, each in itertools.islice(self.others(v, steps), OTHERS):
-            kind = Kind.OTHER_LEAF if {v, w} <= {*self.record.inputs} else Kind.STALE_RESIDUAL
+            kind = Mistake.OTHER_LEAF if {v, w} <= {*self.record.inputs} else Mistake.STALE_RESIDUAL
             inputs = [list(self.record.ins[n]) for n in steps]
             for operands, value in zip(inputs, each, strict=True):
                 operands[i] = value
@@ -124,25 +124,25 @@ class Rule:
                 yield Repair(kind, {"what": self.label(w), "other": what}, steps, inputs, as_it_is)
 
     def one_more(self, steps: list[int], out: int) -> Iterator[Repair]:
-        """A factor or a summand of the result more."""
+        """Another value as one more factor, or one more summand, of the result."""
         for w, inputs in self.with_one_more(out, steps):
-            yield Repair(Kind.WRONG_MASK, self.words(w, steps), steps, inputs, times_last)
-            yield Repair(Kind.PATH_LEFT_OUT, self.words(w, steps), steps, inputs, plus_last)
+            yield Repair(Mistake.WRONG_MASK, self.words(w, steps), steps, inputs, times_last)
+            yield Repair(Mistake.PATH_LEFT_OUT, self.words(w, steps), steps, inputs, plus_last)
 
     def factors_of_summands(self, steps: list[int]) -> Iterator[Repair]:
-        """A factor of what is summed more."""
+        """Another value as one more factor of what is summed."""
         for w, inputs in self.with_one_more(self.record.ins[steps[-1]][0], steps):
-            yield Repair(Kind.WRONG_MASK, self.words(w, steps), steps, inputs, of_product)
+            yield Repair(Mistake.WRONG_MASK, self.words(w, steps), steps, inputs, of_product)
 
     def with_one_more(self, v: int, steps: list[int]) -> Iterator[tuple[int, list[list[int]]]]:
-        """(value, the inputs of each step and it) for what may stand beside v."""
+        """Every value that may stand beside v: (value, the inputs of each step with it at their end)."""
         for w, each in itertools.islice(self.others(v, steps), OTHERS):
             yield w, [[*self.record.ins[n], value] for n, value in zip(steps, each, strict=True)]
 
     def words(self, w: int, steps: list[int]) -> Words:
-        """For a factor or a summand that is missing at an equation."""
+        """The words for a factor or a summand that is missing at an equation."""
         step = self.record.steps[steps[-1]]
-        return {"what": self.label(w), "place": step.place, "other": step.name}
+        return {"what": self.label(w), "place": step.place, "other": operation(step.name)}
 
 
 def as_it_is(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
@@ -151,15 +151,15 @@ def as_it_is(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
 
 
 def times_last(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
-    """Its result times one more input."""
+    """The result of the equation times one more input."""
     return equation(inputs[:-1]) * inputs[-1]
 
 
 def plus_last(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
-    """Its result plus one more input."""
+    """The result of the equation plus one more input."""
     return equation(inputs[:-1]) + inputs[-1]
 
 
 def of_product(equation: Compute, inputs: list[np.ndarray]) -> np.ndarray:
-    """Of its input times one more."""
+    """What the equation makes of its input times one more input."""
     return equation([inputs[0] * inputs[1]])

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.verify.arithmetic.balls import is_float
 from jaxnn.verify.diagnosis.edit import Change, Cotangents, Edit, Slot, back, value, with_partner
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.diagnosis.values import Values
 from jaxnn.verify.tracing.tape import Tape
 
@@ -26,7 +26,7 @@ def exchanges(tape: Tape, values: Values) -> Iterator[Edit]:
         a, b = partner(tape, *one), partner(tape, *other)
         changes = {one: with_partner(one, value(b)), other: with_partner(other, value(a))}
         what = f"{values.label(a)} and {values.label(b)}"
-        yield Edit(Kind.SWAPPED_OPERANDS, what=what, place=values.place(one[0]), changes=changes)
+        yield Edit(Mistake.SWAPPED_OPERANDS, what=what, place=values.place(one[0]), changes=changes)
 
 
 def partner(tape: Tape, n: int, i: int) -> int:
@@ -46,7 +46,7 @@ def may_be_exchanged(tape: Tape, one: Slot, other: Slot) -> bool:
     return one[0] != other[0] and np.shape(x) == np.shape(y) and not np.array_equal(x, y)
 
 
-def recomputed(tape: Tape, values: Values, other: int, kind: Kind, what: str) -> Iterator[Edit]:
+def recomputed(tape: Tape, values: Values, other: int, kind: Mistake, what: str) -> Iterator[Edit]:
     """The mistakes of those whose backward pass computes again what comes before a value, from something else.
 
     other: in `Tape.others`, the tape on which all is computed from that; what: its name."""

@@ -7,14 +7,14 @@ import numpy as np
 
 from jaxnn.verify.diagnosis.edit import Change, Cotangents, Equation, Slot, Tagged, reaches_cost
 from jaxnn.verify.diagnosis.functions import softmax
-from jaxnn.verify.diagnosis.mistakes import Kind
+from jaxnn.verify.diagnosis.mistakes import Mistake
 from jaxnn.verify.tracing.tape import Tape
 
 
 class WrongSoftmax(NamedTuple):
     """What stands in the place of dz, a function of A and dA; other: what is said to stand there."""
 
-    kind: Kind
+    kind: Mistake
     dz: Callable[[np.ndarray, np.ndarray], np.ndarray]
     other: str = ""
 
@@ -47,15 +47,15 @@ def softmax_entry(equation: Equation) -> tuple[Slot, int] | None:
 def wrong_softmaxes(axis: int, ndim: int) -> Iterator[WrongSoftmax]:
     """What is mistaken for dz."""
     sigmoid = "A(1 − A), the derivative of a sigmoid,"
-    yield WrongSoftmax(Kind.MISSING_ACTIVATION_DERIVATIVE, lambda A, D: D)
-    yield WrongSoftmax(Kind.DERIVATIVE_OF_OTHER_FUNCTION, lambda A, D: A * (1 - A) * D, sigmoid)
-    yield WrongSoftmax(Kind.PATH_LEFT_OUT, lambda A, D: A * D, "its sum")
+    yield WrongSoftmax(Mistake.MISSING_ACTIVATION_DERIVATIVE, lambda A, D: D)
+    yield WrongSoftmax(Mistake.DERIVATIVE_OF_OTHER_FUNCTION, lambda A, D: A * (1 - A) * D, sigmoid)
+    yield WrongSoftmax(Mistake.PATH_LEFT_OUT, lambda A, D: A * D, "its sum")
     sum_alone = "the sum of the cotangents alone"
-    yield WrongSoftmax(Kind.STALE_RESIDUAL, lambda A, D: A * (D - D.sum(axis, keepdims=True)), sum_alone)
-    yield WrongSoftmax(Kind.STALE_RESIDUAL, lambda A, D: D - (A * D).sum(axis, keepdims=True), "1")
+    yield WrongSoftmax(Mistake.STALE_RESIDUAL, lambda A, D: A * (D - D.sum(axis, keepdims=True)), sum_alone)
+    yield WrongSoftmax(Mistake.STALE_RESIDUAL, lambda A, D: D - (A * D).sum(axis, keepdims=True), "1")
     for other in range(-ndim, 0):
         if other != axis:
-            yield WrongSoftmax(Kind.WRONG_AXIS, summed_over(other))
+            yield WrongSoftmax(Mistake.WRONG_AXIS, summed_over(other))
 
 
 def summed_over(axis: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

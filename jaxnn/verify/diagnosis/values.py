@@ -69,8 +69,11 @@ class Values:
         self.visits = steps_of(self.visit)
 
     def label(self, v: int) -> str:
-        """What a value is called in a sentence."""
-        return self.names.get(v) or (f"the value at {self.place(self.maker[v])}" if v in self.maker else "the value")
+        """What a value is called in a sentence: by its name, else by its function and place, "tanh at mine.py:7:20"."""
+        if self.names.get(v):
+            return self.names[v]
+        function = self.composites[v].name if self.is_known(v) else "the value"
+        return f"{function} at {self.place(self.maker[v])}" if v in self.maker else function
 
     def place(self, n: int) -> str:
         """Where in the user's code step n is."""

@@ -21,10 +21,10 @@ ROWS = 64  # ways back at once
 
 Swap = tuple[PyTree, PyTree]  # (an array, the array that stands in its place)
 Replacement = tuple[Callable[[list], np.ndarray], Sequence[int]]  # (a function of a list of arrays, their numbers)
-# change(tape, D, part): the array that goes back instead of `part`; D(v): the cotangent of value v so far
-Change = Callable[["Tape", Callable[[int], np.ndarray], np.ndarray], np.ndarray]
+# substitute(tape, D, part): the array that goes back instead of `part`; D(v): the cotangent of value v so far
+Substitute = Callable[["Tape", Callable[[int], np.ndarray], np.ndarray], np.ndarray]
 Pulls = dict[tuple, tuple[ClosedJaxpr, JaxprEqn]]  # the derivatives of equations, as jaxprs
-Changes = Mapping[tuple[int, int], Sequence[tuple[int, Change]]]  # {(step, input): [(row, change)]}
+Substitutes = Mapping[tuple[int, int], Sequence[tuple[int, Substitute]]]  # {(step, input): [(row, substitute)]}
 
 
 class Record(Approximation):
@@ -145,9 +145,9 @@ class Tape(Record):
         self.slopes: dict[int, PyTree] = {}  # what the diagnosis keeps of a value
         self.true = {v: D[0] for v, D in self.back({}).items()}
 
-    def back(self, changes: Changes) -> dict[int, np.ndarray]:
+    def back(self, substitutes: Substitutes) -> dict[int, np.ndarray]:
         """{number: its cotangents, one above the other}: ROWS ways back through all equations, in each row with the
-        changes of this row."""
+        substitutes of this row."""
         cotangents = {self.J: np.ones(ROWS)} if self.J in self.active else {}
 
         def in_row(row: int) -> Callable[[int], np.ndarray]:
@@ -162,10 +162,10 @@ class Tape(Record):
                 if v not in self.active:
                     continue
                 part = self.part(n, i, D)
-                if (n, i) in changes:
+                if (n, i) in substitutes:
                     part = np.array(part)
-                    for row, change in changes[n, i]:
-                        part[row] = change(self, in_row(row), part[row])
+                    for row, substitute in substitutes[n, i]:
+                        part[row] = substitute(self, in_row(row), part[row])
                 cotangents[v] = cotangents[v] + part if v in cotangents else part
         return cotangents
 

@@ -16,7 +16,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, verify
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
-from jaxnn.verify.diagnosis.mistakes import TEXTS, Kind
+from jaxnn.verify.diagnosis.mistakes import TEXTS, Mistake
+from jaxnn.verify.diagnosis.other_data import shifts
 from jaxnn.verify.tracing.floats import Approximation
 from jaxnn.verify.tracing.numpy_code import as_jax
 
@@ -192,7 +193,7 @@ def test_the_layers_of_a_chain_are_links():
 
 
 def test_kinds_are_a_closed_list():
-    assert set(Kind) == TEXTS.keys()
+    assert set(Mistake) == TEXTS.keys()
     documented = Path(__file__).parents[3].joinpath("docs", "verification.md").read_text(encoding="utf-8")
     assert [kind for kind in TEXTS if f"`{kind}`" not in documented] == []
 
@@ -235,6 +236,37 @@ def test_an_ignored_cotangent():
     twice = jax.custom_vjp(jnp.sin)
     twice.defvjp(lambda x: (jnp.sin(x), x), lambda x, dout: (2 * dout * jnp.cos(x),))
     assert [cause.kind for cause in verify.custom_vjp(twice, X).causes] == ["constant_factor"]
+
+
+def test_a_path_is_named_by_the_words_of_people():
+    def loss(params, x, y):
+        a = checkpoint_name(jnp.tanh(x @ params["W"]), "a")
+        return ((a @ params["U"] + jnp.sin(a @ params["V"]) - y) ** 2).sum()
+
+    def grad(params, x, y):
+        a = jnp.tanh(x @ params["W"])
+        s = a @ params["V"]
+        dz = 2 * (a @ params["U"] + jnp.sin(s) - y)
+        ds = dz * jnp.cos(s)
+        return {"U": a.T @ dz, "V": a.T @ ds, "W": x.T @ (dz @ params["U"].T * (1 - a**2))}
+
+    params = {
+        "U": np.float32(DRAW(size=(4, 2))),
+        "V": np.float32(DRAW(size=(4, 2))),
+        "W": np.float32(DRAW(size=(3, 4))),
+    }
+    cause = verify.gradient(loss, grad, params, X, Y).causes[0]
+    assert cause.kind == "path_left_out"
+    assert "The path from a through the matrix product at " in cause.sentence
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 3), (3, 4), (4,)])
+def test_no_two_shifts_share_their_words(shape):
+    array = np.arange(np.prod(shape)).reshape(shape)
+    ways = shifts(array, "y", 4)
+    results = {way(array).tobytes() for way in ways.values()}
+    assert len(ways) == len(results) == 2 * len(shape) + 2
+    assert ("y by one example on" in ways) == (shape != (4, 4))
 
 
 def test_a_guess_is_no_fact():
