@@ -44,7 +44,7 @@ def decide(
     comparison = comparison_of(problem)
     points.visit(GIVEN, problem, comparison)
     if options.points == "auto":
-        for kind in REDRAWN if problem.redrawn else REDRAWN[:1] if problem.always else ():
+        for kind in REDRAWN if problem.redrawable else REDRAWN[:1] if problem.cotangents else ():
             points.visit(kind, problem, comparison)
         for other in others:
             points.visit_other(Kind(Draw.GENERIC, elsewhere="one example"), other)
@@ -53,7 +53,7 @@ def decide(
             drawn = again(options.draw(jax.random.key(int(points.rng.integers(2**31)))))
             points.visit_other(Kind(Draw.GIVEN, elsewhere=f"drawn {i + 1}"), drawn)
             points.visit_other(Kind(Draw.GENERIC, elsewhere=f"drawn {i + 1} (redrawn)"), drawn)
-        for kind in WIDE if problem.redrawn else ():
+        for kind in WIDE if problem.redrawable else ():
             if points.has_unseen and points.seconds < SECONDS / 2:
                 points.visit(kind, problem, comparison)
     return report(problem, comparison, points, replay, again, args)
@@ -82,7 +82,7 @@ class Points:
     @property
     def has_unseen(self) -> bool:
         """Whether a side of a branch was met by no point."""
-        return any(b.unseen for b in branches.table(sides_of(self.outcomes)) if not b.special)
+        return any(b.unseen for b in branches.table(sides_seen(self.outcomes)) if not b.special)
 
     def visit_other(self, kind: Kind, problem: Problem) -> None:
         if not self.wrong:
@@ -96,7 +96,7 @@ class Points:
         dtypes = [v.dtype for v in arguments.floats] if comparison.numpy else arguments.dtypes
         check = Check(problem, comparison, self.options, self.start + SECONDS)
         for trial in (kind, Kind(Draw.NEAR, elsewhere=kind.elsewhere)):
-            floats = redraw(trial, arguments.floats, dtypes, problem.redrawn, problem.always, self.rng)
+            floats = redraw(trial, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng)
             outcome = at_point(trial, check, floats, self.roundings)
             if not outcome.undefined or kind.draw == Draw.GIVEN:
                 break
@@ -117,7 +117,7 @@ def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
         return in_floats(kind, check, floats, f"too large to be evaluated exactly ({error})")
 
 
-def sides_of(outcomes: Sequence[Outcome]) -> Sides:
+def sides_seen(outcomes: Sequence[Outcome]) -> Sides:
     """The sides that these outcomes saw. Zeros are left out: 0 is on a side, but it is no generic point of it."""
     sides: Sides = defaultdict(set)
     for outcome in outcomes:
@@ -145,7 +145,7 @@ def decision(
     passed, blind = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
     if not passed:
         return Decision(INCONCLUSIVE, blind[0].reason)
-    settled = sides_of(passed)
+    settled = sides_seen(passed)
     for o in blind:
         if any(seen - settled[site] for site, seen in o.sides.items()):
             return Decision(INCONCLUSIVE, f"at {o.kind}: {o.reason}")
@@ -167,7 +167,7 @@ def report(
     outcomes, wrong, options = points.outcomes, points.wrong, points.options
     if wrong:
         check_steady(problem, comparison, wrong.floats)
-    leaves, table = leaves_of(problem, outcomes), branches.table(sides_of(outcomes))
+    leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
     heard = hear(problem, comparison, points)
     verdict, reason = decision(outcomes, table, leaves, options.strict, heard.autodiff_is_wrong)
     notes = [note for o in outcomes for note in o.notes]
@@ -233,7 +233,7 @@ def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) 
         if not wrong and judged and all(j.zero for j in judged):
             yield f"{path} is 0 at every point: a formula that gives 0 is all that is shown: were the data all 0?"
     arguments = problem.arguments
-    held = [arguments.name(i) for i in arguments.differentiated if i not in problem.redrawn]
+    held = [arguments.name(i) for i in arguments.differentiated if i not in problem.redrawable]
     if held:
         what = "data that mean something (one-hot, a mask, distributions)"
         yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"
@@ -269,6 +269,6 @@ def equal_sizes(problem: Problem) -> Iterator[str]:
     if square:
         which = ", ".join(map(str, square))
         yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"
-    data = [v for i, v in enumerate(arrays) if v.ndim > 1 and i not in problem.redrawn]
+    data = [v for i, v in enumerate(arrays) if v.ndim > 1 and i not in problem.redrawable]
     if data and all(len(v) == 1 for v in data):
         yield "there is one example alone: a sum and a mean over examples are the same here"

@@ -73,12 +73,12 @@ def links(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[L
     if not known or outcome.evidence != Evidence.EXACT:
         return ()
     try:
-        return compared(problem, comparison, outcome)
+        return links_of_jaxprs(problem, comparison, outcome)
     except (TooLarge, Undecided, Unsupported):
         return ()
 
 
-def compared(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[Link, ...]:
+def links_of_jaxprs(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[Link, ...]:
     """The links of a rule that is JAX code; what the evaluation raises is raised."""
     assert comparison.claim is not None, "a black box has no links"
     ev = Evaluation(PRECISION, outcome.rounded, deadline=time.monotonic() + SECONDS)
@@ -205,10 +205,10 @@ def factor(mine: Sequence[Balls], true: Sequence[Balls]) -> arb | None:
 
 def unlinked(comparison: Comparison) -> Iterator[str]:
     """Why a named cotangent is no link, for each that is none."""
-    if comparison.hand is None or comparison.scalar is None:
+    if comparison.hand_jaxpr is None or comparison.scalar_jaxpr is None:
         return
-    forward = {name for name, _ in names(comparison.scalar.jaxpr)}
-    for name, is_used in dict(names(comparison.hand.jaxpr)).items():
+    forward = {name for name, _ in names(comparison.scalar_jaxpr.jaxpr)}
+    for name, is_used in dict(names(comparison.hand_jaxpr.jaxpr)).items():
         if name.startswith("d") and name[1:] in forward and not is_used:
             yield f"{name} is named but not used: go on with what checkpoint_name returns"
         elif name.startswith("d") and name[1:] and forward and name[1:] not in forward:

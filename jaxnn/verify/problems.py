@@ -1,4 +1,4 @@
-"""Questions as problems: two functions of the same float leaves that should be one."""
+"""Questions as instances of `arguments.Problem`: two functions of the same float leaves that should be one."""
 
 from collections.abc import Callable, Sequence
 
@@ -75,8 +75,8 @@ def gradient_problem(
         truth=truth,
         scalar=scalar,
         paths=(*argument_paths(arguments, single), *(["value"] if values else [])),
-        values=len(values),
-        redrawn=arguments.differentiated,
+        has_value=bool(values),
+        redrawable=arguments.differentiated,
         listed=listed,
         by_autodiff=truth,
     )
@@ -121,8 +121,8 @@ def vjp_problem(
         truth=truth,
         scalar=scalar,
         paths=argument_paths(arguments),
-        redrawn=redrawable(arguments, named),
-        always=cotangents,
+        redrawable=redrawable_leaves(arguments, named),
+        cotangents=cotangents,
         listed=listed,
         by_autodiff=truth,
     )
@@ -155,8 +155,8 @@ def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         truth=derivative(lambda g: own_derivative(g)[0]),
         scalar=scalar,
         paths=(*argument_paths(arguments), *names),
-        redrawn=redrawable(arguments, named),
-        always=cotangents,
+        redrawable=redrawable_leaves(arguments, named),
+        cotangents=cotangents,
     )
 
 
@@ -183,8 +183,8 @@ def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         claim=derivative(lambda g: g),
         truth=derivative(lambda g: own_derivative(g)[0]),
         paths=(*(f"tangent of {name}" for name in names), *names),
-        redrawn=redrawable(arguments, named),
-        always=tangents,
+        redrawable=redrawable_leaves(arguments, named),
+        cotangents=tangents,
     )
 
 
@@ -201,7 +201,7 @@ def same_problem(f: Callable, g: Callable, *args: PyTree, argnums: Argnums | Non
         claim=lambda floats: leaves(g(*arguments.build(floats))),
         truth=lambda floats: leaves(f(*arguments.build(floats))),
         paths=names,
-        redrawn=redrawable(arguments, named),
+        redrawable=redrawable_leaves(arguments, named),
     )
 
 
@@ -279,7 +279,7 @@ def with_random(
     """(`Arguments` of args and a cotangent of `out`, the numbers of the cotangent's float leaves)."""
     dout = jax.tree.map(lambda v: np.ones(v.shape, v.dtype) if is_float_leaf(v) else None, out)
     arguments = arguments_of((*args, dout), wanted, f)
-    return arguments, tuple(i for i, n in enumerate(arguments.positions) if n == len(args))
+    return arguments, tuple(i for i, n in enumerate(arguments.argument_of) if n == len(args))
 
 
 def inner(out: PyTree, dout: PyTree) -> PyTree:
@@ -295,11 +295,11 @@ def argument_paths(arguments: Arguments, single: bool = False) -> tuple[str, ...
     )
 
 
-def redrawable(arguments: Arguments, named: list[int]) -> tuple[int, ...]:
+def redrawable_leaves(arguments: Arguments, named: list[int]) -> tuple[int, ...]:
     """The float leaves that may be drawn anew: those that were named; else those that do not look like data whose
     values mean something, such as one-hot rows, masks and probabilities."""
     if named:
-        return tuple(i for i in arguments.differentiated if arguments.positions[i] in named)
+        return tuple(i for i in arguments.differentiated if arguments.argument_of[i] in named)
     return tuple(i for i in arguments.differentiated if not is_meaningful(arguments.floats[i]))
 
 

@@ -51,11 +51,11 @@ def causes(
     x64 = jax.config.read("jax_enable_x64")
     given = problem
     try:
-        if not (comparison.hand and comparison.scalar):
+        if not (comparison.hand_jaxpr and comparison.scalar_jaxpr):
             with promotion[0], promotion[1]:
                 problem = in_jax(given, comparison)
                 comparison = comparison_of(problem)
-        if not (comparison.hand and comparison.scalar and comparison.mode and comparison.mode.x64):
+        if not (comparison.hand_jaxpr and comparison.scalar_jaxpr and comparison.mode and comparison.mode.x64):
             return ()
 
         def again_in_jax(args: tuple[PyTree, ...]) -> Problem:
@@ -71,8 +71,8 @@ def causes(
                 return ()
             hand = gradient_by_hand(problem, comparison, points)
             sevenfold = hand
-            if problem.always:
-                scaled = with_leaves(points, problem.always, lambda dout: 7 * dout)
+            if problem.cotangents:
+                scaled = with_leaves(points, problem.cotangents, lambda dout: 7 * dout)
                 sevenfold = gradient_by_hand(problem, comparison, scaled) / 7
             inputs = [inputs_at(problem, comparison, floats) for floats in points]
             return explained(predictions, hand, sevenfold, comparison.jaxprs[0], inputs)
@@ -87,7 +87,7 @@ def points_for(problem: Problem, outcome: Outcome, seed: int | list[int]) -> lis
     same_shapes = [v.shape for v in outcome.floats] == [v.shape for v in arguments.floats]
     points: list[Point] = [list(outcome.floats if same_shapes else arguments.floats)]
     for _ in range(5 if few else 2):
-        points.append(redraw(GENERIC, arguments.floats, arguments.dtypes, problem.redrawn, problem.always, rng))
+        points.append(redraw(GENERIC, arguments.floats, arguments.dtypes, problem.redrawable, problem.cotangents, rng))
     return points
 
 

@@ -98,8 +98,10 @@ def numeric_gradient(problem: Problem, floats: Floats) -> tuple[list[np.ndarray]
         slope = narrow + (narrow - wide) / 15
         slopes.append(slope)
         noise.append(float(np.abs(narrow - wide).max(initial=0) / (np.abs(slope).max(initial=0) or 1) / 64))
-    values = [np.asarray(problem.scalar([np.array(v, np.float64) for v in floats]))] * problem.values
-    return slopes + values, noise + [0.0] * problem.values
+    if problem.has_value:
+        slopes.append(np.asarray(problem.scalar([np.array(v, np.float64) for v in floats])))
+        noise.append(0.0)
+    return slopes, noise
 
 
 def central_slopes(problem: Problem, floats: Floats, i: int, h: float) -> np.ndarray:

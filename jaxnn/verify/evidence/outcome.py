@@ -159,7 +159,7 @@ def at_precisions(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounde
             try:
                 true = comparison.truth(ev, balls)
                 ties = dict(ev.ties.pairs)
-                scalar = comparison.scalar
+                scalar = comparison.scalar_jaxpr
                 cost = [] if scalar is None else ev(scalar, [balls[i] for i in comparison.free(problem)])
                 assert comparison.claim is not None, "a black box is not evaluated in balls"
                 hand = comparison.claim(ev, balls)
@@ -211,7 +211,7 @@ def first_infinite(steps: Sequence[Step]) -> str:
 
 def entered(ev: Evaluation, floats: Sequence[np.ndarray], problem: Problem) -> list[Balls]:
     """The inputs of an evaluation: exactly what they are, except given distributions, which were rounded."""
-    drawn = {*problem.redrawn, *problem.always}
+    drawn = {*problem.redrawable, *problem.cotangents}
     return [enter(v, "inputs" in ev.rounded and i not in drawn and sums_to_one(v)) for i, v in enumerate(floats)]
 
 

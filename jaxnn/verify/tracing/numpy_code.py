@@ -23,9 +23,9 @@ from jaxnn.verify.tracing.jaxprs import value_and_gradient
 
 def in_jax(problem: PyTree, comparison: PyTree) -> PyTree:
     """The `Problem` with its NumPy code as JAX code; `comparison` says which of its functions were NumPy code."""
-    if comparison.hand is None:
+    if comparison.hand_jaxpr is None:
         problem = replace(problem, claim=as_jax(problem.claim))
-    if comparison.scalar is None:
+    if comparison.scalar_jaxpr is None:
         scalar, differentiated = as_jax(problem.scalar), problem.arguments.differentiated
         extra = len(problem.paths) - len(differentiated)  # 1 if the value itself is compared too
 
