@@ -18,7 +18,7 @@ from jaxnn.verify import FAIL, PASS
 from jaxnn.verify.arguments import Arguments, Problem, called
 from jaxnn.verify.evidence.comparison import Comparison, comparison_of
 from jaxnn.verify.problems import gradient_problem
-from jaxnn.verify.tracing.jaxprs import MODES, trace
+from jaxnn.verify.tracing.jaxprs import IN_FLOAT64, trace
 from jaxnn.verify.tracing.numpy_code import in_jax
 from jaxnn.verify.tracing.tape import Record, Tape
 
@@ -126,7 +126,7 @@ def watched(f: Callable, arguments: Arguments, floats: Floats, array: Callable, 
 def error_of(f: Callable, arguments: Arguments) -> Exception | None:
     """What JAX says of a function that it cannot trace."""
     try:
-        trace(f, arguments, MODES[0])
+        trace(f, arguments, IN_FLOAT64)
     except Exception as error:
         return error
     return None

@@ -18,7 +18,7 @@ from jaxnn.verify.arguments import (
     is_float_leaf,
     sums_to_one,
 )
-from jaxnn.verify.tracing.jaxprs import MODES, own_derivative, trace, value_and_gradient, without_rules
+from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, own_derivative, trace, value_and_gradient, without_rules
 
 Argnums = int | Sequence[int]
 
@@ -209,7 +209,7 @@ def check_has_rule(f: Callable, args: tuple[PyTree, ...]) -> None:
     """BadAnswer if no rule in f is somebody's own."""
     arguments = arguments_of(args, range(len(args)), f)
     names: list[str] = []
-    closed = trace(lambda floats: jax.tree.leaves(f(*arguments.build(floats))), arguments, MODES[-2])
+    closed = trace(lambda floats: jax.tree.leaves(f(*arguments.build(floats))), arguments, AS_WRITTEN)
     without_rules(closed.jaxpr, names)
     if not names:
         raise BadAnswer(

@@ -55,12 +55,12 @@ def diagnosed(architecture):
     new = [redraw(GENERIC, its.floats, its.dtypes, problem.redrawable, problem.cotangents, rng) for _ in range(2)]
     points = [list(its.floats), *new]
 
-    def again(args):
+    def problem_of(args):
         with jax.enable_x64(False):
             return make(*args)
 
     with jax.enable_x64(True):
-        predictions = predictions_of(problem, comparison, points, again, (right.params, *right.data))
+        predictions = predictions_of(problem, comparison, points, problem_of, (right.params, *right.data))
         exact = power.Observer(problem, comparison, its.floats)
         inputs = [[np.asarray(floats[i], np.float64) for i in comparison.free(problem)] for floats in points]
         later = backward(comparison.hand_jaxpr.jaxpr)

@@ -38,13 +38,13 @@ def causes(
     problem: Problem,
     comparison: Comparison,
     outcome: Outcome,
-    again: Callable[[tuple[PyTree, ...]], Problem],
+    problem_of: Callable[[tuple[PyTree, ...]], Problem],
     args: tuple[PyTree, ...],
     seed: int | list[int],
 ) -> tuple[Cause, ...]:
     """The `Cause`s of a wrong gradient, likeliest first; () for a rule or a cost that cannot be traced.
 
-    problem: again(args); outcome: of a point where the gradient is wrong; seed: of the points that are drawn."""
+    problem: problem_of(args); outcome: of a point where the gradient is wrong; seed: of the points that are drawn."""
     if problem.scalar is None or comparison.claim is None:
         return ()
     promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
@@ -58,15 +58,15 @@ def causes(
         if not (comparison.hand_jaxpr and comparison.scalar_jaxpr and comparison.mode and comparison.mode.x64):
             return ()
 
-        def again_in_jax(args: tuple[PyTree, ...]) -> Problem:
+        def problem_of_in_jax(args: tuple[PyTree, ...]) -> Problem:
             with jax.enable_x64(x64):  # as the user has it
-                return in_jax(again(args), comparison)
+                return in_jax(problem_of(args), comparison)
 
         points = points_for(problem, outcome, seed)
         with jax.enable_x64(True), promotion[0], promotion[1], np.errstate(all="ignore"):
             if problem is not given and not is_as_given(comparison, given, points):
                 return ()
-            predictions = predictions_of(problem, comparison, points, again_in_jax, args)
+            predictions = predictions_of(problem, comparison, points, problem_of_in_jax, args)
             if not predictions:
                 return ()
             hand = gradient_by_hand(problem, comparison, points)

@@ -31,7 +31,7 @@ def gradients_of_other_data(
     problem: Problem,
     comparison: Comparison,
     points: Sequence[Point],
-    again: Callable[[tuple[PyTree, ...]], Problem],
+    problem_of: Callable[[tuple[PyTree, ...]], Problem],
     args: tuple[PyTree, ...],
     m: int | None,
 ) -> Iterator[OtherData]:
@@ -50,7 +50,7 @@ def gradients_of_other_data(
         leaves = [i for i, position in enumerate(arguments.argument_of) if position == n]
         for what, f in shifts(array, arguments.names[n], m).items():
             if array.dtype.kind in "iu":  # whole numbers are constants of the jaxprs
-                other = again((*args[:n], f(array), *args[n + 1 :]))
+                other = problem_of((*args[:n], f(array), *args[n + 1 :]))
                 shifted = gradient_of(traced_truth(other, comparison), other, comparison, points)
             else:
                 shifted = true(with_leaves(points, leaves, f))

@@ -77,12 +77,12 @@ def predictions_of(
     problem: Problem,
     comparison: Comparison,
     points: Sequence[Point],
-    again: Callable[[tuple[PyTree, ...]], Problem],
+    problem_of: Callable[[tuple[PyTree, ...]], Problem],
     args: tuple[PyTree, ...],
 ) -> Predictions | None:
     """The `Predictions`; None if the points do not go the same way through the cost, or if it is too large.
 
-    problem: again(args), a problem whose cost and rule `comparison` has as jaxprs."""
+    problem: problem_of(args), a problem whose cost and rule `comparison` has as jaxprs."""
     arguments, m = problem.arguments, examples_of(problem)
     asked = arguments.differentiated
     tapes = tapes_of(problem, comparison, points)
@@ -107,7 +107,7 @@ def predictions_of(
         params=np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
         trials=trials,
         gradients=gradients,
-        other_data=list(gradients_of_other_data(problem, comparison, points, again=again, args=args, m=m)),
+        other_data=list(gradients_of_other_data(problem, comparison, points, problem_of=problem_of, args=args, m=m)),
         m=m,
         sizes=sizes_of(problem, tapes[0], m),
     )

@@ -21,7 +21,16 @@ from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TRANSPARENT, Evaluation, TooLarge
 from jaxnn.verify.evidence.differences import BallFunction, along, gradient, is_kinked, random_direction, slopes
-from jaxnn.verify.tracing.jaxprs import MODES, Mode, free_inputs, trace
+from jaxnn.verify.tracing.jaxprs import (
+    AS_WRITTEN,
+    AS_WRITTEN_BY_PARAMETERS,
+    IN_FLOAT64,
+    IN_FLOAT64_BY_PARAMETERS,
+    MODES,
+    Mode,
+    free_inputs,
+    trace,
+)
 
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
 Jaxprs = dict[Mode, ClosedJaxpr]
@@ -70,7 +79,7 @@ def comparison_of(problem: Problem) -> Comparison:
             continue
         hand, true = (of_jaxpr(jaxprs[mode], problem.arguments, mode) for jaxprs in (claims, truths))
         return Comparison(hand, true, mode, traced_scalar(problem, mode), claims[mode])
-    own_dtype_first = (*MODES[2:], *MODES[:2])
+    own_dtype_first = (AS_WRITTEN, AS_WRITTEN_BY_PARAMETERS, IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS)
     own = next((mode for mode in own_dtype_first if mode in truths), None)
     if own:
         in_numpy = not claims and works(of_numpy(problem.claim), problem.arguments)
@@ -146,7 +155,7 @@ def check_steady(problem: Problem, comparison: Comparison, floats: Sequence[np.n
     functions += [("forward pass", problem.cost, comparison.scalar_jaxpr)] if problem.scalar else []
     for who, f, before in functions:
         try:
-            again = partial(trace, f, problem.arguments, comparison.mode or MODES[0])
+            again = partial(trace, f, problem.arguments, comparison.mode or IN_FLOAT64)
             same = summary(before or again()) == summary(again())
         except Exception:  # NumPy code
             once, twice = (run(f, floats) for _ in range(2))

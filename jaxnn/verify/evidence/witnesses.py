@@ -57,16 +57,17 @@ def testimony(
     balls = [enter(v) for v in outcome.floats]
     with flint.ctx.workprec(PRECISION):
         assert comparison.claim is not None, "a black box has no witnesses"
-        scene = Scene(problem, comparison, ev, balls, comparison.claim(ev, balls), comparison.truth(ev, balls))
+        hand, true = comparison.claim(ev, balls), comparison.truth(ev, balls)
+        scene = Scene(problem=problem, comparison=comparison, ev=ev, balls=balls, hand=hand, true=true)
         if ev.ties.pairs or not all_finite([*scene.hand, *scene.true]):
             return Testimony()
-        heard = [testimony_of_differences(scene, directions)]
-        heard += [Testimony(sentences=tuple(custom_rules(scene)))]
-        heard += [testimony_of_reference(scene, options.reference)] if options.reference else []
+        parts = [testimony_of_differences(scene, directions)]
+        parts += [Testimony(sentences=tuple(custom_rules(scene)))]
+        parts += [testimony_of_reference(scene, options.reference)] if options.reference else []
     return Testimony(
-        tuple(witness for part in heard for witness in part.witnesses),
-        tuple(sentence for part in heard for sentence in part.sentences),
-        any(part.autodiff_is_wrong for part in heard),
+        tuple(witness for part in parts for witness in part.witnesses),
+        tuple(sentence for part in parts for sentence in part.sentences),
+        any(part.autodiff_is_wrong for part in parts),
     )
 
 
