@@ -80,7 +80,9 @@ def traceable(problem: Problem, comparison: Comparison, cost: Callable, rule: Ca
     """Both sides as equations, NumPy code by way of JAX. TypeError: code that JAX cannot trace."""
     if comparison.hand_jaxpr and comparison.scalar_jaxpr:
         return problem, comparison
-    problem = in_jax(problem, comparison)
+    problem = in_jax(
+        problem, has_numpy_rule=comparison.hand_jaxpr is None, has_numpy_cost=comparison.scalar_jaxpr is None
+    )
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as NumPy has it
         comparison = comparison_of(problem)
         if comparison.hand_jaxpr and comparison.scalar_jaxpr:

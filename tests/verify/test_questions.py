@@ -401,7 +401,7 @@ def test_numpy_code_that_compares_data_is_not_at_a_kink():
 
     report = verify.gradient(f, right, W.astype(float), x, y)
     assert (report.verdict, report.evidence) == (verify.PASS, "exact")
-    assert any("test_verify.py" in b.place and b.seen == ("true", "false") for b in report.branches)
+    assert any("test_questions.py" in b.place and b.seen == ("true", "false") for b in report.branches)
     wrong = verify.gradient(f, lambda w, x, y: 1.01 * right(w, x, y), W.astype(float), x, y)
     assert wrong.verdict == verify.FAIL
 
@@ -448,7 +448,7 @@ def test_a_side_that_no_point_reaches_is_named():
     wrong_there = lambda w, x: jnp.where(w.sum() > 1e9, jnp.zeros_like(w), tanh_grad(w, x))  # noqa: E731
     report = verify.gradient(far, wrong_there, W, X)
     assert report.ok
-    assert any("test_verify.py" in side and side.endswith("true") for side in report.unseen)
+    assert any("test_questions.py" in side and side.endswith("true") for side in report.unseen)
     strict = verify.gradient(far, wrong_there, W, X, strict=True)
     assert strict.verdict == verify.INCONCLUSIVE
     assert "strict" in strict.reason

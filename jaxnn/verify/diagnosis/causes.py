@@ -51,16 +51,17 @@ def causes(
     x64 = jax.config.read("jax_enable_x64")
     given = problem
     try:
-        if not (comparison.hand_jaxpr and comparison.scalar_jaxpr):
+        in_numpy = {"has_numpy_rule": comparison.hand_jaxpr is None, "has_numpy_cost": comparison.scalar_jaxpr is None}
+        if any(in_numpy.values()):
             with promotion[0], promotion[1]:
-                problem = in_jax(given, comparison)
+                problem = in_jax(given, **in_numpy)
                 comparison = comparison_of(problem)
         if not (comparison.hand_jaxpr and comparison.scalar_jaxpr and comparison.mode and comparison.mode.x64):
             return ()
 
         def problem_of_in_jax(args: tuple[PyTree, ...]) -> Problem:
             with jax.enable_x64(x64):  # as the user has it
-                return in_jax(problem_of(args), comparison)
+                return in_jax(problem_of(args), **in_numpy)
 
         points = points_for(problem, outcome, seed)
         with jax.enable_x64(True), promotion[0], promotion[1], np.errstate(all="ignore"):
@@ -257,7 +258,14 @@ def cause(
     who = "the gradient" if len(names) == len(predictions.paths) > 1 else f"the gradient of {', '.join(names)}"
     words: Words = {"who": who}
     sentence, fix = TEXTS[guess.kind].filled(words | guess.words, besides)
-    return Cause(guess.kind.value, sentence, ", ".join(names), digits, fix)
+    return Cause(
+        kind=guess.kind.value,
+        sentence=sentence,
+        leaf=", ".join(names),
+        digits=digits,
+        fix=fix,
+        is_known=guess.kind is not Kind.UNKNOWN,
+    )
 
 
 def unknown(predictions: Predictions, hand: np.ndarray, leaves: Sequence[int]) -> Cause:
