@@ -41,7 +41,7 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "reports": set(),
     "arguments": set(),
     "arithmetic": set(),
-    "tracing": {"arithmetic"},
+    "tracing": {"arguments", "arithmetic"},
     "problems": {"arguments", "tracing"},
     "evidence": {"options", "reports", "arguments", "arithmetic", "tracing"},
     "custom_rules": {"evidence", "tracing"},

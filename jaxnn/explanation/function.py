@@ -18,7 +18,7 @@ from jaxnn.verify import FAIL, PASS
 from jaxnn.verify.arguments import Arguments, Problem, called
 from jaxnn.verify.evidence.comparison import Comparison, comparison_of
 from jaxnn.verify.problems import gradient_problem
-from jaxnn.verify.tracing.jaxprs import MODES, trace
+from jaxnn.verify.tracing.jaxprs import IN_FLOAT64, trace
 from jaxnn.verify.tracing.numpy_code import in_jax
 from jaxnn.verify.tracing.tape import Record, Tape
 
@@ -53,7 +53,7 @@ def descend_gradient(
         raise TypeError(f"{untraced(cost, error)} Give grad, or write {called(cost)} in jax.numpy.") from None
     problem = gradient_problem(cost, rule, *args, argnums=argnums, has_aux=False)
     comparison = comparison_of(problem)
-    array = np.asarray if comparison.scalar is None else jnp.asarray
+    array = np.asarray if comparison.scalar_jaxpr is None else jnp.asarray
     arguments = problem.arguments
     passes = Passes(*traceable(problem, comparison, cost, rule))
     floats = [np.asarray(v, np.float64) for v in arguments.floats]
@@ -78,14 +78,16 @@ def descend_gradient(
 
 def traceable(problem: Problem, comparison: Comparison, cost: Callable, rule: Callable) -> tuple[Problem, Comparison]:
     """Both sides as equations, NumPy code by way of JAX. TypeError: code that JAX cannot trace."""
-    if comparison.hand and comparison.scalar:
+    if comparison.hand_jaxpr and comparison.scalar_jaxpr:
         return problem, comparison
-    problem = in_jax(problem, comparison)
+    problem = in_jax(
+        problem, has_numpy_rule=comparison.hand_jaxpr is None, has_numpy_cost=comparison.scalar_jaxpr is None
+    )
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as NumPy has it
         comparison = comparison_of(problem)
-        if comparison.hand and comparison.scalar:
+        if comparison.hand_jaxpr and comparison.scalar_jaxpr:
             return problem, comparison
-        if comparison.scalar:
+        if comparison.scalar_jaxpr:
             raise TypeError(untraced(rule, error_of(problem.claim, problem.arguments), cost))
         raise TypeError(
             untraced(cost, error_of(lambda floats: [cost(*problem.arguments.build(floats))], problem.arguments))
@@ -126,7 +128,7 @@ def watched(f: Callable, arguments: Arguments, floats: Floats, array: Callable, 
 def error_of(f: Callable, arguments: Arguments) -> Exception | None:
     """What JAX says of a function that it cannot trace."""
     try:
-        trace(f, arguments, MODES[0])
+        trace(f, arguments, IN_FLOAT64)
     except Exception as error:
         return error
     return None

@@ -66,7 +66,7 @@ class TracedLayer:
     @property
     def n_params(self) -> int:
         """How many of the float leaves are parameters; then come x, if it has floats, and dout."""
-        return self.arguments.positions.count(0)
+        return self.arguments.argument_of.count(0)
 
     def named(self, place: Place, x: Array, taken: set[str]) -> tuple[Names, str]:
         """(the `Names`, the symbol of the output)."""
@@ -188,7 +188,7 @@ def traced_passes(problem: Problem, rule: Layer | LossPair) -> Passes:
     """Both passes of a layer or a loss as equations of all its floats. TypeError: code that JAX cannot trace."""
     comparison = comparison_of(problem)
     floats = len(problem.arguments.floats)
-    if not (comparison.hand and comparison.scalar) or len(list(comparison.free(problem))) < floats:
+    if not (comparison.hand_jaxpr and comparison.scalar_jaxpr) or len(list(comparison.free(problem))) < floats:
         raise TypeError(f"{called(rule)} cannot be explained: JAX cannot trace it for any x, so it has no equations.")
     return Passes(problem, comparison)
 

@@ -27,10 +27,10 @@ class Arguments:
 
     leaves: tuple[PyTree, ...]
     treedef: PyTreeDef
-    where: tuple[int, ...]  # of the leaves, which are floats
+    float_leaves: tuple[int, ...]  # the numbers of the leaves that are floats
     differentiated: tuple[int, ...]  # of the floats, which the answer is about
     paths: tuple[str, ...]  # of the floats, within their argument
-    positions: tuple[int, ...]  # of the floats, their argument
+    argument_of: tuple[int, ...]  # for each float leaf, the number of its argument
     floats: tuple[np.ndarray, ...]
     names: tuple[str, ...]  # of the arguments
 
@@ -41,12 +41,12 @@ class Arguments:
 
     def name(self, i: int) -> str:
         """What a float leaf is called, with its argument."""
-        return f"{self.names[self.positions[i]]}{self.paths[i]}"
+        return f"{self.names[self.argument_of[i]]}{self.paths[i]}"
 
     def build(self, floats: Sequence[PyTree]) -> tuple[PyTree, ...]:
         """args with these arrays for its float leaves."""
         leaves = list(self.leaves)
-        for i, v in zip(self.where, floats, strict=True):
+        for i, v in zip(self.float_leaves, floats, strict=True):
             leaves[i] = v
         return self.treedef.unflatten(leaves)
 
@@ -69,7 +69,8 @@ class Problem:
     """Two functions of the same float leaves that should be one: `claim` by hand, `truth` by autodiff.
 
     Both give a list of arrays, named by `paths`. The first of them, one for each differentiated float leaf, are the
-    gradient of `scalar`, if there is one; the last `values` of them are its value.
+    gradient of `scalar`, if there is one; if `has_value`, the last of them is its value. `by_autodiff` is
+    there beside `truth` because links and witnesses need the same derivative of a forward pass that they have changed.
     """
 
     title: str
@@ -78,16 +79,17 @@ class Problem:
     truth: Function
     scalar: Callable[[list], PyTree] | None = None
     paths: tuple[str, ...]
-    values: int = 0
-    redrawn: tuple[int, ...] = ()  # of the float leaves: those that may be drawn anew
-    always: tuple[int, ...] = ()  # cotangents: random at every point
+    has_value: bool = False
+    redrawable: tuple[int, ...] = ()  # the float leaves that may be drawn anew
+    cotangents: tuple[int, ...] = ()  # the float leaves, tangents too, that are random at every point
     listed: Callable[[PyTree], list[PyTree]] = list  # the list of arrays in what a function like the hand rule returned
     by_autodiff: Callable[..., list] | None = None  # (floats, own=) -> `truth`, of the forward pass that own makes
 
     @property
     def is_gradient(self) -> bool:
         """Whether nothing is asked beside the gradient and the value of `scalar`."""
-        return len(self.paths) == len(self.arguments.differentiated) + self.values
+        extra = 1 if self.has_value else 0
+        return len(self.paths) == len(self.arguments.differentiated) + extra
 
     def cost(self, floats: list) -> list[PyTree]:
         """`scalar` as a `Function`."""
@@ -102,22 +104,22 @@ def arguments_of(args: tuple[PyTree, ...], differentiated: Collection[int], f: C
     """
     names = parameter_names(f, len(args))
     entries, treedef = tree_flatten_with_path(args)
-    where: list[int] = []
+    float_leaves: list[int] = []
     asked: list[int] = []
     for i, (path, leaf) in enumerate(entries):
         own, name = path[0].idx in differentiated, f"{names[path[0].idx]}{keystr(path[1:])}"
         check_leaf(leaf, name, own)
         if is_float_leaf(leaf) and (own or not isinstance(leaf, float)):
-            asked += [len(where)] if own and np.size(leaf) > 0 else []
-            where.append(i)
+            asked += [len(float_leaves)] if own and np.size(leaf) > 0 else []
+            float_leaves.append(i)
     return Arguments(
         leaves=tuple(as_jax_holds(leaf) for _, leaf in entries),
         treedef=treedef,
-        where=tuple(where),
+        float_leaves=tuple(float_leaves),
         differentiated=tuple(asked),
-        paths=tuple(keystr(entries[i][0][1:]) for i in where),
-        positions=tuple(entries[i][0][0].idx for i in where),
-        floats=tuple(np.asarray(entries[i][1]) for i in where),
+        paths=tuple(keystr(entries[i][0][1:]) for i in float_leaves),
+        argument_of=tuple(entries[i][0][0].idx for i in float_leaves),
+        floats=tuple(np.asarray(entries[i][1]) for i in float_leaves),
         names=tuple(names),
     )
 

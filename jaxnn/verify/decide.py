@@ -15,13 +15,13 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
-from jaxnn.verify.evidence import branches
+from jaxnn.verify.evidence import branches, witnesses
 from jaxnn.verify.evidence.branches import Sides
 from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
 from jaxnn.verify.evidence.floating import black_box, in_floats
-from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded, exactly
+from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded, outcome_by_balls
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
-from jaxnn.verify.evidence.witnesses import Testimony, testimony
+from jaxnn.verify.evidence.witnesses import Testimony
 from jaxnn.verify.links import links, unlinked
 from jaxnn.verify.options import Options
 from jaxnn.verify.power import power
@@ -33,30 +33,43 @@ from jaxnn.verify.reports.words import differs, shown
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
 DRAWN = 3  # other arguments, where the user draws them
-Ask = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
+ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
 
 def decide(
-    problem: Problem, options: Options, replay: str, again: Ask, args: tuple[PyTree, ...], others: Sequence[Problem]
+    problem: Problem,
+    options: Options,
+    replay: str,
+    problem_of: ProblemOf,
+    args: tuple[PyTree, ...],
+    others: Sequence[Problem],
 ) -> Report:
-    """The `Report` on a problem, which is again(args); on the same at other arguments, `others`; and at drawn args."""
+    """The `Report` on a problem, problem_of(args); on the same at other arguments, `others`; and at drawn args."""
     points = Points(options)
     comparison = comparison_of(problem)
     points.visit(GIVEN, problem, comparison)
     if options.points == "auto":
-        for kind in REDRAWN if problem.redrawn else REDRAWN[:1] if problem.always else ():
+        for kind in kinds_for(problem):
             points.visit(kind, problem, comparison)
         for other in others:
             points.visit_other(Kind(Draw.GENERIC, elsewhere="one example"), other)
-        for i in range(DRAWN if options.draw else 0):
-            assert options.draw is not None
-            drawn = again(options.draw(jax.random.key(int(points.rng.integers(2**31)))))
-            points.visit_other(Kind(Draw.GIVEN, elsewhere=f"drawn {i + 1}"), drawn)
-            points.visit_other(Kind(Draw.GENERIC, elsewhere=f"drawn {i + 1} (redrawn)"), drawn)
-        for kind in WIDE if problem.redrawn else ():
-            if points.has_unseen and points.seconds < SECONDS / 2:
-                points.visit(kind, problem, comparison)
-    return report(problem, comparison, points, replay, again, args)
+        if options.draw:
+            for i in range(DRAWN):
+                drawn = problem_of(options.draw(jax.random.key(int(points.rng.integers(2**31)))))
+                points.visit_other(Kind(Draw.GIVEN, elsewhere=f"drawn {i + 1}"), drawn)
+                points.visit_other(Kind(Draw.GENERIC, elsewhere=f"drawn {i + 1} (redrawn)"), drawn)
+        if problem.redrawable:
+            for kind in WIDE:
+                if points.has_unseen and points.seconds < SECONDS / 2:
+                    points.visit(kind, problem, comparison)
+    return report(problem, comparison, points, replay, problem_of, args)
+
+
+def kinds_for(problem: Problem) -> Sequence[Kind]:
+    """The kinds of points beside the given one: where cotangents alone are drawn, one is enough."""
+    if problem.redrawable:
+        return REDRAWN
+    return (GENERIC,) if problem.cotangents else ()
 
 
 class Points:
@@ -76,13 +89,13 @@ class Points:
 
     @property
     def wrong(self) -> Outcome | None:
-        """The FAIL."""
+        """The outcome whose verdict is FAIL, if any."""
         return next((o for o in self.outcomes if o.verdict == FAIL), None)
 
     @property
     def has_unseen(self) -> bool:
         """Whether a side of a branch was met by no point."""
-        return any(b.unseen for b in branches.table(sides_of(self.outcomes)) if not b.special)
+        return any(b.unseen for b in branches.table(sides_seen(self.outcomes)) if not b.special)
 
     def visit_other(self, kind: Kind, problem: Problem) -> None:
         if not self.wrong:
@@ -92,17 +105,21 @@ class Points:
         """Adds the outcome at this kind of point or, where the formula is not defined, closer to what was given."""
         if self.wrong:
             return
-        arguments = problem.arguments
-        dtypes = [v.dtype for v in arguments.floats] if comparison.numpy else arguments.dtypes
         check = Check(problem, comparison, self.options, self.start + SECONDS)
-        for trial in (kind, Kind(Draw.NEAR, elsewhere=kind.elsewhere)):
-            floats = redraw(trial, arguments.floats, dtypes, problem.redrawn, problem.always, self.rng)
-            outcome = at_point(trial, check, floats, self.roundings)
-            if not outcome.undefined or kind.draw == Draw.GIVEN:
-                break
+        outcome = self.outcome_at(kind, check)
+        if outcome.undefined and kind.draw != Draw.GIVEN:
+            outcome = self.outcome_at(Kind(Draw.NEAR, elsewhere=kind.elsewhere), check)
         self.outcomes.append(outcome)
-        if outcome.verdict == PASS and outcome.rounded:  # where constants are rounded, they are at every point
+        # Constants that are rounded at one point are rounded at all: exact ones need not be tried again.
+        if outcome.verdict == PASS and outcome.rounded:
             self.roundings = ROUNDINGS[1:]
+
+    def outcome_at(self, kind: Kind, check: Check) -> Outcome:
+        """The outcome at a point of this kind, newly drawn."""
+        problem, arguments = check.problem, check.problem.arguments
+        dtypes = [v.dtype for v in arguments.floats] if check.comparison.numpy else arguments.dtypes
+        floats = redraw(kind, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng)
+        return at_point(kind, check, floats, self.roundings)
 
 
 def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
@@ -110,14 +127,14 @@ def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
     if check.comparison.claim is None:
         return black_box(kind, check, floats)
     try:
-        return exactly(kind, check, floats, roundings)
+        return outcome_by_balls(kind, check, floats, roundings)
     except Unsupported as error:
-        return in_floats(kind, check, floats, f"not to be evaluated exactly ({error})")
+        return in_floats(kind, check, floats, f"it cannot be evaluated exactly ({error})")
     except TooLarge as error:
-        return in_floats(kind, check, floats, f"too large to be evaluated exactly ({error})")
+        return in_floats(kind, check, floats, f"it is too large to be evaluated exactly ({error})")
 
 
-def sides_of(outcomes: Sequence[Outcome]) -> Sides:
+def sides_seen(outcomes: Sequence[Outcome]) -> Sides:
     """The sides that these outcomes saw. Zeros are left out: 0 is on a side, but it is no generic point of it."""
     sides: Sides = defaultdict(set)
     for outcome in outcomes:
@@ -127,6 +144,8 @@ def sides_of(outcomes: Sequence[Outcome]) -> Sides:
 
 
 class Decision(NamedTuple):
+    """The verdict, and why: a whole sentence, except for a PASS."""
+
     verdict: Verdict
     reason: str
 
@@ -144,52 +163,60 @@ def decision(
         return Decision(FAIL, why_wrong(leaves, str(wrong.kind)))
     passed, blind = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
     if not passed:
-        return Decision(INCONCLUSIVE, blind[0].reason)
-    settled = sides_of(passed)
+        return Decision(INCONCLUSIVE, f"{blind[0].reason}.")
+    settled = sides_seen(passed)
     for o in blind:
         if any(seen - settled[site] for site, seen in o.sides.items()):
-            return Decision(INCONCLUSIVE, f"at {o.kind}: {o.reason}")
+            return Decision(INCONCLUSIVE, f"at the {o.kind} point, {o.reason}.")
     left = [b for b in table if b.unseen and not b.special]
     if strict and left:
         place = f"{left[0].unseen[0]} of {left[0].kind} at {left[0].place}"
-        return Decision(INCONCLUSIVE, f"strict: no point reached {place}")
+        return Decision(INCONCLUSIVE, f"no point reached {place}, as strict=True asks.")
     if autodiff_is_wrong:
-        return Decision(INCONCLUSIVE, "the witnesses disagree")
+        return Decision(INCONCLUSIVE, "the witnesses disagree.")
     digits, n = min(o.digits for o in passed), len(passed)
     agree = "all" if digits == math.inf else shown(digits)
     return Decision(PASS, f"right, {agree} digits agree at {n} point{'s' if n > 1 else ''}")
 
 
 def report(
-    problem: Problem, comparison: Comparison, points: Points, replay: str, again: Ask, args: tuple[PyTree, ...]
+    problem: Problem,
+    comparison: Comparison,
+    points: Points,
+    replay: str,
+    problem_of: ProblemOf,
+    args: tuple[PyTree, ...],
 ) -> Report:
     """What the points say."""
     outcomes, wrong, options = points.outcomes, points.wrong, points.options
     if wrong:
         check_steady(problem, comparison, wrong.floats)
-    leaves, table = leaves_of(problem, outcomes), branches.table(sides_of(outcomes))
-    heard = hear(problem, comparison, points)
-    verdict, reason = decision(outcomes, table, leaves, options.strict, heard.autodiff_is_wrong)
+    leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
+    testimony = testimony_on(problem, comparison, points)
+    verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
     notes = [note for o in outcomes for note in o.notes]
-    notes += [*rounding_notes(outcomes), *(heard.sentences if verdict == PASS else ())]
+    notes += [*rounding_notes(outcomes), *(testimony.sentences if verdict == PASS else ())]
     notes += [*hints(problem, outcomes, wrong), *equal_sizes(problem), *(unlinked(comparison) if wrong else ())]
     case, seed = (problem, comparison), seed_of(options.key)
-    later = Questions(partial(grades, *case, outcomes))
+    grade = partial(grades, *case, outcomes)
     if wrong:
-        later = Questions(later.grade, partial(links, *case, wrong), partial(causes, *case, wrong, again, args, seed))
+        diagnose = partial(causes, *case, wrong, problem_of, args, seed)
+        later = Questions(grade=grade, trail=partial(links, *case, wrong), diagnose=diagnose)
     elif verdict == PASS:
-        later = Questions(later.grade, measure=partial(power, *case, outcomes, seed))
+        later = Questions(grade=grade, measure=partial(power, *case, outcomes, seed))
+    else:
+        later = Questions(grade=grade)
     evidences = {o.evidence for o in outcomes}
     return Report(
         title=problem.title,
         verdict=verdict,
-        reason=reason if verdict == PASS else " ".join([reason, *heard.sentences]),
+        reason=reason if verdict == PASS else " ".join([reason, *testimony.sentences]),
         evidence=next((e for e in (Evidence.DTYPE, Evidence.FLOAT64) if e in evidences), Evidence.EXACT),
         digits=min((o.digits for o in outcomes if o.verdict == verdict), default=math.nan),
         leaves=leaves,
         points=tuple(Point(str(o.kind), o.verdict, o.reason, o.digits) for o in outcomes),
         branches=table,
-        witnesses=heard.witnesses,
+        witnesses=testimony.witnesses,
         notes=tuple(dict.fromkeys(notes)),
         replay=replay,
         seconds=points.seconds,
@@ -197,7 +224,7 @@ def report(
     )
 
 
-def hear(problem: Problem, comparison: Comparison, points: Points) -> Testimony:
+def testimony_on(problem: Problem, comparison: Comparison, points: Points) -> Testimony:
     """The other witnesses where the rule is wrong, else at a generic point; by then most of the time may be spent."""
     at_generic = next((o for o in points.outcomes if o.kind == GENERIC and o.judged), points.outcomes[0])
     outcome = points.wrong or at_generic
@@ -205,7 +232,7 @@ def hear(problem: Problem, comparison: Comparison, points: Points) -> Testimony:
         return Testimony()
     directions, deadline = 3 if points.seconds < 3 else 1, time.monotonic() + SECONDS
     try:
-        return testimony(problem, comparison, outcome, points.options, directions, deadline)
+        return witnesses.testimony(problem, comparison, outcome, points.options, directions, deadline)
     except (TooLarge, Undecided):
         return Testimony()
 
@@ -233,7 +260,7 @@ def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) 
         if not wrong and judged and all(j.zero for j in judged):
             yield f"{path} is 0 at every point: a formula that gives 0 is all that is shown: were the data all 0?"
     arguments = problem.arguments
-    held = [arguments.name(i) for i in arguments.differentiated if i not in problem.redrawn]
+    held = [arguments.name(i) for i in arguments.differentiated if i not in problem.redrawable]
     if held:
         what = "data that mean something (one-hot, a mask, distributions)"
         yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"
@@ -258,7 +285,18 @@ def leaves_of(problem: Problem, outcomes: Sequence[Outcome]) -> tuple[Leaf, ...]
         if candidates:
             o = min(candidates, key=lambda o: (order[o.judged[k].verdict], o.judged[k].digits))
             j = o.judged[k]
-            leaves.append(Leaf(path, j.verdict, j.digits, j.at, j.hand, j.true, str(o.kind), j.errors))
+            leaves.append(
+                Leaf(
+                    path=path,
+                    verdict=j.verdict,
+                    digits=j.digits,
+                    index=j.at,
+                    hand=j.hand,
+                    true=j.true,
+                    point=str(o.kind),
+                    errors=j.errors,
+                )
+            )
     return tuple(leaves)
 
 
@@ -269,6 +307,6 @@ def equal_sizes(problem: Problem) -> Iterator[str]:
     if square:
         which = ", ".join(map(str, square))
         yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"
-    data = [v for i, v in enumerate(arrays) if v.ndim > 1 and i not in problem.redrawn]
+    data = [v for i, v in enumerate(arrays) if v.ndim > 1 and i not in problem.redrawable]
     if data and all(len(v) == 1 for v in data):
         yield "there is one example alone: a sum and a mean over examples are the same here"

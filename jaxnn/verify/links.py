@@ -73,12 +73,12 @@ def links(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[L
     if not known or outcome.evidence != Evidence.EXACT:
         return ()
     try:
-        return compared(problem, comparison, outcome)
+        return links_of_jaxprs(problem, comparison, outcome)
     except (TooLarge, Undecided, Unsupported):
         return ()
 
 
-def compared(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[Link, ...]:
+def links_of_jaxprs(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[Link, ...]:
     """The links of a rule that is JAX code; what the evaluation raises is raised."""
     assert comparison.claim is not None, "a black box has no links"
     ev = Evaluation(PRECISION, outcome.rounded, deadline=time.monotonic() + SECONDS)
@@ -91,22 +91,24 @@ def compared(problem: Problem, comparison: Comparison, outcome: Outcome) -> tupl
         number = numbers_of(ev.steps)
         backward = backward_pass(problem, comparison)
         true = cotangents(backward, ev, balls, {})
-        mine = comparable({name: [v for _, v in pairs] for name, pairs in named.items()}, true.named)
-        expected = cotangents(backward, ev, balls, mine)
-        c = common_factor(mine, true.named)
+        rule_values = {name: [v for _, v in pairs] for name, pairs in named.items()}
+        hand_cotangents = comparable(rule_values, true.named)
+        expected = cotangents(backward, ev, balls, hand_cotangents)
+        c = common_factor(hand_cotangents, true.named)
         leaves = list(zip(hand, true.leaves, expected.leaves, strict=True))
         if c is not None and any(same([h], [t]) and not same([h], [e]) for h, t, e in leaves):
-            # m ∂J/∂z for ∂J/∂z, as courses have it, and 1/m further down: no fault
-            mine = {name: [wrap(v / c) for v in values] for name, values in mine.items()}
-            expected = cotangents(backward, ev, balls, mine)
+            # Courses often write dz without the 1/m and divide later: a common factor that the leaves do not have is no
+            # fault.
+            hand_cotangents = {name: [wrap(v / c) for v in values] for name, values in hand_cotangents.items()}
+            expected = cotangents(backward, ev, balls, hand_cotangents)
             leaves = list(zip(hand, true.leaves, expected.leaves, strict=True))
         numbered = [
-            (named[name][-1][0], link(f"d{name}", values, true.named[name], expected.named[name]))
-            for name, values in mine.items()
+            (named[name][-1][0], link_of(f"d{name}", values, true.named[name], expected.named[name]))
+            for name, values in hand_cotangents.items()
         ]
         paths = problem.paths[: len(problem.arguments.differentiated)]
         numbered += [
-            (number.get(id(h), 0), link(path, [h], [t], [e])) for path, (h, t, e) in zip(paths, leaves, strict=False)
+            (number.get(id(h), 0), link_of(path, [h], [t], [e])) for path, (h, t, e) in zip(paths, leaves, strict=False)
         ]
     return tuple(link for _, link in sorted(numbered, key=lambda pair: pair[0]))
 
@@ -143,72 +145,72 @@ def cotangents(
     return Cotangents(named, backward(ev, balls))
 
 
-def comparable(mine: Mapping[str, list[Balls]], true: Mapping[str, list[Balls]]) -> dict[str, list[Balls]]:
-    """Those of mine that are of the shapes of the true ones, in their order."""
+def comparable(hand: Mapping[str, list[Balls]], true: Mapping[str, list[Balls]]) -> dict[str, list[Balls]]:
+    """The cotangents by hand that are of the shapes of the true ones, in the order of these."""
     values: dict[str, list[Balls]] = {}
-    for name in mine:
-        ordered = in_order(mine[name], true[name]) if name in true else None
+    for name in hand:
+        ordered = in_order(hand[name], true[name]) if name in true else None
         if ordered is not None:
             values[name] = ordered
     return values
 
 
-def common_factor(mine: Mapping[str, list[Balls]], true: Mapping[str, list[Balls]]) -> arb | None:
+def common_factor(hand: Mapping[str, list[Balls]], true: Mapping[str, list[Balls]]) -> arb | None:
     """The `factor` of the first that has one, None if there is none."""
-    factors = [factor(values, true[name]) for name, values in mine.items()]
+    factors = [factor(values, true[name]) for name, values in hand.items()]
     return next((c for c in factors if c is not None), None)
 
 
-def link(name: str, mine: Sequence[Balls], true: Sequence[Balls], expected: Sequence[Balls]) -> Link:
-    """The link of this name. expected: the true cotangents, if mine are right downstream."""
-    judgements = judge_all(mine, true)
+def link_of(name: str, hand: Sequence[Balls], true: Sequence[Balls], expected: Sequence[Balls]) -> Link:
+    """The link of this name. expected: the true cotangents, if those by hand were right downstream."""
+    judgements = judge_all(hand, true)
     digits = min(j.digits for j in judgements)
     if all(j.verdict == PASS for j in judgements):
         return Link(name, PASS, False, digits)
-    return Link(name, FAIL, same(mine, expected), digits)
+    return Link(name, FAIL, same(hand, expected), digits)
 
 
-def judge_all(mine: Sequence[Balls], true: Sequence[Balls]) -> list[Judgement]:
+def judge_all(hand: Sequence[Balls], true: Sequence[Balls]) -> list[Judgement]:
     """Judgements of arrays, to the scale of the largest of them."""
     whole = max(map(magnitude, true), default=ZERO)
-    return [judge(a, t, whole if whole > 0 else s) for a, t, s in zip(mine, true, scales(true), strict=True)]
+    return [judge(a, t, whole if whole > 0 else s) for a, t, s in zip(hand, true, scales(true), strict=True)]
 
 
-def same(mine: Sequence[Balls], true: Sequence[Balls]) -> bool:
-    return all(j.verdict == PASS for j in judge_all(mine, true))
+def same(hand: Sequence[Balls], true: Sequence[Balls]) -> bool:
+    return all(j.verdict == PASS for j in judge_all(hand, true))
 
 
-def in_order(mine: list[Balls], true: list[Balls]) -> list[Balls] | None:
-    """Mine as a list like true: one array of all steps taken apart, and in the order of a loop that runs the other way
-    if that agrees better; None if shapes differ."""
-    if len(mine) == 1 and mine[0].shape == (len(true), *true[0].shape) != true[0].shape:
-        mine = [wrap(v) for v in mine[0]][::-1]
-    if [v.shape for v in mine] != [v.shape for v in true]:
+def in_order(hand: list[Balls], true: list[Balls]) -> list[Balls] | None:
+    """The cotangents by hand as a list like true: one array of all steps taken apart, and in the order of a loop that
+    runs the other way if that agrees better; None if shapes differ."""
+    if len(hand) == 1 and hand[0].shape == (len(true), *true[0].shape) != true[0].shape:
+        hand = [wrap(v) for v in hand[0]][::-1]
+    if [v.shape for v in hand] != [v.shape for v in true]:
         return None
 
     def agreements(values: list[Balls]) -> int:
         return sum(same([a], [b]) for a, b in zip(values, true, strict=True))
 
-    return max((mine, mine[::-1]), key=agreements)
+    return max((hand, hand[::-1]), key=agreements)
 
 
-def factor(mine: Sequence[Balls], true: Sequence[Balls]) -> arb | None:
-    """c ≠ 1 if mine is c times true, else None."""
+def factor(hand: Sequence[Balls], true: Sequence[Balls]) -> arb | None:
+    """c ≠ 1 if the cotangents by hand are c times the true ones, else None."""
     pairs: list[tuple[arb, arb]] = []
-    for m, v in zip(mine, true, strict=True):
+    for m, v in zip(hand, true, strict=True):
         pairs += zip(m.flat, v.flat, strict=True)
     a, t = max(pairs, key=lambda pair: abs(pair[1].mid()))
     if t.contains(0) or (a / t).contains(1):
         return None
-    return a / t if same(mine, [wrap(v * (a / t)) for v in true]) else None
+    return a / t if same(hand, [wrap(v * (a / t)) for v in true]) else None
 
 
 def unlinked(comparison: Comparison) -> Iterator[str]:
     """Why a named cotangent is no link, for each that is none."""
-    if comparison.hand is None or comparison.scalar is None:
+    if comparison.hand_jaxpr is None or comparison.scalar_jaxpr is None:
         return
-    forward = {name for name, _ in names(comparison.scalar.jaxpr)}
-    for name, is_used in dict(names(comparison.hand.jaxpr)).items():
+    forward = {name for name, _ in names(comparison.scalar_jaxpr.jaxpr)}
+    for name, is_used in dict(names(comparison.hand_jaxpr.jaxpr)).items():
         if name.startswith("d") and name[1:] in forward and not is_used:
             yield f"{name} is named but not used: go on with what checkpoint_name returns"
         elif name.startswith("d") and name[1:] and forward and name[1:] not in forward:

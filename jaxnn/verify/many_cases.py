@@ -293,7 +293,7 @@ def decision(cases: Case, standing: Standing, leaves: Sequence[Leaf], digits: fl
         why = why_wrong(leaves, f"case {standing.worst}")
         return Decision(FAIL, f"wrong in {wrong.sum():,} of {n:,} random cases: {why}")
     if close.any():
-        what = "too close to what float64 allows to say"
+        what = "the two sides are too close for float64 to say whether they differ"
         return Decision(INCONCLUSIVE, f"{what}, in {close.sum():,} of {n:,} random cases.")
     blind = standing.blind.sum()
     if 2 * blind > cases.finite.sum():
@@ -329,7 +329,18 @@ def leaves_of(problem: Problem, surplus: np.ndarray, scale: np.ndarray, name: st
         error, by_hand, is_true = (float(v.flat[worst]) if v.size else 0.0 for v in (errors, h, t))
         index = tuple(int(j) for j in np.unravel_index(worst, errors.shape)) if errors.size else ()
         digits = math.inf if error == 0 else -math.log10(error) if math.isfinite(error) else 0.0
-        leaves.append(Leaf(path, verdict_of(over, 1), digits, index, by_hand, is_true, name, errors))
+        leaves.append(
+            Leaf(
+                path=path,
+                verdict=verdict_of(over, 1),
+                digits=digits,
+                index=index,
+                hand=by_hand,
+                true=is_true,
+                point=name,
+                errors=errors,
+            )
+        )
     return tuple(leaves)
 
 

@@ -11,19 +11,15 @@ from jaxnn.protocols import PyTree
 
 @dataclass(frozen=True)
 class Options:
-    """key: an int or a typed PRNG key, of everything random. points: "auto" redraws the parameters, "given" does not.
-    draw: a function of a key that returns other arguments, to be checked too. digits: decimal digits that must agree.
-    require: "exact" if floating point may not decide. strict: every side of a branch must be met. reference: a gradient
-    in NumPy, as one more witness. ValueError for another value.
-    """
+    """The settings of a check. ValueError for a value that is none of them."""
 
-    key: int | Array = 0
-    points: Literal["auto", "given"] = "auto"
-    draw: Callable[[Array], tuple[PyTree, ...]] | None = None
-    digits: float | None = None
-    require: Literal["exact"] | None = None
-    strict: bool = False
-    reference: Callable[..., PyTree] | None = None
+    key: int | Array = 0  # of everything random; an Array is a typed PRNG key
+    points: Literal["auto", "given"] = "auto"  # whether the parameters are drawn anew too
+    draw: Callable[[Array], tuple[PyTree, ...]] | None = None  # of a key: other arguments, to be checked too
+    digits: float | None = None  # decimal digits that must agree
+    require: Literal["exact"] | None = None  # "exact": floating point may not decide
+    strict: bool = False  # whether every side of a branch must be met
+    reference: Callable[..., PyTree] | None = None  # a gradient in NumPy, as one more witness
 
     def __post_init__(self) -> None:
         if self.points not in ("auto", "given"):

@@ -54,7 +54,7 @@ class Mutant(NamedTuple):
 
 def power(problem: Problem, comparison: Comparison, outcomes: Sequence[Outcome], seed: int | list[int]) -> Power | None:
     """The `Power` of the points that were visited; None for a rule that cannot be traced."""
-    if comparison.hand is None or comparison.numpy:
+    if comparison.hand_jaxpr is None or comparison.numpy:
         return None
     deadline = time.monotonic() + SECONDS
     arguments = problem.arguments
@@ -62,12 +62,12 @@ def power(problem: Problem, comparison: Comparison, outcomes: Sequence[Outcome],
     visited = [o.floats for o in proven if fits(o.floats, arguments)]
     rng = np.random.default_rng(seed)
     everything = tuple(range(len(arguments.floats)))
-    data = [i for i in everything if i not in problem.redrawn and i not in problem.always]
+    data = [i for i in everything if i not in problem.redrawable and i not in problem.cotangents]
     fresh = [redraw(GENERIC, arguments.floats, arguments.dtypes, everything, (), rng) for _ in range(FRESH)]
     observers = [Observer(problem, comparison, floats) for floats in visited]
     others = [Observer(problem, comparison, floats) for floats in fresh]
     killed, survivors = 0, []
-    every = list(mutants(comparison.hand))
+    every = list(mutants(comparison.hand_jaxpr))
     for mutant in every[:: max(1, -(-len(every) // MUTANTS))]:
         if time.monotonic() > deadline:
             break

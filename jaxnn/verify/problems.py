@@ -1,6 +1,7 @@
-"""Questions as problems: two functions of the same float leaves that should be one."""
+"""Questions as instances of `arguments.Problem`: two functions of the same float leaves that should be one."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from jaxnn.verify.arguments import (
     is_float_leaf,
     sums_to_one,
 )
-from jaxnn.verify.tracing.jaxprs import MODES, own_derivative, trace, value_and_gradient, without_rules
+from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, own_derivative, trace, value_and_gradient, without_rules
 
 Argnums = int | Sequence[int]
 
@@ -48,11 +49,17 @@ def gradient_problem(
 
     def split(out: PyTree) -> tuple[PyTree, list[PyTree]]:
         """(gradient, [value], or [] if there is none) of what grad returned."""
-        if not isinstance(out, tuple) or len(out) != 2 or (fits(out) and not has_aux):
+        if not isinstance(out, tuple) or len(out) != 2:  # the gradient
             return out, []
-        if has_aux:
-            return (out[0], []) if fits(out[0]) else (out[1], [out[0][0]])
-        return (out[1], [out[0]]) if np.shape(out[0]) == () else (out, [])
+        if has_aux and fits(out[0]):  # (gradient, aux)
+            return out[0], []
+        if has_aux:  # ((value, aux), gradient)
+            return out[1], [out[0][0]]
+        if fits(out):  # the gradient, of a pair
+            return out, []
+        if np.shape(out[0]) == ():  # (value, gradient)
+            return out[1], [out[0]]
+        return out, []  # a wrong gradient, of which `answer_like` says what is wrong
 
     tree, values = split(arguments.answer(grad))
     check_dtypes(answer_like(tree, like, called(grad)), like, called(grad))
@@ -75,8 +82,8 @@ def gradient_problem(
         truth=truth,
         scalar=scalar,
         paths=(*argument_paths(arguments, single), *(["value"] if values else [])),
-        values=len(values),
-        redrawn=arguments.differentiated,
+        has_value=bool(values),
+        redrawable=arguments.differentiated,
         listed=listed,
         by_autodiff=truth,
     )
@@ -121,8 +128,8 @@ def vjp_problem(
         truth=truth,
         scalar=scalar,
         paths=argument_paths(arguments),
-        redrawn=redrawable(arguments, named),
-        always=cotangents,
+        redrawable=redrawable_leaves(arguments, named),
+        cotangents=cotangents,
         listed=listed,
         by_autodiff=truth,
     )
@@ -132,21 +139,21 @@ def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
     """The vector-Jacobian product by f's own rules against that of f with its rules taken away."""
     wanted, named = chosen(argnums, args)
     check_has_rule(f, args)
-    names, out, leaves = outputs(f, args)
-    arguments, cotangents = with_random(args, wanted, out, f)
+    out = outputs(f, args)
+    arguments, cotangents = with_random(args, wanted, out.leaves, f)
 
     def derivative(own: Callable[[Callable], Callable]) -> Function:
         def of(floats: list) -> list[PyTree]:
             *_, dout = arguments.build(floats)
             inputs = [floats[i] for i in arguments.differentiated]
-            out, pull = jax.vjp(own(function(f, leaves, arguments, floats)), inputs)
-            return [*pull(dout)[0], *out]
+            values, pull = jax.vjp(own(function(f, out.take, arguments, floats)), inputs)
+            return [*pull(dout)[0], *values]
 
         return of
 
     def scalar(floats: list) -> PyTree:
         *args, dout = arguments.build(floats)
-        return inner(leaves(f(*args)), dout)
+        return inner(out.take(f(*args)), dout)
 
     return Problem(
         title=f"custom rule of {called(f)}",
@@ -154,9 +161,9 @@ def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         claim=derivative(lambda g: g),
         truth=derivative(lambda g: own_derivative(g)[0]),
         scalar=scalar,
-        paths=(*argument_paths(arguments), *names),
-        redrawn=redrawable(arguments, named),
-        always=cotangents,
+        paths=(*argument_paths(arguments), *out.names),
+        redrawable=redrawable_leaves(arguments, named),
+        cotangents=cotangents,
     )
 
 
@@ -164,7 +171,7 @@ def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
     """The directional derivative by f's own rules against that of f with its rules taken away."""
     wanted, named = chosen(argnums, args)
     check_has_rule(f, args)
-    names, _, leaves = outputs(f, args)
+    out = outputs(f, args)
     asked = arguments_of(args, wanted, f)
     arguments, tangents = with_random(args, wanted, [asked.floats[i] for i in asked.differentiated], f)
 
@@ -172,8 +179,8 @@ def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         def of(floats: list) -> list[PyTree]:
             *_, tangents = arguments.build(floats)
             inputs = [floats[i] for i in arguments.differentiated]
-            out, dout = jax.jvp(own(function(f, leaves, arguments, floats)), (inputs,), (tangents,))
-            return [*dout, *out]
+            values, dout = jax.jvp(own(function(f, out.take, arguments, floats)), (inputs,), (tangents,))
+            return [*dout, *values]
 
         return of
 
@@ -182,9 +189,9 @@ def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         arguments=arguments,
         claim=derivative(lambda g: g),
         truth=derivative(lambda g: own_derivative(g)[0]),
-        paths=(*(f"tangent of {name}" for name in names), *names),
-        redrawn=redrawable(arguments, named),
-        always=tangents,
+        paths=(*(f"tangent of {name}" for name in out.names), *out.names),
+        redrawable=redrawable_leaves(arguments, named),
+        cotangents=tangents,
     )
 
 
@@ -192,16 +199,16 @@ def same_problem(f: Callable, g: Callable, *args: PyTree, argnums: Argnums | Non
     """The values of g against those of f."""
     wanted, named = chosen(argnums, args)
     arguments = arguments_of(args, wanted, f)
-    names, _, leaves = outputs(f, args, is_number)
+    out = outputs(f, args, is_number)
     answer_like(arguments.answer(g), arguments.answer(f), called(g))
 
     return Problem(
         title=f"{called(g)} against {called(f)}",
         arguments=arguments,
-        claim=lambda floats: leaves(g(*arguments.build(floats))),
-        truth=lambda floats: leaves(f(*arguments.build(floats))),
-        paths=names,
-        redrawn=redrawable(arguments, named),
+        claim=lambda floats: out.take(g(*arguments.build(floats))),
+        truth=lambda floats: out.take(f(*arguments.build(floats))),
+        paths=out.names,
+        redrawable=redrawable_leaves(arguments, named),
     )
 
 
@@ -209,7 +216,7 @@ def check_has_rule(f: Callable, args: tuple[PyTree, ...]) -> None:
     """BadAnswer if no rule in f is somebody's own."""
     arguments = arguments_of(args, range(len(args)), f)
     names: list[str] = []
-    closed = trace(lambda floats: jax.tree.leaves(f(*arguments.build(floats))), arguments, MODES[-2])
+    closed = trace(lambda floats: jax.tree.leaves(f(*arguments.build(floats))), arguments, AS_WRITTEN)
     without_rules(closed.jaxpr, names)
     if not names:
         raise BadAnswer(
@@ -217,21 +224,30 @@ def check_has_rule(f: Callable, args: tuple[PyTree, ...]) -> None:
         )
 
 
-def outputs(
-    f: Callable, args: tuple[PyTree, ...], wanted: Callable[[PyTree], bool] = is_float_leaf
-) -> tuple[tuple[str, ...], list[PyTree], Callable[[PyTree], list[PyTree]]]:
-    """The leaves that f returns and that are `wanted`: their names, their values or shapes, and the function that takes
-    them, as floats, from the tree that f, or a function like it, returns."""
+class Outputs(NamedTuple):
+    """Some leaves of what a function returns."""
+
+    names: tuple[str, ...]
+    leaves: list[PyTree]  # values or shapes
+    take: Callable[[PyTree], list[PyTree]]  # of a tree that the function, or one like it, returns: these, as floats
+
+
+def outputs(f: Callable, args: tuple[PyTree, ...], wanted: Callable[[PyTree], bool] = is_float_leaf) -> Outputs:
+    """The leaves of f(*args) that are `wanted`."""
     entries = jax.tree_util.tree_leaves_with_path(arguments_of(args, range(len(args)), f).answer(f))
     numbers = [i for i, (_, v) in enumerate(entries) if wanted(v)]
     if not numbers:
         raise BadAnswer(f"{called(f)} returns no float array: there is nothing to compare.")
 
-    def leaves(tree: PyTree) -> list[PyTree]:
+    def take(tree: PyTree) -> list[PyTree]:
         values = jax.tree.leaves(tree)
         return [values[i] if is_float_leaf(entries[i][1]) else values[i].astype(float) for i in numbers]
 
-    return tuple(f"out{jax.tree_util.keystr(entries[i][0])}" for i in numbers), [entries[i][1] for i in numbers], leaves
+    return Outputs(
+        names=tuple(f"out{jax.tree_util.keystr(entries[i][0])}" for i in numbers),
+        leaves=[entries[i][1] for i in numbers],
+        take=take,
+    )
 
 
 def is_number(v: PyTree) -> bool:
@@ -239,16 +255,16 @@ def is_number(v: PyTree) -> bool:
 
 
 def function(
-    f: Callable, leaves: Callable[[PyTree], list[PyTree]], arguments: Arguments, floats: Sequence[PyTree]
+    f: Callable, take: Callable[[PyTree], list[PyTree]], arguments: Arguments, floats: Sequence[PyTree]
 ) -> Callable[[Sequence[PyTree]], list[PyTree]]:
-    """The float leaves of f(*args) as a function of the differentiated ones. The last argument is no argument of f."""
+    """take(f(*args)) as a function of the differentiated leaves. The last argument is no argument of f."""
 
     def of(inputs: Sequence[PyTree]) -> list[PyTree]:
         new = list(floats)
         for i, v in zip(arguments.differentiated, inputs, strict=True):
             new[i] = v
         *args, _ = arguments.build(new)
-        return leaves(f(*args))
+        return take(f(*args))
 
     return of
 
@@ -279,7 +295,7 @@ def with_random(
     """(`Arguments` of args and a cotangent of `out`, the numbers of the cotangent's float leaves)."""
     dout = jax.tree.map(lambda v: np.ones(v.shape, v.dtype) if is_float_leaf(v) else None, out)
     arguments = arguments_of((*args, dout), wanted, f)
-    return arguments, tuple(i for i, n in enumerate(arguments.positions) if n == len(args))
+    return arguments, tuple(i for i, n in enumerate(arguments.argument_of) if n == len(args))
 
 
 def inner(out: PyTree, dout: PyTree) -> PyTree:
@@ -295,11 +311,11 @@ def argument_paths(arguments: Arguments, single: bool = False) -> tuple[str, ...
     )
 
 
-def redrawable(arguments: Arguments, named: list[int]) -> tuple[int, ...]:
+def redrawable_leaves(arguments: Arguments, named: list[int]) -> tuple[int, ...]:
     """The float leaves that may be drawn anew: those that were named; else those that do not look like data whose
     values mean something, such as one-hot rows, masks and probabilities."""
     if named:
-        return tuple(i for i in arguments.differentiated if arguments.positions[i] in named)
+        return tuple(i for i in arguments.differentiated if arguments.argument_of[i] in named)
     return tuple(i for i in arguments.differentiated if not is_meaningful(arguments.floats[i]))
 
 

@@ -88,7 +88,7 @@ def custom_vjp(f: Callable, *args: PyTree, argnums: Argnums | None = None, **opt
 
 def with_faults(report: Report, f: Callable, args: tuple[PyTree, ...], argnums: Argnums | None) -> Report:
     """The report on a right rule of f, with what else JAX asks of it: FAIL if that is not so."""
-    _, out, leaves = outputs(f, args)
+    _, out, take = outputs(f, args)
     arguments, _ = with_random(args, chosen(argnums, args)[0], out, f)
     floats = [jnp.asarray(v, t) for v, t in zip(arguments.floats, arguments.dtypes, strict=True)]
     draw = np.random.default_rng([ord(c) for c in "dout"]).normal  # nobody else's
@@ -99,8 +99,8 @@ def with_faults(report: Report, f: Callable, args: tuple[PyTree, ...], argnums: 
     names = [arguments.name(i) for i in given]
     wrong, notes = all_faults(
         [
-            faults(function(f, leaves, arguments, floats), asked, dout),
-            split_faults(function(f, leaves, of_given, floats), [floats[i] for i in given], dout, names),
+            faults(function(f, take, arguments, floats), asked, dout),
+            split_faults(function(f, take, of_given, floats), [floats[i] for i in given], dout, names),
         ]
     )
     if wrong:

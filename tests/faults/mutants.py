@@ -52,22 +52,22 @@ def diagnosed(architecture):
     problem = make(right.params, *right.data)
     comparison, its = comparison_of(problem), problem.arguments
     rng = np.random.default_rng(0)
-    new = [redraw(GENERIC, its.floats, its.dtypes, problem.redrawn, problem.always, rng) for _ in range(2)]
+    new = [redraw(GENERIC, its.floats, its.dtypes, problem.redrawable, problem.cotangents, rng) for _ in range(2)]
     points = [list(its.floats), *new]
 
-    def again(args):
+    def problem_of(args):
         with jax.enable_x64(False):
             return make(*args)
 
     with jax.enable_x64(True):
-        predictions = predictions_of(problem, comparison, points, again, (right.params, *right.data))
+        predictions = predictions_of(problem, comparison, points, problem_of, (right.params, *right.data))
         exact = power.Observer(problem, comparison, its.floats)
         inputs = [[np.asarray(floats[i], np.float64) for i in comparison.free(problem)] for floats in points]
-        later = backward(comparison.hand.jaxpr)
-        for eqn, before in power.equations(comparison.hand.jaxpr, {}):
+        later = backward(comparison.hand_jaxpr.jaxpr)
+        for eqn, before in power.equations(comparison.hand_jaxpr.jaxpr, {}):
             if eqn.outvars[0] not in later:
                 continue
-            for mutant in power.mutants_at(comparison.hand, eqn, before):
+            for mutant in power.mutants_at(comparison.hand_jaxpr, eqn, before):
                 true = next((causes for words, causes in TRUE.items() if words in mutant.what), None)
                 hand = gradient_of(mutant.jaxpr, problem, comparison, points)
                 if true is None or np.abs((hand - predictions.true) / predictions.scale).max() < 1e-9:

@@ -150,7 +150,7 @@ class Evaluation:
         name, params = eqn.primitive.name, eqn.params
         known = not any(is_balls(v) or isinstance(v, Logic) for v in inputs)
         keys = any(isinstance(v, jax.Array) for v in inputs)
-        if known and (keys or name not in primitives.ANY):
+        if known and (keys or name not in primitives.SAME_IN_NUMPY):
             outputs = eqn.primitive.bind(*inputs, **params)
             return list(map(self.enter, outputs if eqn.primitive.multiple_results else [outputs]))
         if name not in primitives.RULES:

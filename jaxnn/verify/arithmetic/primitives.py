@@ -21,7 +21,7 @@ RULES = {
     **TRUTHS,
 }
 # If all inputs are integers and known truth values, NumPy's result is the same as JAX's, and far quicker.
-ANY = {
+SAME_IN_NUMPY = {
     *("add", "sub", "mul", "max", "min", "select_n", "convert_element_type", "and", "or", "xor", "not"),
     *(MOVES.keys() - {"gather"}),
     *COMPARISONS,

@@ -46,40 +46,41 @@ def causes(
     problem: Problem,
     comparison: Comparison,
     outcome: Outcome,
-    again: Callable[[tuple[PyTree, ...]], Problem],
+    problem_of: Callable[[tuple[PyTree, ...]], Problem],
     args: tuple[PyTree, ...],
     seed: int | list[int],
 ) -> tuple[Cause, ...]:
     """The `Cause`s of a wrong gradient, likeliest first; () for a rule or a cost that cannot be traced.
 
-    problem: again(args); outcome: of a point where the gradient is wrong; seed: of the points that are drawn."""
+    problem: problem_of(args); outcome: of a point where the gradient is wrong; seed: of the points that are drawn."""
     if problem.scalar is None or comparison.claim is None:
         return ()
     x64 = jax.config.read("jax_enable_x64")
     given = problem
     try:
-        if not (comparison.hand and comparison.scalar):
+        in_numpy = {"has_numpy_rule": comparison.hand_jaxpr is None, "has_numpy_cost": comparison.scalar_jaxpr is None}
+        if any(in_numpy.values()):
             with promotion_of_numpy():
-                problem = in_jax(given, comparison)
+                problem = in_jax(given, **in_numpy)
                 comparison = comparison_of(problem)
-        if not (comparison.hand and comparison.scalar and comparison.mode and comparison.mode.x64):
+        if not (comparison.hand_jaxpr and comparison.scalar_jaxpr and comparison.mode and comparison.mode.x64):
             return ()
 
-        def again_in_jax(args: tuple[PyTree, ...]) -> Problem:
+        def problem_of_in_jax(args: tuple[PyTree, ...]) -> Problem:
             with jax.enable_x64(x64):  # as the user has it
-                return in_jax(again(args), comparison)
+                return in_jax(problem_of(args), **in_numpy)
 
         points = points_for(problem, outcome, seed)
         with jax.enable_x64(True), promotion_of_numpy(), np.errstate(all="ignore"):
             if problem is not given and not is_as_given(comparison, given, points):
                 return ()
-            predictions = predictions_of(problem, comparison, points, again_in_jax, args)
+            predictions = predictions_of(problem, comparison, points, problem_of_in_jax, args)
             if not predictions:
                 return ()
             hand = gradient_by_hand(problem, comparison, points)
             sevenfold = hand
-            if problem.always:
-                scaled = with_leaves(points, problem.always, lambda dout: 7 * dout)
+            if problem.cotangents:
+                scaled = with_leaves(points, problem.cotangents, lambda dout: 7 * dout)
                 sevenfold = gradient_by_hand(problem, comparison, scaled) / 7
             inputs = [inputs_at(problem, comparison, floats) for floats in points]
             return explained(predictions, hand, sevenfold, comparison.jaxprs[0], inputs)
@@ -101,7 +102,7 @@ def points_for(problem: Problem, outcome: Outcome, seed: int | list[int]) -> lis
     same_shapes = [v.shape for v in outcome.floats] == [v.shape for v in arguments.floats]
     points: list[Point] = [list(outcome.floats if same_shapes else arguments.floats)]
     for _ in range(5 if few else 2):
-        points.append(redraw(GENERIC, arguments.floats, arguments.dtypes, problem.redrawn, problem.always, rng))
+        points.append(redraw(GENERIC, arguments.floats, arguments.dtypes, problem.redrawable, problem.cotangents, rng))
     return points
 
 
@@ -277,7 +278,14 @@ def cause(
     who = "the gradient" if len(names) == len(predictions.paths) > 1 else f"the gradient of {', '.join(names)}"
     words: Words = {"who": who}
     sentence, fix = TEXTS[guess.kind].filled(words | guess.words, besides)
-    return Cause(guess.kind.value, sentence, ", ".join(names), digits, fix)
+    return Cause(
+        kind=guess.kind.value,
+        sentence=sentence,
+        leaf=", ".join(names),
+        digits=digits,
+        fix=fix,
+        is_known=guess.kind is not Mistake.UNKNOWN,
+    )
 
 
 def unknown(predictions: Predictions, hand: np.ndarray, leaves: Sequence[int]) -> Cause:

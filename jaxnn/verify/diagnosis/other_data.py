@@ -31,7 +31,7 @@ def gradients_of_other_data(
     problem: Problem,
     comparison: Comparison,
     points: Sequence[Point],
-    again: Callable[[tuple[PyTree, ...]], Problem],
+    problem_of: Callable[[tuple[PyTree, ...]], Problem],
     args: tuple[PyTree, ...],
     m: int | None,
 ) -> Iterator[OtherData]:
@@ -39,18 +39,18 @@ def gradients_of_other_data(
     arguments = problem.arguments
     true = functools.partial(gradient_of, traced_truth(problem, comparison), problem, comparison)
 
-    if problem.always:
-        ones = with_leaves(points, problem.always, np.ones_like)
+    if problem.cotangents:
+        ones = with_leaves(points, problem.cotangents, np.ones_like)
         yield OtherData(Mistake.IGNORED_COTANGENT, "the result", true(ones))
-    asked = {arguments.positions[i] for i in arguments.differentiated}
+    asked = {arguments.argument_of[i] for i in arguments.differentiated}
     for n, arg in enumerate(args):
         if n in asked or not isinstance(arg, np.ndarray | jax.Array):
             continue
         array = np.asarray(arg)
-        leaves = [i for i, position in enumerate(arguments.positions) if position == n]
+        leaves = [i for i, position in enumerate(arguments.argument_of) if position == n]
         for what, f in shifts(array, arguments.names[n], m).items():
             if array.dtype.kind in "iu":  # whole numbers are constants of the jaxprs
-                other = again((*args[:n], f(array), *args[n + 1 :]))
+                other = problem_of((*args[:n], f(array), *args[n + 1 :]))
                 shifted = gradient_of(traced_truth(other, comparison), other, comparison, points)
             else:
                 shifted = true(with_leaves(points, leaves, f))

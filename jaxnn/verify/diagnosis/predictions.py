@@ -84,12 +84,12 @@ def predictions_of(
     problem: Problem,
     comparison: Comparison,
     points: Sequence[Point],
-    again: Callable[[tuple[PyTree, ...]], Problem],
+    problem_of: Callable[[tuple[PyTree, ...]], Problem],
     args: tuple[PyTree, ...],
 ) -> Predictions | None:
     """The `Predictions`; None if the points do not go the same way through the cost, or if it is too large.
 
-    problem: again(args), a problem whose cost and rule `comparison` has as jaxprs."""
+    problem: problem_of(args), a problem whose cost and rule `comparison` has as jaxprs."""
     arguments, m = problem.arguments, examples_of(problem)
     asked = arguments.differentiated
     tapes = tapes_of(problem, comparison, points)
@@ -114,7 +114,7 @@ def predictions_of(
         params=np.concatenate([flat([floats[i] for i in asked]) for floats in points]),
         trials=trials,
         gradients=gradients,
-        other_data=list(gradients_of_other_data(problem, comparison, points, again=again, args=args, m=m)),
+        other_data=list(gradients_of_other_data(problem, comparison, points, problem_of=problem_of, args=args, m=m)),
         m=m,
         sizes=sizes_of(problem, tapes[0], m),
     )
@@ -124,14 +124,14 @@ def input_names(problem: Problem, comparison: Comparison) -> tuple[str, ...]:
     """What the inputs of the jaxprs are called: by their paths, or by the argument if that is one array."""
     arguments = problem.arguments
     free = comparison.free(problem)
-    return tuple(arguments.paths[i] or arguments.names[arguments.positions[i]] for i in free)
+    return tuple(arguments.paths[i] or arguments.names[arguments.argument_of[i]] for i in free)
 
 
 def examples_of(problem: Problem) -> int | None:
     """How many examples there are: the size that all data share in their first axis, or in their last; None if none."""
     arguments = problem.arguments
-    asked = {arguments.positions[i] for i in arguments.differentiated}
-    asked -= {arguments.positions[i] for i in problem.always}
+    asked = {arguments.argument_of[i] for i in arguments.differentiated}
+    asked -= {arguments.argument_of[i] for i in problem.cotangents}
     args = arguments.treedef.unflatten(arguments.leaves)
     data = jax.tree.leaves([arg for n, arg in enumerate(args) if n not in asked])
     shapes = [np.shape(v) for v in data if np.ndim(v)]
@@ -251,5 +251,5 @@ def values_of(problem: Problem, comparison: Comparison, tape: Tape) -> Values:
     # float data may be inputs: a constant array of floats is a part of the formula then
     if comparison.mode and comparison.mode.every:
         constants = [v for v in constants if not is_float(tape.values[v])]
-    cotangents = [v for v, i in inputs if i in problem.always]
+    cotangents = [v for v, i in inputs if i in problem.cotangents]
     return Values(tape, input_names(problem, comparison), data + constants, cotangents)

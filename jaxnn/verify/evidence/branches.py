@@ -202,11 +202,11 @@ def table(sides: Mapping[Site, set[Side]]) -> tuple[Branch, ...]:
     """A `Branch` for every decision."""
     return tuple(
         Branch(
-            place,
-            kind,
-            tuple(name for name in POSSIBLE[kind] if Side(name) in known),
-            tuple(name for name in POSSIBLE[kind] if not known & {Side(name), Side(name, possible=False)}),
-            kind in SPECIAL,
+            place=place,
+            kind=kind,
+            seen=tuple(name for name in POSSIBLE[kind] if Side(name) in known),
+            unseen=tuple(name for name in POSSIBLE[kind] if not known & {Side(name), Side(name, possible=False)}),
+            special=kind in SPECIAL,
         )
         for (place, kind), known in sorted(sides.items())
     )

@@ -21,7 +21,16 @@ from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TRANSPARENT, Evaluation, TooLarge
 from jaxnn.verify.evidence.differences import BallFunction, along, gradient, is_kinked, random_direction, slopes
-from jaxnn.verify.tracing.jaxprs import MODES, Mode, free_inputs, trace
+from jaxnn.verify.tracing.jaxprs import (
+    AS_WRITTEN,
+    AS_WRITTEN_BY_PARAMETERS,
+    IN_FLOAT64,
+    IN_FLOAT64_BY_PARAMETERS,
+    MODES,
+    Mode,
+    free_inputs,
+    trace,
+)
 
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
 Jaxprs = dict[Mode, ClosedJaxpr]
@@ -34,17 +43,17 @@ class Comparison:
     claim: BallFunction | None  # None: a black box
     truth: BallFunction
     mode: Mode | None  # of the jaxprs; None for NumPy code
-    scalar: ClosedJaxpr | None = None  # the forward pass
-    hand: ClosedJaxpr | None = None  # the hand rule, if it can be traced
+    scalar_jaxpr: ClosedJaxpr | None = None  # the forward pass
+    hand_jaxpr: ClosedJaxpr | None = None  # the hand rule, if it can be traced
     numpy: bool = False
     kinked: Callable[[Evaluation, list[Balls]], bool] | None = None  # of NumPy code: whether there is a kink
 
     @property
     def jaxprs(self) -> tuple[ClosedJaxpr, ClosedJaxpr]:
         """(the hand rule, the forward pass)."""
-        assert self.hand is not None, "the hand rule is not traced"
-        assert self.scalar is not None, "the forward pass is not traced"
-        return self.hand, self.scalar
+        assert self.hand_jaxpr is not None, "the hand rule is not traced"
+        assert self.scalar_jaxpr is not None, "the forward pass is not traced"
+        return self.hand_jaxpr, self.scalar_jaxpr
 
     def free(self, problem: Problem) -> Sequence[int]:
         """Which float leaves are inputs of the jaxprs."""
@@ -70,7 +79,7 @@ def comparison_of(problem: Problem) -> Comparison:
             continue
         hand, true = (of_jaxpr(jaxprs[mode], problem.arguments, mode) for jaxprs in (claims, truths))
         return Comparison(hand, true, mode, traced_scalar(problem, mode), claims[mode])
-    own_dtype_first = (*MODES[2:], *MODES[:2])
+    own_dtype_first = (AS_WRITTEN, AS_WRITTEN_BY_PARAMETERS, IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS)
     own = next((mode for mode in own_dtype_first if mode in truths), None)
     if own:
         in_numpy = not claims and works(of_numpy(problem.claim), problem.arguments)
@@ -78,8 +87,8 @@ def comparison_of(problem: Problem) -> Comparison:
         return Comparison(claim, of_jaxpr(truths[own], problem.arguments, own), own, traced_scalar(problem, own))
     if claims:
         mode, jaxpr = next(iter(claims.items()))
-        return by_differences(problem, of_jaxpr(jaxpr, problem.arguments, mode))
-    return by_differences(problem, of_numpy(problem.claim))
+        return with_differenced_truth(problem, of_jaxpr(jaxpr, problem.arguments, mode))
+    return with_differenced_truth(problem, of_numpy(problem.claim))
 
 
 def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
@@ -110,7 +119,7 @@ def both_known(claims: Jaxprs, truths: Jaxprs, mode: Mode) -> bool:
     return not has_unknown(claims[mode].jaxpr) or has_unknown(truths[mode].jaxpr)
 
 
-def by_differences(problem: Problem, claim: BallFunction) -> Comparison:
+def with_differenced_truth(problem: Problem, claim: BallFunction) -> Comparison:
     """The comparison with NumPy code: the truth is that of differences of the cost, if there is a cost."""
     if problem.scalar is None:
         return Comparison(claim, of_numpy(problem.truth), None, numpy=True)
@@ -118,10 +127,10 @@ def by_differences(problem: Problem, claim: BallFunction) -> Comparison:
     scalar = of_numpy(problem.cost)
     kinked = partial(is_kinked, scalar, arguments=arguments)
     if sum(arguments.floats[i].size for i in arguments.differentiated) <= ENTRIES:
-        truth: BallFunction = partial(gradient, scalar, arguments=arguments, values=problem.values)
+        truth: BallFunction = partial(gradient, scalar, arguments=arguments, has_value=problem.has_value)
         return Comparison(claim, truth, None, numpy=True, kinked=kinked)
     directions = [random_direction(i, arguments.floats[i].shape) for i in arguments.differentiated]
-    truth = partial(slopes, scalar, arguments=arguments, directions=directions, values=problem.values)
+    truth = partial(slopes, scalar, arguments=arguments, directions=directions, has_value=problem.has_value)
     return Comparison(along(claim, directions), truth, None, numpy=True, kinked=kinked)
 
 
@@ -142,11 +151,11 @@ def traced_scalar(problem: Problem, mode: Mode) -> ClosedJaxpr | None:
 
 def check_steady(problem: Problem, comparison: Comparison, floats: Sequence[np.ndarray]) -> None:
     """BadAnswer if one of the functions computes something else when it is called again."""
-    functions: list[tuple[str, Function, ClosedJaxpr | None]] = [("hand rule", problem.claim, comparison.hand)]
-    functions += [("forward pass", problem.cost, comparison.scalar)] if problem.scalar else []
+    functions: list[tuple[str, Function, ClosedJaxpr | None]] = [("hand rule", problem.claim, comparison.hand_jaxpr)]
+    functions += [("forward pass", problem.cost, comparison.scalar_jaxpr)] if problem.scalar else []
     for who, f, before in functions:
         try:
-            again = partial(trace, f, problem.arguments, comparison.mode or MODES[0])
+            again = partial(trace, f, problem.arguments, comparison.mode or IN_FLOAT64)
             same = summary(before or again()) == summary(again())
         except Exception:  # NumPy code
             once, twice = (run(f, floats) for _ in range(2))

@@ -50,9 +50,9 @@ def is_kinked(scalar: BallFunction, ev: Evaluation, balls: list[Balls], argument
 
 
 def gradient(
-    scalar: BallFunction, ev: Evaluation, balls: list[Balls], arguments: Arguments, values: int
+    scalar: BallFunction, ev: Evaluation, balls: list[Balls], arguments: Arguments, has_value: bool
 ) -> list[Balls]:
-    """The difference along every entry of every differentiated leaf; then J, if `values` is 1."""
+    """The difference along every entry of every differentiated leaf; then J, if `has_value`."""
     out = []
     for i in arguments.differentiated:
         leaf = np.ndarray(balls[i].shape, object)
@@ -61,15 +61,23 @@ def gradient(
             way[index] = arb(1)
             leaf[index] = difference(scalar, ev, balls, {i: way})
         out.append(leaf)
-    return out + scalar(ev, balls)[:values]
+    J = scalar(ev, balls)  # evaluated even if it is not asked for: it tells ev which numbers tie
+    return [*out, *J] if has_value else out
 
 
 def slopes(
-    scalar: BallFunction, ev: Evaluation, balls: list[Balls], arguments: Arguments, directions: list[Balls], values: int
+    scalar: BallFunction,
+    ev: Evaluation,
+    balls: list[Balls],
+    arguments: Arguments,
+    directions: list[Balls],
+    has_value: bool,
 ) -> list[Balls]:
-    """The difference along one direction of each differentiated leaf; then J, if `values` is 1."""
+    """The difference along one direction of each differentiated leaf; then J, if `has_value`."""
     pairs = zip(arguments.differentiated, directions, strict=True)
-    return [wrap(difference(scalar, ev, balls, {i: way})) for i, way in pairs] + scalar(ev, balls)[:values]
+    out = [wrap(difference(scalar, ev, balls, {i: way})) for i, way in pairs]
+    J = scalar(ev, balls)  # evaluated even if it is not asked for: it tells ev which numbers tie
+    return [*out, *J] if has_value else out
 
 
 def along(side: BallFunction, directions: list[Balls]) -> BallFunction:

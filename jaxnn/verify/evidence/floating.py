@@ -41,7 +41,17 @@ def judged(hand: Floats, true: Floats, tolerances: Sequence[float]) -> tuple[Jud
         digits = -math.log10(max(error, tolerance if verdict == PASS else 0))
         index = tuple(int(i) for i in np.unravel_index(worst, errors.shape)) if errors.size else ()
         by_hand, really = (float(np.ravel(v)[worst]) if errors.size else 0.0 for v in (h, t))
-        judgements.append(Judgement(verdict, digits, "", index, by_hand, really, errors, not np.any(t)))
+        judgements.append(
+            Judgement(
+                verdict=verdict,
+                digits=digits,
+                at=index,
+                hand=by_hand,
+                true=really,
+                errors=errors,
+                zero=not np.any(t),
+            )
+        )
     return tuple(judgements)
 
 
@@ -55,7 +65,7 @@ def outcome_of(kind: Kind, judgements: tuple[Judgement, ...], evidence: Evidence
     """The outcome of these judgements."""
     verdicts = {j.verdict for j in judgements}
     verdict = next((v for v in (FAIL, INCONCLUSIVE) if v in verdicts), PASS)
-    reason = "within what the precision allows, or not: too close to say" if verdict == INCONCLUSIVE else ""
+    reason = "the two sides are too close for floats to say whether they differ" if verdict == INCONCLUSIVE else ""
     return Outcome(kind, verdict, reason, judged=judgements, notes=(note,), evidence=evidence, floats=tuple(floats))
 
 
@@ -98,8 +108,10 @@ def numeric_gradient(problem: Problem, floats: Floats) -> tuple[list[np.ndarray]
         slope = narrow + (narrow - wide) / 15
         slopes.append(slope)
         noise.append(float(np.abs(narrow - wide).max(initial=0) / (np.abs(slope).max(initial=0) or 1) / 64))
-    values = [np.asarray(problem.scalar([np.array(v, np.float64) for v in floats]))] * problem.values
-    return slopes + values, noise + [0.0] * problem.values
+    if problem.has_value:
+        slopes.append(np.asarray(problem.scalar([np.array(v, np.float64) for v in floats])))
+        noise.append(0.0)
+    return slopes, noise
 
 
 def central_slopes(problem: Problem, floats: Floats, i: int, h: float) -> np.ndarray:

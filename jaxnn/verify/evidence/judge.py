@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import NamedTuple
 
 import numpy as np
@@ -14,18 +15,24 @@ DIGITS = 12
 UNDEFINED = "the true value is not finite"
 
 
+class Why(Enum):
+    """Why a leaf is not PASS, if not by the digits of its worst entry."""
+
+    NOT_FINITE = auto()  # by hand, and the truth is
+    PRECISION = auto()  # the balls are too wide to tell
+
+
 class Judgement(NamedTuple):
-    """verdict; digits that agree; reason when INCONCLUSIVE; the worst entry; |hand − true| over the scale, by entry;
-    whether every true entry is 0, as far as is known."""
+    """What is found of one leaf."""
 
     verdict: Verdict
-    digits: float
-    reason: str
+    digits: float  # that agree
     at: tuple[int, ...]  # the worst entry's index
-    hand: float
+    hand: float  # the worst entry
     true: float
-    errors: np.ndarray
-    zero: bool
+    errors: np.ndarray  # |hand − true| over the scale, by entry
+    zero: bool  # whether every true entry is 0, as far as is known
+    why: Why | None = None
 
 
 def scales(true: Sequence[Balls]) -> list[arb]:
@@ -41,29 +48,31 @@ def judge(hand: Balls, true: Balls, scale: arb, digits: float = DIGITS, slack: f
     than 10**-digits of the scale. slack: a difference, relative to the scale, that is allowed."""
     hand, true = np.broadcast_arrays(hand, true)
     if not hand.size:
-        return Judgement(PASS, math.inf, "", (), 0.0, 0.0, np.zeros(hand.shape), True)
+        return Judgement(
+            verdict=PASS, digits=math.inf, at=(), hand=0.0, true=0.0, errors=np.zeros(hand.shape), zero=True
+        )
     gaps = [abs(h - t) for h, t in zip(hand.flat, true.flat, strict=True)]
     errors = np.array([float((gap / scale).upper()) if gap.is_finite() else math.inf for gap in gaps])
     apart = (errors > slack) & [not h.overlaps(t) for h, t in zip(hand.flat, true.flat, strict=True)]
 
-    def judgement(verdict: Verdict, worst: int, reason: str = "") -> Judgement:
+    def judgement(verdict: Verdict, worst: int, why: Why | None = None) -> Judgement:
         error = errors[worst]
         return Judgement(
-            verdict,
-            -math.log10(error) if error else math.inf,
-            reason,
-            tuple(int(i) for i in np.unravel_index(worst, hand.shape)),
-            float(hand.flat[worst].mid()),
-            float(true.flat[worst].mid()),
-            errors.reshape(hand.shape),
-            all(v.contains(0) for v in true.flat),
+            verdict=verdict,
+            digits=-math.log10(error) if error else math.inf,
+            why=why,
+            at=tuple(int(i) for i in np.unravel_index(worst, hand.shape)),
+            hand=float(hand.flat[worst].mid()),
+            true=float(true.flat[worst].mid()),
+            errors=errors.reshape(hand.shape),
+            zero=all(v.contains(0) for v in true.flat),
         )
 
     if not finite(hand):
-        return judgement(FAIL, int(np.argmax([not v.is_finite() for v in hand.flat])), "not finite")
+        return judgement(FAIL, int(np.argmax([not v.is_finite() for v in hand.flat])), Why.NOT_FINITE)
     if apart.any():
         return judgement(FAIL, int(np.argmax(np.where(apart, errors, -1))))
     worst = int(np.argmax(errors))
     if max(max(h.rad(), t.rad()) for h, t in zip(hand.flat, true.flat, strict=True)) > scale * 10.0**-digits:
-        return judgement(INCONCLUSIVE, worst, "precision")
+        return judgement(INCONCLUSIVE, worst, Why.PRECISION)
     return judgement(PASS, worst)

@@ -6,23 +6,22 @@ if it fell to the one or the other side. max(z, 0) at z = 0 may have 0, ½ or 1.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
 import numpy as np
 from flint import arb
 
-from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic.balls import wrap
-from jaxnn.verify.arithmetic.decisions import Ties, Undecided, step_of
+from jaxnn.verify.arithmetic.decisions import Place, Ties, Undecided, step_of
 from jaxnn.verify.arithmetic.evaluation import Step
 from jaxnn.verify.evidence.judge import judge, scales
 from jaxnn.verify.reports.findings import PASS
 
 UNITS = 32
-TieName = PyTree  # where a tie was first met: (step, …)
 Leaves = list[np.ndarray]  # of balls
+Pairs = Mapping[tuple[int, int], tuple[Place, arb, arb]]  # `Ties.pairs`: numbers that tie, and the place where they do
 
 
 class Explained(Enum):
@@ -38,16 +37,14 @@ class Choice(NamedTuple):
     words: str = ""  # which choice makes it right
 
 
-def kinks(
-    ties: dict[PyTree, tuple[TieName, PyTree, PyTree]], steps: Sequence[Step], dependent: Collection[int]
-) -> list[TieName]:
+def kinks(ties: Pairs, steps: Sequence[Step], dependent: Collection[int]) -> list[Place]:
     """The ties at which a derivative can jump: of values that depend on the arguments, and not asked for equality."""
     numbers = {name: step_of(name) for name, _, _ in ties.values()}
     return [name for name, n in numbers.items() if n in dependent and steps[n].name not in ("eq", "ne")]
 
 
 def choice(
-    hand: Leaves, truth: Leaves, evaluate: Callable[[Ties], Leaves], names: Sequence[TieName], digits: float
+    hand: Leaves, truth: Leaves, evaluate: Callable[[Ties], Leaves], names: Sequence[Place], digits: float
 ) -> Choice:
     """The `Choice` at the ties `names` that makes `hand` right; evaluate(ties): the truth with the ties chosen so."""
     steps = sorted({step_of(name) for name in names})
@@ -74,23 +71,28 @@ def equal_shares(n: int) -> Iterable[tuple[float, ...]]:
     return itertools.product((0.0, 0.5, 1.0), repeat=n) if n <= 3 else ((0.0,), (0.5,), (1.0,))
 
 
-def least_squares(
-    hand: Leaves, base: Leaves, moved: Sequence[Leaves], names: Sequence[TieName], digits: float
-) -> Choice:
+def least_squares(hand: Leaves, base: Leaves, moved: Sequence[Leaves], names: Sequence[Place], digits: float) -> Choice:
     """The choice of a share for each tie that comes nearest to `hand`. base: all ties fall to the first side; moved:
     for each tie, that one falls to the other."""
     moves = [[wrap(b - a) for a, b in zip(base, leaves, strict=True)] for leaves in moved]
     gap = [wrap(h - a) for h, a in zip(hand, base, strict=True)]
     s, *_ = np.linalg.lstsq(np.array([flat(move) for move in moves]).T, flat(gap), rcond=None)
-    groups: dict[TieName, float] = defaultdict(float)  # of those that tie for one maximum, one alone can be it
+    groups: dict[Place, float] = defaultdict(float)  # of those that tie for one maximum, one alone can be it
     for name, share in zip(names, s, strict=True):
-        groups[name[0] if isinstance(name[0], tuple) else name] += share
+        groups[place_of_maximum(name)] += share
     if min(s) < -1e-9 or max(groups.values()) > 1 + 1e-9:
         return Choice(Explained.WRONG)
     mixed = [wrap(a + sum(m[k] * arb(v) for v, m in zip(s, moves, strict=True))) for k, a in enumerate(base)]
     if agree(hand, mixed, min(digits, 9)):
-        return right(names, f"takes {', '.join(f'{1 - v:.3g}' for v in s)} of it")
+        return right(names, f"takes {', '.join(f'{1 - v:.3g}' for v in s)} of the derivative of the larger side")
     return Choice(Explained.WRONG)
+
+
+def place_of_maximum(name: Place) -> Place:
+    """What ties for one maximum have in common: where its comparisons are; a tie of any other kind is alone."""
+    if isinstance(name, tuple) and isinstance(name[0], tuple):
+        return name[0]
+    return name
 
 
 def agree(hand: Leaves, true: Leaves, digits: float) -> bool:
@@ -101,7 +103,7 @@ def agree(hand: Leaves, true: Leaves, digits: float) -> bool:
     )
 
 
-def right(names: Sequence[TieName], words: str) -> Choice:
+def right(names: Sequence[Place], words: str) -> Choice:
     ties = f"{len(names)} exact {'tie' if len(names) == 1 else 'ties'}"
     where = f"at a kink ({ties}), where any choice between the two sides is right"
     return Choice(Explained.RIGHT, f"{where}, the rule {words}")

@@ -10,7 +10,6 @@ import numpy as np
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem, sums_to_one
 from jaxnn.verify.arithmetic.balls import Balls, enter, finite, is_balls, midpoints
 from jaxnn.verify.arithmetic.decisions import Ties, Undecided
@@ -18,8 +17,8 @@ from jaxnn.verify.arithmetic.evaluation import PRECISIONS, Evaluation, Step
 from jaxnn.verify.evidence import branches
 from jaxnn.verify.evidence.branches import Side, Sides
 from jaxnn.verify.evidence.comparison import Comparison
-from jaxnn.verify.evidence.judge import DIGITS, UNDEFINED, Judgement, judge, scales
-from jaxnn.verify.evidence.kinks import Explained, TieName, choice, kinks
+from jaxnn.verify.evidence.judge import DIGITS, UNDEFINED, Judgement, Why, judge, scales
+from jaxnn.verify.evidence.kinks import Explained, Pairs, choice, kinks
 from jaxnn.verify.evidence.points import Kind
 from jaxnn.verify.options import Options
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Verdict
@@ -60,25 +59,46 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Decided:
-    """Both sides at the precision that decided every entry, or beyond which more does not help."""
+    """Both sides at one precision, and what it says of every leaf."""
 
     ev: Evaluation
     balls: list[Balls]
     hand: list[Balls]
     true: list[Balls]
-    ties: dict[PyTree, tuple[TieName, PyTree, PyTree]]  # of the truth
+    ties: Pairs  # of the truth
     judged: tuple[Judgement, ...]
     digits: float  # that were asked for
-    reason: str = ""  # why an entry is not decided
 
     @property
     def verdicts(self) -> set[Verdict]:
         return {j.verdict for j in self.judged}
 
+    @property
+    def is_final(self) -> bool:
+        """Whether no other precision can say anything else."""
+        return FAIL in self.verdicts or INCONCLUSIVE not in self.verdicts
 
-def exactly(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
-    """Literals and inputs as the exact numbers that they are; if that proves a difference, as the reals that they were
-    rounded from: 1/3 and 0.1 are no floats, and rows such as .1 .2 .7 sum to 1 up to rounding alone."""
+    @property
+    def width(self) -> float:
+        """The largest radius; infinite if a number is not finite."""
+        width = 0.0
+        for leaf in (*self.hand, *self.true):
+            radii = [float(v.rad()) if v.is_finite() else math.inf for v in leaf.flat]
+            width = max([width, *radii])
+        return width
+
+
+class Infinite(NamedTuple):
+    """At one precision, the cost or the truth is not finite. where: in words."""
+
+    where: str
+
+
+def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
+    """The `Outcome` with all constants exact; if that is FAIL, with literals, then also inputs, as the reals they were
+    rounded from. FAIL only if all of them are.
+
+    1/3 and 0.1 are no floats, and rows such as .1 .2 .7 sum to 1 up to rounding alone."""
     wrong: Outcome | None = None
     for rounded in roundings:
         if wrong and "inputs" in rounded:
@@ -101,7 +121,6 @@ def at_rounding(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounded:
     decided = at_precisions(kind, check, floats, rounded)
     if isinstance(decided, Outcome):
         return decided
-    problem, comparison, _, deadline = check
     outcome = Outcome(
         kind,
         PASS,
@@ -111,32 +130,46 @@ def at_rounding(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounded:
         floats=tuple(floats),
         rounded=rounded,
     )
-    precision = decided.ev.precision
-    ties: Sequence[TieName] = [name for name, _, _ in decided.ties.values()]
-    if not comparison.numpy:
-        asked = [decided.balls[i] for i in problem.arguments.differentiated]
-        ties = kinks(decided.ties, decided.ev.steps, branches.dependent(decided.ev.steps, asked))
-    if ties and FAIL in decided.verdicts and comparison.kinked:
-        with flint.ctx.workprec(precision):
-            if comparison.kinked(decided.ev, decided.balls):
-                return replace(outcome, verdict=INCONCLUSIVE, reason="at a kink")
-    if ties and not comparison.numpy and INCONCLUSIVE not in decided.verdicts:
-
-        def truth(ties: Ties) -> list[Balls]:
-            again = Evaluation(precision, rounded, ties, deadline)
-            return comparison.truth(again, entered(again, floats, problem))
-
-        chosen = choice(decided.hand, decided.true, truth, ties, decided.digits)
-        if chosen.explained == Explained.TOO_MANY:
-            return replace(outcome, verdict=INCONCLUSIVE, reason=f"at a kink of {len(ties)} ties")
-        if chosen.explained == Explained.RIGHT:
-            return replace(outcome, judged=tuple(map(as_right, decided.judged)), notes=(f"{kind}: {chosen.words}",))
-    if FAIL in decided.verdicts:
-        worst = min((j for j in decided.judged if j.verdict == FAIL), key=lambda j: j.digits)
-        return replace(outcome, verdict=FAIL, reason=worst.reason)
-    if INCONCLUSIVE in decided.verdicts:
-        return replace(outcome, verdict=INCONCLUSIVE, reason=decided.reason)
+    chosen = at_kink(check, decided, outcome)
+    if chosen:
+        return chosen
+    for verdict in (FAIL, INCONCLUSIVE):
+        if verdict in decided.verdicts:
+            worst = min((j for j in decided.judged if j.verdict == verdict), key=lambda j: j.digits)
+            return replace(outcome, verdict=verdict, reason=in_words(worst.why, decided.ev.precision))
     return outcome
+
+
+def at_kink(check: Check, decided: Decided, outcome: Outcome) -> Outcome | None:
+    """The outcome where a derivative jumps: PASS if a choice between the sides makes the rule right, INCONCLUSIVE if
+    that cannot be tried out. None if the point is at no kink, or the kink does not explain what was found.
+
+    outcome: of the same point, without its verdict."""
+    problem, comparison, _, deadline = check
+    ev, names = decided.ev, [name for name, *_ in decided.ties.values()]
+    if comparison.numpy:
+        if not names or FAIL not in decided.verdicts or comparison.kinked is None:
+            return None
+        with flint.ctx.workprec(ev.precision):
+            is_kinked = comparison.kinked(ev, decided.balls)
+        return replace(outcome, verdict=INCONCLUSIVE, reason="the cost has a kink") if is_kinked else None
+    asked = [decided.balls[i] for i in problem.arguments.differentiated]
+    names = kinks(decided.ties, ev.steps, branches.dependent(ev.steps, asked))
+    if not names or INCONCLUSIVE in decided.verdicts:
+        return None
+
+    def truth(ties: Ties) -> list[Balls]:
+        other = Evaluation(ev.precision, ev.rounded, ties, deadline)
+        return comparison.truth(other, entered(other, outcome.floats, problem))
+
+    explained, words = choice(decided.hand, decided.true, truth, names, decided.digits)
+    if explained == Explained.TOO_MANY:
+        reason = f"the cost has a kink of {len(names)} ties, too many to try every choice"
+        return replace(outcome, verdict=INCONCLUSIVE, reason=reason)
+    if explained == Explained.RIGHT:
+        judged = tuple(map(as_right, decided.judged))
+        return replace(outcome, judged=judged, notes=(f"{outcome.kind}: {words}",))
+    return None
 
 
 def as_right(j: Judgement) -> Judgement:
@@ -146,47 +179,70 @@ def as_right(j: Judgement) -> Judgement:
     return j._replace(verdict=PASS, digits=math.inf, true=j.hand, errors=np.zeros(j.errors.shape))
 
 
+def in_words(why: Why | None, precision: int) -> str:
+    """Why a leaf is not PASS at this precision, the last that was tried; "" if its digits say it."""
+    if why is None:
+        return ""
+    if why == Why.NOT_FINITE:
+        return "the hand rule is not finite"
+    if precision == PRECISIONS[-1]:
+        return f"no precision up to {precision:,} bits decides whether the two sides differ"
+    return f"{precision:,} bits do not decide whether the two sides differ, and more do not help"
+
+
 def at_precisions(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounded: Rounded) -> Decided | Outcome:
     """Both sides: precision is doubled until every entry is decided, or it no longer helps. An INCONCLUSIVE outcome if
     the truth is not finite, or no precision decides."""
-    problem, comparison, options, deadline = check
-    decided: Decided | None = None
-    reason, undefined, widest = "precision: a decision between values that are too close", False, math.inf
+    latest: Decided | Infinite | None = None
+    width = math.inf
     for precision in PRECISIONS:
-        ev = Evaluation(precision, rounded, deadline=deadline)
-        balls = entered(ev, floats, problem)
-        with flint.ctx.workprec(precision):
-            try:
-                true = comparison.truth(ev, balls)
-                ties = dict(ev.ties.pairs)
-                scalar = comparison.scalar
-                cost = [] if scalar is None else ev(scalar, [balls[i] for i in comparison.free(problem)])
-                assert comparison.claim is not None, "a black box is not evaluated in balls"
-                hand = comparison.claim(ev, balls)
-            except Undecided:
-                continue
-            if not all(map(finite, [*cost, *true])):  # or not precise enough: log(1 − σ(800)) needs 1200 bits
-                decided, undefined, reason = None, True, UNDEFINED + first_infinite(ev.steps)
-                if precision < ENOUGH:
-                    continue
+        try:
+            latest = judged_at(precision, check, floats, rounded)
+        except Undecided:
+            continue
+        if isinstance(latest, Decided):
+            if latest.is_final or width / 2 <= latest.width < math.inf:
                 break
-            unit = max(ev.unit, unit_of_inputs(problem) if "inputs" in rounded else 0)
-            digits = options.digits or (max(1, min(DIGITS, -math.log10(1024 * unit))) if unit else DIGITS)
-            slack = 10.0**-digits if options.digits else 0.0  # that the user allows
-            pairs = zip(hand, true, scales(true), strict=True)
-            judged = tuple(judge(h, t, scale, digits, slack) for h, t, scale in pairs)
-        decided = Decided(ev, balls, hand, true, ties, judged, digits)
-        if FAIL in decided.verdicts or decided.verdicts <= {PASS}:
-            return decided
-        decided = replace(decided, reason=next(j.reason for j in judged if j.verdict == INCONCLUSIVE))
-        radii = [float(v.rad()) if v.is_finite() else math.inf for leaf in (*hand, *true) for v in leaf.flat]
-        width = max(radii)
-        if width < math.inf and not width < widest / 2:
-            return decided
-        widest = width
-    if decided is None:
-        return Outcome(kind, INCONCLUSIVE, reason, floats=tuple(floats), undefined=undefined)
-    return decided
+            width = latest.width
+        elif precision >= ENOUGH:
+            break
+    if isinstance(latest, Decided):
+        return latest
+    if latest is None:
+        reason = f"no precision up to {PRECISIONS[-1]:,} bits decides between values that are too close"
+    else:
+        reason = UNDEFINED + latest.where
+    return Outcome(kind, INCONCLUSIVE, reason, floats=tuple(floats), undefined=latest is not None)
+
+
+def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounded: Rounded) -> Decided | Infinite:
+    """Both sides at one precision. `Infinite` may mean that it is too low: log(1 − σ(800)) needs 1200 bits.
+
+    Undecided: an integer depends on which of two balls that overlap is larger."""
+    problem, comparison, options, deadline = check
+    ev = Evaluation(precision, rounded, deadline=deadline)
+    balls = entered(ev, floats, problem)
+    with flint.ctx.workprec(precision):
+        true = comparison.truth(ev, balls)
+        ties = dict(ev.ties.pairs)
+        scalar = comparison.scalar_jaxpr
+        cost = [] if scalar is None else ev(scalar, [balls[i] for i in comparison.free(problem)])
+        assert comparison.claim is not None, "a black box is not evaluated in balls"
+        hand = comparison.claim(ev, balls)
+        if not all(map(finite, [*cost, *true])):
+            return Infinite(first_infinite(ev.steps))
+        digits = digits_asked(options, max(ev.unit, unit_of_inputs(problem) if "inputs" in rounded else 0))
+        slack = 10.0**-digits if options.digits else 0.0  # that the user allows
+        pairs = zip(hand, true, scales(true), strict=True)
+        judged = tuple(judge(h, t, scale, digits, slack) for h, t, scale in pairs)
+    return Decided(ev=ev, balls=balls, hand=hand, true=true, ties=ties, judged=judged, digits=digits)
+
+
+def digits_asked(options: Options, unit: float) -> float:
+    """How many digits must agree. unit: how far constants are rounded, relative to themselves; 0 if they are exact."""
+    if options.digits:
+        return options.digits
+    return max(1, min(DIGITS, -math.log10(1024 * unit))) if unit else DIGITS
 
 
 def true_floats(comparison: Comparison, floats: Sequence[np.ndarray], deadline: float = math.inf) -> list[np.ndarray]:
@@ -211,7 +267,7 @@ def first_infinite(steps: Sequence[Step]) -> str:
 
 def entered(ev: Evaluation, floats: Sequence[np.ndarray], problem: Problem) -> list[Balls]:
     """The inputs of an evaluation: exactly what they are, except given distributions, which were rounded."""
-    drawn = {*problem.redrawn, *problem.always}
+    drawn = {*problem.redrawable, *problem.cotangents}
     return [enter(v, "inputs" in ev.rounded and i not in drawn and sums_to_one(v)) for i, v in enumerate(floats)]
 
 

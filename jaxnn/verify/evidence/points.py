@@ -53,28 +53,28 @@ def redraw(
     kind: Kind,
     floats: Sequence[np.ndarray],
     dtypes: Sequence[DTypeLike],
-    redrawn: Iterable[int],
-    always: Iterable[int],
+    redrawable: Iterable[int],
+    cotangents: Iterable[int],
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """The floats with those in `redrawn` drawn anew, each a number of its dtype; `always` ones, cotangents, are normal
-    at any point, small or large where the kind says so.
+    """The floats with the `redrawable` ones drawn anew, each a number of its dtype; `cotangents` are normal at any
+    point, small or large where the kind says so.
 
     generic: normal, of variance 1 / the longest axis. tiny: that × 2⁻⁷. saturated: × 16. mixed: ± 1 plus a little,
     so that no two entries are equal. zeros: generic with half of the rows 0, the same rows in all leaves of as many
     rows, so that a unit's weights and bias vanish together. wide: generic × the scale. near: what was given, each entry
     × e^(normal/4), or a little more than 0, for formulas that are not defined everywhere.
     """
-    redrawn, always = {*redrawn}, {*always}
+    redrawable, cotangents = {*redrawable}, {*cotangents}
     zero_rows: dict[int, np.ndarray] = {}  # of leaves with so many rows
     out = list(floats)
     size = SIZES.get(kind.draw, kind.scale)
-    for i in sorted(redrawn | always):
+    for i in sorted(redrawable | cotangents):
         v = floats[i]
         draw = rng.normal(size=v.shape)
         normal = draw / np.sqrt(max(v.shape)) if v.ndim > 1 and v.size else draw
         fixed = kind.draw in (Draw.GIVEN, Draw.ZEROS, Draw.MIXED, Draw.NEAR)
-        if i in always and (fixed or i not in redrawn):
+        if i in cotangents and (fixed or i not in redrawable):
             new = draw * size
         elif kind.draw == Draw.GIVEN:
             continue

@@ -57,16 +57,17 @@ def testimony(
     balls = [enter(v) for v in outcome.floats]
     with flint.ctx.workprec(PRECISION):
         assert comparison.claim is not None, "a black box has no witnesses"
-        scene = Scene(problem, comparison, ev, balls, comparison.claim(ev, balls), comparison.truth(ev, balls))
+        hand, true = comparison.claim(ev, balls), comparison.truth(ev, balls)
+        scene = Scene(problem=problem, comparison=comparison, ev=ev, balls=balls, hand=hand, true=true)
         if ev.ties.pairs or not all_finite([*scene.hand, *scene.true]):
             return Testimony()
-        heard = [by_differences(scene, directions)]
-        heard += [Testimony(sentences=tuple(custom_rules(scene)))]
-        heard += [by_reference(scene, options.reference)] if options.reference else []
+        parts = [testimony_of_differences(scene, directions)]
+        parts += [Testimony(sentences=tuple(custom_rules(scene)))]
+        parts += [testimony_of_reference(scene, options.reference)] if options.reference else []
     return Testimony(
-        tuple(witness for part in heard for witness in part.witnesses),
-        tuple(sentence for part in heard for sentence in part.sentences),
-        any(part.autodiff_is_wrong for part in heard),
+        tuple(witness for part in parts for witness in part.witnesses),
+        tuple(sentence for part in parts for sentence in part.sentences),
+        any(part.autodiff_is_wrong for part in parts),
     )
 
 
@@ -74,18 +75,18 @@ def all_finite(leaves: Sequence[Balls]) -> bool:
     return all(v.is_finite() for leaf in leaves for v in leaf.flat)
 
 
-def by_differences(scene: Scene, directions: int) -> Testimony:
+def testimony_of_differences(scene: Scene, directions: int) -> Testimony:
     """What differences of the forward pass say; nothing if it is not known, or not finite here."""
     comparison = scene.comparison
-    if comparison.scalar is None or comparison.mode is None:
+    if comparison.scalar_jaxpr is None or comparison.mode is None:
         return Testimony()
-    scalar = of_jaxpr(comparison.scalar, scene.problem.arguments, comparison.mode)
+    scalar = of_jaxpr(comparison.scalar_jaxpr, scene.problem.arguments, comparison.mode)
     if not all_finite(scalar(scene.ev, scene.balls)):
         return Testimony()
-    witness = differences(scene, scalar, directions)
+    witness = witness_of_differences(scene, scalar, directions)
     if witness.agrees_with_truth:
         return Testimony((witness,))
-    stopped = has_stop(comparison.scalar.jaxpr)
+    stopped = has_stop(comparison.scalar_jaxpr.jaxpr)
     why = "the forward pass has a stop_gradient" if stopped else "autodiff is not the derivative of what is computed"
     sentences: tuple[str, ...] = ()
     if agree(scene.hand, scene.true):
@@ -96,7 +97,7 @@ def by_differences(scene: Scene, directions: int) -> Testimony:
     return Testimony((witness,), sentences, autodiff_is_wrong=bool(sentences) and not stopped)
 
 
-def differences(scene: Scene, scalar: BallFunction, count: int) -> Witness:
+def witness_of_differences(scene: Scene, scalar: BallFunction, count: int) -> Witness:
     """The witness of differences along so many directions."""
     slopes: list[PyTree] = []
     along_hand: list[PyTree] = []
@@ -108,10 +109,10 @@ def differences(scene: Scene, scalar: BallFunction, count: int) -> Witness:
         for products, leaves in ((along_hand, scene.hand), (along_true, scene.true)):
             products.append(sum(np.sum(v * ways[i]) for i, v in zip(wanted, leaves, strict=False)))
     ours, hand, true = ([np.array(v, object)] for v in (slopes, along_hand, along_true))
-    return Witness("differences at high precision", *compared(ours, hand, true))
+    return Witness("differences at high precision", *agreement(ours, hand, true))
 
 
-def by_reference(scene: Scene, reference: Callable[..., PyTree]) -> Testimony:
+def testimony_of_reference(scene: Scene, reference: Callable[..., PyTree]) -> Testimony:
     """What the user's gradient in NumPy says."""
     problem = scene.problem
 
@@ -124,7 +125,7 @@ def by_reference(scene: Scene, reference: Callable[..., PyTree]) -> Testimony:
         floats = [np.array([float(b.mid()) for b in v.flat]).reshape(v.shape) for v in scene.balls]
         leaves = [numpy_code.to_balls(v) for v in answer(floats)]
     n = len(leaves)
-    witness = Witness("reference", *compared([wrap(v) for v in leaves], scene.hand[:n], scene.true[:n], 9))
+    witness = Witness("reference", *agreement([wrap(v) for v in leaves], scene.hand[:n], scene.true[:n], 9))
     if witness.agrees_with_truth:
         return Testimony((witness,))
     if witness.agrees_with_hand:
@@ -137,10 +138,10 @@ def by_reference(scene: Scene, reference: Callable[..., PyTree]) -> Testimony:
 def custom_rules(scene: Scene) -> Iterator[str]:
     """What is to be said of custom derivative rules in the forward pass."""
     problem, comparison = scene.problem, scene.comparison
-    if comparison.scalar is None or comparison.mode is None or problem.by_autodiff is None:
+    if comparison.scalar_jaxpr is None or comparison.mode is None or problem.by_autodiff is None:
         return
     by_autodiff, names = problem.by_autodiff, list[str]()
-    without_rules(comparison.scalar.jaxpr, names)
+    without_rules(comparison.scalar_jaxpr.jaxpr, names)
     if not names:
         return
     ruled = trace(lambda floats: by_autodiff(floats, own=lambda J: J), problem.arguments, comparison.mode)
@@ -151,7 +152,9 @@ def custom_rules(scene: Scene) -> Iterator[str]:
         yield f"{whose} is not the derivative of what it computes (a surrogate gradient, or wrong){also}."
 
 
-def compared(leaves: list[Balls], hand: list[Balls], true: list[Balls], digits: float = 12) -> tuple[bool, bool, float]:
+def agreement(
+    leaves: list[Balls], hand: list[Balls], true: list[Balls], digits: float = 12
+) -> tuple[bool, bool, float]:
     """(agrees with hand, agrees with truth, digits of the latter)."""
     to_truth = [judge(a, t, scale, digits) for a, t, scale in zip(leaves, true, scales(true), strict=True)]
     return agree(leaves, hand, digits), all(j.verdict == PASS for j in to_truth), min(j.digits for j in to_truth)

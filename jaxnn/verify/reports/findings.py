@@ -58,7 +58,7 @@ class Branch:
     kind: str
     seen: tuple[str, ...]
     unseen: tuple[str, ...]
-    special: bool = False  # a value that only a special case reaches: isnan, == 0, max with −inf
+    special: bool = False  # an (in)equality, which only a special case meets: isnan, == 0
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.place}: seen {', '.join(self.seen) or 'nothing'}"
@@ -90,13 +90,15 @@ class Link:
 @dataclass(frozen=True)
 class Cause:
     """An explanation of what is wrong. kind: one of `mistakes.TEXTS`; leaf: the leaves that it explains; digits: to
-    which it gives the wrong values, at all points tried; fix: what would make it right."""
+    which it gives the wrong values, at all points tried; fix: what would make it right. is_known: False if it is no
+    mistake that is known, but what can be seen; `fix` is then what to do next."""
 
     kind: str
     sentence: str
     leaf: str
     digits: float
     fix: str
+    is_known: bool = True
 
 
 @dataclass(frozen=True)

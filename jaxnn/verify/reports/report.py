@@ -7,7 +7,7 @@ from jaxnn.protocols import PyTree
 from jaxnn.verify.reports.findings import Grade, Leaf
 from jaxnn.verify.reports.page import page
 from jaxnn.verify.reports.result import Result, plain
-from jaxnn.verify.reports.words import point_words, shown, trail_words, witness_words
+from jaxnn.verify.reports.words import cause_words, point_words, shown, trail_words, witness_words
 
 IN_JSON = (
     *("title", "verdict", "reason", "evidence", "replay", "seconds", "digits", "leaves", "points", "branches"),
@@ -24,9 +24,7 @@ class Report(Result):
         digits = f", {shown(self.digits)} digits" if self.ok else ""
         lines += [f"evidence   {self.evidence}{digits}; points: {', '.join(map(point_words, self.points))}"]
         lines += [f"where      {trail_words(self.links, self.first_wrong)}"] if self.first_wrong else []
-        lines += [
-            f"cause      {c.sentence} ({c.leaf}: to {shown(c.digits)} digits) To mend it: {c.fix}." for c in self.causes
-        ]
+        lines += [f"cause      {cause_words(cause)}" for cause in self.causes]
         lines += [f"witness    {witness.name}: {witness_words(witness)}" for witness in self.witnesses]
         lines += [f"branch     {branch}" for branch in self.branches if not branch.special]
         lines += [f"unseen     {side}" for side in self.unseen]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from jaxnn.verify.reports.findings import FAIL, PASS, Link, Point, Witness
+from jaxnn.verify.reports.findings import FAIL, PASS, Cause, Link, Point, Witness
 
 
 def shown(digits: float) -> str:
@@ -27,6 +27,14 @@ def point_words(point: Point) -> str:
     return f"{point.kind} ({': '.join(filter(None, [point.verdict, point.reason]))})"
 
 
+def cause_words(cause: Cause) -> str:
+    """What is wrong, in which leaf, and what to do."""
+    if not cause.is_known:
+        return f"{cause.sentence} Next: {cause.fix}."
+    digits = "" if math.isnan(cause.digits) else f": to {shown(cause.digits)} digits"
+    return f"{cause.sentence} ({cause.leaf}{digits}) To mend it: {cause.fix}."
+
+
 def witness_words(witness: Witness) -> str:
     """With whom a witness agrees."""
     if witness.agrees_with_truth:
@@ -39,7 +47,7 @@ def trail_words(links: Sequence[Link], first: str) -> str:
     others = [link for link in links if link.name != first]
     wrong = [link.name for link in others if link.verdict == FAIL and not link.inherited]
     inherited = [link.name for link in others if link.verdict == FAIL and link.inherited]
-    right = [link.name for link in others if link.verdict == PASS and not link.inherited]
+    right = [link.name for link in others if link.verdict == PASS]
     parts = [f"first wrong at {first}"]
     for names, one, many in (
         (wrong, "is wrong too", "are wrong too"),

@@ -23,7 +23,11 @@ class Mode(NamedTuple):
     every: bool  # every float leaf is an input of the jaxpr, or only those that are differentiated
 
 
-MODES = (Mode(True, True), Mode(True, False), Mode(False, True), Mode(False, False))  # the first that works is taken
+IN_FLOAT64 = Mode(x64=True, every=True)
+IN_FLOAT64_BY_PARAMETERS = Mode(x64=True, every=False)
+AS_WRITTEN = Mode(x64=False, every=True)
+AS_WRITTEN_BY_PARAMETERS = Mode(x64=False, every=False)
+MODES = (IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS, AS_WRITTEN, AS_WRITTEN_BY_PARAMETERS)  # the first that works is taken
 
 
 class Leaves(Protocol):

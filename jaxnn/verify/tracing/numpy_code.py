@@ -18,22 +18,23 @@ from jax import numpy as jnp
 from jax.extend import source_info_util
 
 from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Problem
 from jaxnn.verify.tracing.jaxprs import value_and_gradient
 
 
-def in_jax(problem: PyTree, comparison: PyTree) -> PyTree:
-    """The `Problem` with its NumPy code as JAX code; `comparison` says which of its functions were NumPy code."""
-    if comparison.hand is None:
+def in_jax(problem: Problem, *, has_numpy_rule: bool, has_numpy_cost: bool) -> Problem:
+    """The problem with its NumPy code as JAX code."""
+    if has_numpy_rule:
         problem = replace(problem, claim=as_jax(problem.claim))
-    if comparison.scalar is None:
-        scalar, differentiated = as_jax(problem.scalar), problem.arguments.differentiated
-        extra = len(problem.paths) - len(differentiated)  # 1 if the value itself is compared too
+    if has_numpy_cost:
+        assert problem.scalar is not None, "there is no cost"
+        scalar = as_jax(problem.scalar)
 
         def truth(floats: list) -> list[jax.Array]:
-            J, grads = value_and_gradient(scalar, floats, differentiated)
-            return [*grads, *[J] * extra]
+            J, grads = value_and_gradient(scalar, floats, problem.arguments.differentiated)
+            return [*grads, J] if problem.has_value else grads
 
-        problem = replace(problem, scalar=scalar, truth=truth)
+        return replace(problem, scalar=scalar, truth=truth)
     return problem
 
 

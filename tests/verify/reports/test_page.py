@@ -72,7 +72,7 @@ FULL = report(
     leaf(np.full((2, 3), 0.03), path=HOSTILE),
     leaf([1e-20], verdict=PASS),
     title=HOSTILE,
-    points=(Point(HOSTILE, FAIL, HOSTILE, 1.5), Point("tiny weights", INCONCLUSIVE, "precision", math.nan)),
+    points=(Point(HOSTILE, FAIL, HOSTILE, 1.5), Point("tiny weights", INCONCLUSIVE, "too wide", math.nan)),
     branches=(
         Branch(HOSTILE, "compare", ("left",), ("right",)),
         Branch("line 7", "isnan", (), ("not a number",), True),
@@ -116,7 +116,7 @@ def test_all_of_a_report_is_there():
     rows = [
         (HOSTILE, "✗ FAIL", "1.5", "exact", "1 of 2", "1.25\N{NO-BREAK SPACE}s"),
         (HOSTILE, "✗ FAIL", "1.5", "[0, 0]", "0.5", "0.25", "generic"),
-        ("tiny weights", "? INCONCLUSIVE", "–", "precision"),
+        ("tiny weights", "? INCONCLUSIVE", "–", "too wide"),
         (HOSTILE, "compare", "left", "right"),
         ("line 7", "isnan", "none", "not a number"),
         ("differences", witness_words(FULL.witnesses[1])),
