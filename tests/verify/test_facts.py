@@ -142,7 +142,9 @@ def outcomes(*verdicts, sides=()):
     ],
 )
 def test_the_verdict_over_all_points(given, autodiff_is_wrong, verdict):
-    assert decision(given, (), (), False, autodiff_is_wrong).verdict == verdict
+    said = decision(given, (), (), False, autodiff_is_wrong)
+    assert said.verdict == verdict
+    assert said.reason.endswith(".") == (verdict != PASS)
 
 
 def test_more_than_a_gradient_is_not_asked_of_numpy_code():

@@ -272,9 +272,26 @@ def test_no_two_shifts_share_their_words(shape):
 def test_a_guess_is_no_fact():
     noise = np.float32(DRAW(size=(5, 3)))
     wrong = lambda p, x, y: {k: g * noise if k == "W1" else g for k, g in backward()(p, x, y).items()}  # noqa: E731
-    (cause,) = verify.gradient(cost, wrong, PARAMS, X, Y).causes
+    report = verify.gradient(cost, wrong, PARAMS, X, Y)
+    (cause,) = report.causes
     assert (cause.kind, cause.leaf) == ("unknown", "['W1']")
     assert "15 of 15 entries are wrong" in cause.sentence
+    words = str(report)
+    assert "Next: name values" in words
+    assert "To mend it" not in words
+
+
+def test_numpy_code_with_labels_that_are_whole_numbers():
+    def softmax(z):
+        e = np.exp(z)
+        return e / e.sum(1, keepdims=True)
+
+    loss = lambda w, x, y: -np.sum(np.log(softmax(x @ w)) * np.eye(4)[y]) / 5  # noqa: E731
+    shifted = lambda w, x, y: x.T @ (softmax(x @ w) - np.eye(4)[(y + 1) % 4]) / 5  # noqa: E731
+    summed = lambda w, x, y: x.T @ (softmax(x @ w) - np.eye(4)[y])  # noqa: E731
+    w, x, y = DRAW(size=(3, 4)), DRAW(size=(5, 3)), np.array([0, 1, 2, 1, 0])
+    assert [cause.kind for cause in verify.gradient(loss, summed, w, x, y).causes] == ["missing_mean"]
+    assert [cause.kind for cause in verify.gradient(loss, shifted, w, x, y).causes] == ["shifted_labels"]
 
 
 def dropped(w, x):
