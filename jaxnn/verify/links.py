@@ -199,6 +199,8 @@ def factor(hand: Sequence[Balls], true: Sequence[Balls]) -> arb | None:
     pairs: list[tuple[arb, arb]] = []
     for m, v in zip(hand, true, strict=True):
         pairs += zip(m.flat, v.flat, strict=True)
+    if not pairs:
+        return None
     a, t = max(pairs, key=lambda pair: abs(pair[1].mid()))
     if t.contains(0) or (a / t).contains(1):
         return None

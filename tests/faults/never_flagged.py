@@ -132,6 +132,17 @@ def relu_at_zero(s):
     return by_lines(cost, {"W": W, "b": b}, {"x": x, "t": normal(4, t=(3, 3))["t"]}, lines)()
 
 
+def dependent_units(shares):
+    """The weights are 0: more units tie than there are weights, so that many choices give one derivative."""
+    X = jnp.asarray([[1, 2, 3], [4, 5, 6], [-1, 2, 0.5], [3, -2, 1], [2, 2, -1]], jnp.float32)
+
+    def grad(w, X):
+        z = X @ w
+        return X.T @ jnp.where(z == 0, jnp.asarray(shares, z.dtype), (z > 0).astype(z.dtype))
+
+    return Case(lambda w, X: jax.nn.relu(X @ w).sum(), grad, jnp.zeros(3), (X,))
+
+
 def max_tie(share):
     """share(ties) says which part of the gradient each of the tied entries gets; here the entries 0, 2 and 3."""
 
@@ -300,6 +311,7 @@ KINKS = {
     "relu at 0: derivative 0": relu_at_zero(0),
     "relu at 0: derivative 1/2": relu_at_zero(0.5),
     "relu at 0: derivative 1": relu_at_zero(1),
+    "relu of five units of three weights at 0: a derivative for each": dependent_units((0, 1, 0, 1, 0.7)),
     "relu(x) − relu(−x) at 0: derivative 0": entrywise(
         lambda w: jax.nn.relu(w) - jax.nn.relu(-w), lambda w: (w != 0).astype(w.dtype), (0, 0.5, -1, 0)
     ),

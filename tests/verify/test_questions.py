@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 
 from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, verify
@@ -331,6 +332,34 @@ def test_a_kernel_is_a_black_box_against_the_exact_truth(rule):
     assert 5 < report.digits < 8
     assert verify.gradient(f, rule(1.0001), W, W + 1).verdict == verify.FAIL
     assert verify.gradient(f, rule(1), W, W + 1, require="exact").verdict == verify.INCONCLUSIVE
+
+
+def test_a_kernel_beside_a_truth_that_needs_many_bits():
+    """The truth chooses between e and e + 1e-76, which 200 bits do not decide."""
+    tiny = jnp.float32(1e-38)
+
+    def f(w, x):
+        e = jnp.exp(tiny)
+        return (w * w * x).sum() * jnp.argmax(jnp.stack([e, e + tiny * tiny])).astype(w.dtype)
+
+    report = verify.gradient(f, callback(1), W, W + 1)
+    assert (report.verdict, report.evidence) == (verify.PASS, "dtype"), str(report)
+
+
+def test_a_named_value_may_be_empty():
+    def named(by):
+        def cost(w, x):
+            nothing = checkpoint_name(w[:0] * 2, "nothing")
+            return (w * w * x).sum() + nothing.sum()
+
+        def grad(w, x):
+            return by * w * x + checkpoint_name(w[:0] * 0 + 1, "dnothing").sum()
+
+        return verify.gradient(cost, grad, W, W + 1)
+
+    assert named(2).ok
+    assert named(3).verdict == verify.FAIL
+    assert "w differs" in str(named(3))
 
 
 def test_what_balls_do_not_know_is_decided_in_float64():

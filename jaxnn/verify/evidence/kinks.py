@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from flint import arb
+from scipy.optimize import lsq_linear
 
 from jaxnn.verify.arithmetic.balls import wrap
 from jaxnn.verify.arithmetic.decisions import Place, Ties, Undecided, step_of
@@ -72,20 +73,22 @@ def equal_shares(n: int) -> Iterable[tuple[float, ...]]:
 
 
 def least_squares(hand: Leaves, base: Leaves, moved: Sequence[Leaves], names: Sequence[Place], digits: float) -> Choice:
-    """The choice of a share for each tie that comes nearest to `hand`. base: all ties fall to the first side; moved:
-    for each tie, that one falls to the other."""
+    """The choice of a share in [0, 1] for each tie that comes nearest to `hand`. base: all ties fall to the first side;
+    moved: for each tie, that one falls to the other."""
     moves = [[wrap(b - a) for a, b in zip(base, leaves, strict=True)] for leaves in moved]
     gap = [wrap(h - a) for h, a in zip(hand, base, strict=True)]
-    s, *_ = np.linalg.lstsq(np.array([flat(move) for move in moves]).T, flat(gap), rcond=None)
+    A = np.array([flat(move) for move in moves]).T
+    size = np.abs(A).max(initial=0) or 1  # lsq_linear stops at an absolute tolerance
+    s = lsq_linear(A / size, flat(gap) / size, bounds=(0, 1), method="bvls", max_iter=10 * UNITS).x
+    mixed = [wrap(a + sum(m[k] * arb(v) for v, m in zip(s, moves, strict=True))) for k, a in enumerate(base)]
+    if not agree(hand, mixed, min(digits, 9)):
+        return Choice(Explained.WRONG)
     groups: dict[Place, float] = defaultdict(float)  # of those that tie for one maximum, one alone can be it
     for name, share in zip(names, s, strict=True):
         groups[place_of_maximum(name)] += share
-    if min(s) < -1e-9 or max(groups.values()) > 1 + 1e-9:
-        return Choice(Explained.WRONG)
-    mixed = [wrap(a + sum(m[k] * arb(v) for v, m in zip(s, moves, strict=True))) for k, a in enumerate(base)]
-    if agree(hand, mixed, min(digits, 9)):
-        return right(names, f"takes {', '.join(f'{1 - v:.3g}' for v in s)} of the derivative of the larger side")
-    return Choice(Explained.WRONG)
+    if max(groups.values()) > 1 + 1e-9:  # other shares can give the same, unless no tie's move depends on the others'
+        return Choice(Explained.WRONG if np.linalg.matrix_rank(A) == len(s) else Explained.TOO_MANY)
+    return right(names, f"takes {', '.join(f'{round(1 - v, 3):g}' for v in s)} of the derivative of the larger side")
 
 
 def place_of_maximum(name: Place) -> Place:

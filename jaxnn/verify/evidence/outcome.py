@@ -247,12 +247,18 @@ def digits_asked(options: Options, unit: float) -> float:
 
 def true_floats(comparison: Comparison, floats: Sequence[np.ndarray], deadline: float = math.inf) -> list[np.ndarray]:
     """The truth as the nearest floats. Undecided if no precision decides."""
+    true: list[Balls] | None = None
     for precision in PRECISIONS:
         ev = Evaluation(precision, deadline=deadline)
-        with flint.ctx.workprec(precision):
-            true = comparison.truth(ev, [enter(v) for v in floats])
-        if all(map(finite, true)) or precision == ENOUGH:
+        try:
+            with flint.ctx.workprec(precision):
+                true = comparison.truth(ev, [enter(v) for v in floats])
+        except Undecided:
+            continue
+        if all(map(finite, true)) or precision >= ENOUGH:
             break
+    if true is None:
+        raise Undecided("no precision decides between values that are too close")
     return [midpoints(v) for v in true]
 
 
