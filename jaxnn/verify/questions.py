@@ -233,7 +233,7 @@ def answer(
     TypeError: a keyword in `options` that is no field of `Options`. ValueError: an option out of range.
     """
     known = [field.name for field in dataclasses.fields(Options)]
-    for name in options.keys() - set(known):
+    for name in sorted(options.keys() - set(known)):
         raise TypeError(
             f"{name}= is no option of this check: beside what its docstring names there are {', '.join(known)}."
         )

@@ -6,7 +6,7 @@ traced as it is written.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 from jax.extend.core.primitives import closed_call_p
 
 from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Arguments
 
 
 class Mode(NamedTuple):
@@ -30,20 +31,7 @@ AS_WRITTEN_BY_PARAMETERS = Mode(x64=False, every=False)
 MODES = (IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS, AS_WRITTEN, AS_WRITTEN_BY_PARAMETERS)  # the first that works is taken
 
 
-class Leaves(Protocol):
-    """The float leaves of a function's arguments: `verify.arguments.Arguments`, as far as tracing uses it."""
-
-    @property
-    def floats(self) -> Sequence[np.ndarray]: ...
-
-    @property
-    def dtypes(self) -> Sequence[np.dtype]: ...
-
-    @property
-    def differentiated(self) -> Sequence[int]: ...
-
-
-def trace(f: Callable[[list], list], arguments: Leaves, mode: Mode) -> ClosedJaxpr:
+def trace(f: Callable[[list], list], arguments: Arguments, mode: Mode) -> ClosedJaxpr:
     """The closed jaxpr of f(floats) -> list, whose inputs are float leaves; the others are constants in it."""
     floats, dtypes = arguments.floats, arguments.dtypes
     free = free_inputs(arguments, mode)
@@ -59,7 +47,7 @@ def trace(f: Callable[[list], list], arguments: Leaves, mode: Mode) -> ClosedJax
         return jax.make_jaxpr(of_free)(*(values[i] for i in free))
 
 
-def free_inputs(arguments: Leaves, mode: Mode) -> Sequence[int]:
+def free_inputs(arguments: Arguments, mode: Mode) -> Sequence[int]:
     """Which float leaves are inputs of a jaxpr traced in this mode."""
     return range(len(arguments.floats)) if mode.every else arguments.differentiated
 

@@ -281,6 +281,18 @@ def test_a_guess_is_no_fact():
     assert "To mend it" not in words
 
 
+def test_the_square_of_a_positive_value_is_no_squared_relu():
+    squares = lambda w, x: (jax.nn.softmax(x @ w) ** 2).sum()  # noqa: E731
+
+    def grad(w, x):  # the factor 2a is missing
+        a = jax.nn.softmax(x @ w)
+        return x.T @ (a - a * a.sum(1, keepdims=True))
+
+    causes = verify.gradient(squares, grad, np.float32(DRAW(size=(3, 4))), np.float32(X[:, :3])).causes
+    assert causes
+    assert not [cause.sentence for cause in causes if "squared relu" in cause.sentence]
+
+
 def test_numpy_code_with_labels_that_are_whole_numbers():
     def softmax(z):
         e = np.exp(z)
