@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import jax
 import numpy as np
@@ -108,8 +109,7 @@ def names_of(
         return [watched(f, arguments, floats, array, home(code_of(functions[0]).co_filename)) for f in functions]
 
     tape, back, (of_cost, *of_grad) = general_place(passes, floats, here, look)
-    of_both = [v for variables in (of_cost, *of_grad) for v in variables]
-    inputs = input_names(arguments, passes.free, [tape.values[v] for v in tape.inputs], of_both)
+    inputs = input_names(arguments, passes.free, [tape.values[v] for v in tape.inputs], [*chain(of_cost, *of_grad)])
     symbols = dict(zip(tape.inputs, inputs, strict=True))
     give_names(tape, symbols, [*marked(tape), *((v.name, v.value) for v in of_cost)])
     symbols[tape.J] = "J"

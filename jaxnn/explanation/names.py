@@ -45,7 +45,10 @@ def input_names(
 
 def marked(record: Record) -> list[Named]:
     """(name, value) of what has a `checkpoint_name`."""
-    return [(name, v) for name, places in record.named_values.items() for _, v in places]
+    pairs: list[Named] = []
+    for name, places in record.named_values.items():
+        pairs += [(name, v) for _, v in places]
+    return pairs
 
 
 def give_names(record: Record, symbols: dict[int, str], words: Iterable[Named], taken: Iterable[str] = ()) -> None:

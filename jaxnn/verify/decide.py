@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import jax
@@ -194,8 +195,8 @@ def report(
     leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
     testimony = testimony_on(problem, comparison, points)
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
-    notes = [note for o in outcomes for note in o.notes]
-    notes += [*rounding_notes(outcomes), *(testimony.sentences if verdict == PASS else ())]
+    notes = [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
+    notes += testimony.sentences if verdict == PASS else ()
     notes += [*hints(problem, outcomes, wrong), *equal_sizes(problem), *(unlinked(comparison) if wrong else ())]
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, *case, outcomes)
@@ -300,10 +301,15 @@ def leaves_of(problem: Problem, outcomes: Sequence[Outcome]) -> tuple[Leaf, ...]
     return tuple(leaves)
 
 
+def repeated(shape: Sequence[int]) -> set[int]:
+    """The sizes of more than one axis."""
+    return {n for n in shape if n > 1 and shape.count(n) > 1}
+
+
 def equal_sizes(problem: Problem) -> Iterator[str]:
     """Which sizes are equal, so that a formula that confuses them cannot be told from a right one."""
     arrays = problem.arguments.floats
-    square = sorted({n for v in arrays for n in v.shape if n > 1 and v.shape.count(n) > 1})
+    square = sorted(set().union(*(repeated(v.shape) for v in arrays)))
     if square:
         which = ", ".join(map(str, square))
         yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"

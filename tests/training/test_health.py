@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from jaxnn import Activation, Chain, Dense, HalfSquaredError, Repeat, cost, fit
+from jaxnn import Activation, Chain, Dense, HalfSquaredError, Repeat, Residual, cost, fit
 from jaxnn.commands.config import Train
 from jaxnn.data.scale import Scale
 from jaxnn.protocols import Part, leaf_layers
@@ -41,13 +41,6 @@ class Opaque:
 
     def apply(self, params, x):
         return x + self.layer.apply(params, x)
-
-
-class Residual(Opaque):
-    """The same, and says so."""
-
-    def parts(self, params, residuals):
-        return (Part("f", self.layer, params, residuals),)
 
 
 @dataclass(frozen=True)
@@ -91,12 +84,12 @@ def test_a_path_leads_to_each_layer():
         "1/1",
         "2",
         "3",
-        "4/f/0",
-        "4/f/1",
+        "4/0/0",
+        "4/0/1",
         "5",
     ]
     assert paths(between(Repeat(TANH, 2))) == ["0", "1/0/0", "1/0/1", "1/1/0", "1/1/1", "2"]
-    assert paths(Repeat(Repeat(Residual(Dense(4, 4)), 2), 2)) == ["0/0/f", "0/1/f", "1/0/f", "1/1/f"]
+    assert paths(Repeat(Repeat(Residual(Dense(4, 4)), 2), 2)) == ["0/0/0", "0/1/0", "1/0/0", "1/1/0"]
 
 
 def together(pairs):
@@ -179,7 +172,7 @@ def test_what_is_compiled_does_not_grow_with_the_layers_of_a_repeat():
     ("middle", "spoil", "where"),
     [
         (RELU, lambda p: (p[0]._replace(W=p[0].W * 1e38), ()), "the output of layer 1/0, Dense(n_in=4"),
-        (Residual(RELU), lambda p: (p[0]._replace(W=p[0].W * 1e38), ()), "the output of layer 1/f/0, Dense(n_in=4"),
+        (Residual(RELU), lambda p: (p[0]._replace(W=p[0].W * 1e38), ()), "the output of layer 1/0/0, Dense(n_in=4"),
         (Opaque(RELU), lambda p: (p[0]._replace(W=p[0].W * 1e38), ()), "the output of layer 1, Opaque(layer=Chain("),
         (Repeat(RELU, 4), lambda p: (p[0]._replace(b=p[0].b.at[2, 1].set(jnp.nan)), ()), "b of layer 1/2/0, Dense"),
         (Repeat(RELU, 4), lambda p: (p[0]._replace(W=p[0].W.at[2].multiply(1e38)), ()), "output of layer 1/2/0, Dense"),
@@ -191,7 +184,7 @@ def test_what_is_compiled_does_not_grow_with_the_layers_of_a_repeat():
         (
             Repeat(Repeat(Residual(RELU), 2), 2),
             lambda p: (p[0]._replace(W=p[0].W.at[1, 0].multiply(1e38)), ()),
-            "output of layer 1/1/0/f/0, Dense",
+            "output of layer 1/1/0/0/0, Dense",
         ),
         (Hidden(4), lambda p: p._replace(W=p.W * 1e38), "the output of layer 1, Hidden(n=4)"),
         (RELU, lambda p: p, "the cost"),

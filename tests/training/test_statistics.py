@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, Repeat, cost, fit, sweep, verify
+from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, Repeat, Residual, cost, fit, sweep, verify
 from jaxnn.protocols import Statistics, learned, without_statistics
 from jaxnn.training.epoch import largest_change
 from jaxnn.training.prepare import cast
@@ -68,30 +68,6 @@ class BatchNorm:
 
 def cast_to(dtype, tree):
     return jax.tree.map(lambda v: v.astype(dtype), tree)
-
-
-@dataclass(frozen=True)
-class Residual:
-    """out = x + f(x)"""
-
-    layer: object
-
-    def init(self, key, dtype=jnp.float32):
-        return self.layer.init(key, dtype)
-
-    def forward(self, params, x, key=None):
-        out, residuals = self.layer.forward(params, x, key)
-        return x + out, residuals
-
-    def backward(self, residuals, dout):
-        dparams, dx = self.layer.backward(residuals, dout)
-        return dparams, dout + dx
-
-    def apply(self, params, x):
-        return x + self.layer.apply(params, x)
-
-    def moved(self, params, residuals):
-        return self.layer.moved(params, residuals)
 
 
 rng = np.random.default_rng(0)

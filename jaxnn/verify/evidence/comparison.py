@@ -7,6 +7,7 @@ differences of its cost at high precision. A rule that is none of these is a bla
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import jax
 import numpy as np
@@ -169,8 +170,8 @@ def check_steady(problem: Problem, comparison: Comparison, floats: Sequence[np.n
 
 def summary(closed: ClosedJaxpr) -> tuple[PyTree, ...]:
     """The primitives and constants of a jaxpr: two of one function have the same."""
-    parameters = [v for eqn in closed.jaxpr.eqns for v in eqn.params.values()]
-    operands = [v for eqn in closed.jaxpr.eqns for v in eqn.invars]
+    parameters = chain.from_iterable(eqn.params.values() for eqn in closed.jaxpr.eqns)
+    operands = chain.from_iterable(eqn.invars for eqn in closed.jaxpr.eqns)
     return (
         [eqn.primitive.name for eqn in closed.jaxpr.eqns],
         [np.asarray(v.val).tobytes() for v in operands if isinstance(v, Literal)],

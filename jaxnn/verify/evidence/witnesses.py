@@ -4,7 +4,8 @@ differences    of the forward pass alone, at high precision, along random direct
 reference      a NumPy gradient that the user gave
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import flint
@@ -14,7 +15,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic import numpy_code
-from jaxnn.verify.arithmetic.balls import Balls, enter, wrap
+from jaxnn.verify.arithmetic.balls import Balls, enter, finite, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation
 from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr, of_numpy
@@ -59,20 +60,16 @@ def testimony(
         assert comparison.claim is not None, "a black box has no witnesses"
         hand, true = comparison.claim(ev, balls), comparison.truth(ev, balls)
         scene = Scene(problem=problem, comparison=comparison, ev=ev, balls=balls, hand=hand, true=true)
-        if ev.ties.pairs or not all_finite([*scene.hand, *scene.true]):
+        if ev.ties.pairs or not all(map(finite, [*scene.hand, *scene.true])):
             return Testimony()
         parts = [testimony_of_differences(scene, directions)]
         parts += [Testimony(sentences=tuple(custom_rules(scene)))]
         parts += [testimony_of_reference(scene, options.reference)] if options.reference else []
     return Testimony(
-        tuple(witness for part in parts for witness in part.witnesses),
-        tuple(sentence for part in parts for sentence in part.sentences),
+        tuple(chain.from_iterable(part.witnesses for part in parts)),
+        tuple(chain.from_iterable(part.sentences for part in parts)),
         any(part.autodiff_is_wrong for part in parts),
     )
-
-
-def all_finite(leaves: Sequence[Balls]) -> bool:
-    return all(v.is_finite() for leaf in leaves for v in leaf.flat)
 
 
 def testimony_of_differences(scene: Scene, directions: int) -> Testimony:
@@ -81,7 +78,7 @@ def testimony_of_differences(scene: Scene, directions: int) -> Testimony:
     if comparison.scalar_jaxpr is None or comparison.mode is None:
         return Testimony()
     scalar = of_jaxpr(comparison.scalar_jaxpr, scene.problem.arguments, comparison.mode)
-    if not all_finite(scalar(scene.ev, scene.balls)):
+    if not all(map(finite, scalar(scene.ev, scene.balls))):
         return Testimony()
     witness = witness_of_differences(scene, scalar, directions)
     if witness.agrees_with_truth:
@@ -167,4 +164,4 @@ def agree(a: list[Balls], b: list[Balls], digits: float = 12) -> bool:
 def has_stop(jaxpr: Jaxpr) -> bool:
     """Whether there is a stop_gradient in it."""
     here = any(eqn.primitive.name == "stop_gradient" for eqn in jaxpr.eqns)
-    return here or any(has_stop(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params))
+    return here or any(map(has_stop, chain.from_iterable(jaxprs_in_params(eqn.params) for eqn in jaxpr.eqns)))
