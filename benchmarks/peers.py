@@ -325,7 +325,10 @@ def equinox(training):
     import equinox as eqx
 
     layers = [eqx.nn.Linear(*sizes, key=jax.random.key(0)) for sizes in pairwise(training.sizes)]
-    leaves = lambda layers: [v for layer in layers for v in (layer.weight, layer.bias)]  # noqa: E731
+
+    def leaves(layers):
+        return [*chain.from_iterable((layer.weight, layer.bias) for layer in layers)]
+
     layers = eqx.tree_at(leaves, layers, [jnp.asarray(v) for v in chain.from_iterable(training.weights())])
     arrays, static = eqx.partition(layers, eqx.is_array)
     optimizer = optax.sgd(training.learning_rate)
@@ -357,7 +360,10 @@ def keras_on_jax(training):
         net.add(keras.layers.Dense(n, training.activation))
     net.add(keras.layers.Dense(training.sizes[-1], {"identity": None}.get(training.output, training.output)))
     if isinstance(training.loss, HalfSquaredError):
-        loss = lambda y, z: keras.ops.sum((z - y) ** 2, -1) / 2  # noqa: E731
+
+        def loss(y, z):
+            return keras.ops.sum((z - y) ** 2, -1) / 2
+
     elif isinstance(training.loss, SoftmaxCrossEntropy):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     else:
@@ -370,7 +376,7 @@ def keras_on_jax(training):
         return run.history["loss"]
 
     def job():
-        net.set_weights([v for W, b in training.weights() for v in (W.T, b)])
+        net.set_weights([*chain.from_iterable((W.T, b) for W, b in training.weights())])
         if training.batches is None:
             return np.array(fit(x, y, training.peer_epochs))
         orders = training.batches.reshape(training.peer_epochs, -1)

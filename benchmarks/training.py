@@ -10,7 +10,6 @@ A figure is of one step. A peer runs the first epochs only.
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import pairwise
 from typing import Any
 from unittest import mock
 
@@ -35,6 +34,7 @@ from jaxnn import (
     sweep,
 )
 from jaxnn.layers.dense import Params
+from jaxnn.models.perceptron import perceptron
 from jaxnn.training.prepare import shuffled
 
 BY_GRAD, PRODUCTS, REPEATED = "jax.grad, same scan", "the matrix products alone", "ours, with Repeat"
@@ -71,10 +71,8 @@ class Training:
 
     @cached_property
     def model(self):
-        layers = [
-            layer for n_in, n_out in pairwise(self.sizes) for layer in (Dense(n_in, n_out), Activation(self.activation))
-        ]
-        return Chain((*layers[:-1], *([] if self.output == "identity" else [Activation(self.output)])))
+        network = perceptron(self.sizes, self.activation)
+        return network if self.output == "identity" else Chain((*network.layers, Activation(self.output)))
 
     @cached_property
     def data(self):
@@ -231,7 +229,9 @@ def swept(training, n, epochs):
     """`sweep` of n networks with seeds 0 to n − 1: the costs of the one with seed 0."""
     x, y = training.data
     keys = jax.vmap(jax.random.key)(jnp.arange(n))
-    optimizer = lambda rate: optax.sgd(rate)  # noqa: E731, one of its own, as in `ours`
+
+    def optimizer(rate):  # one of its own, as in `ours`
+        return optax.sgd(rate)
 
     def job():
         found = sweep(

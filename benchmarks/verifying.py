@@ -93,9 +93,11 @@ def check_grads(net, compiled, x64=False):
     cost.defvjp(net.grad, lambda grads, dJ: (jax.tree.map(lambda g: dJ * g, grads), None, None))
     cost = jax.jit(cost) if compiled else cost
 
+    def wide(v):
+        return jnp.asarray(v, jnp.float64) if x64 and v.dtype == np.float32 else jnp.asarray(v)
+
     def check(params, x, y):
         with jax.enable_x64(x64):
-            wide = lambda v: jnp.asarray(v, jnp.float64) if x64 and v.dtype == np.float32 else jnp.asarray(v)  # noqa: E731
             params, x, y = jax.tree.map(wide, (params, x, y))
             jax.test_util.check_grads(lambda params: cost(params, x, y), (params,), order=1, modes=["rev"])
 

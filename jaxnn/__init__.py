@@ -24,8 +24,8 @@ import importlib
 from jaxnn import catalogue
 
 _HOME = {
-    catalogue.class_name(name): f"{room}.{name}" for room in ("layers", "losses") for name in catalogue.names(room)
-} | {
+    **{catalogue.class_name(name): f"layers.{name}" for name in catalogue.names("layers")},
+    **{catalogue.class_name(name): f"losses.{name}" for name in catalogue.names("losses")},
     "L2": "penalty",
     "cost": "backprop",
     "value_and_grad": "backprop",

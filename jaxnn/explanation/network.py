@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from operator import itemgetter
 
 import jax
 import numpy as np
@@ -114,7 +115,7 @@ def flat(model: Layer, params: Params) -> Iterator[tuple[Layer, Params]]:
             yield from flat(layer, p)
     elif isinstance(model, Repeat):
         for i in range(model.n):
-            yield from flat(model.layer, jax.tree.map(lambda v: v[i], params))  # noqa: B023
+            yield from flat(model.layer, jax.tree.map(itemgetter(i), params))
     else:
         yield model, params
 

@@ -2,6 +2,7 @@
 
 import decimal
 from collections.abc import Callable
+from itertools import chain
 
 import jax
 import numpy as np
@@ -33,7 +34,7 @@ def exact(f: Callable[..., PyTree], *args: PyTree, digits: int = 30) -> PyTree:
             leaves = value(ev, [ev.enter(v) for v in arguments.floats])
         except Undecided:
             continue
-        balls = [v for leaf in leaves if leaf.dtype == object for v in leaf.flat]
+        balls = chain.from_iterable(leaf.flat for leaf in leaves if leaf.dtype == object)
         if all(v.is_finite() and (v.is_exact() or v.rad() < abs(v.mid()) * 10.0**-digits) for v in balls):
             return jax.tree.unflatten(tree, [decimals(leaf, digits) for leaf in leaves])
     raise ArithmeticError(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Result:
     @property
     def unseen(self) -> tuple[str, ...]:
         """Sides of branches that no point reached: of these, nothing is known."""
-        return tuple(line for branch in self.branches if not branch.special for line in unseen_lines(branch))
+        return tuple(chain.from_iterable(unseen_lines(branch) for branch in self.branches if not branch.special))
 
     @property
     def precision(self) -> tuple[Grade, ...]:
