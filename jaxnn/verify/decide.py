@@ -43,27 +43,32 @@ def decide(
     replay: str,
     problem_of: ProblemOf,
     args: tuple[PyTree, ...],
-    others: Sequence[Problem],
+    others: Sequence[tuple[PyTree, ...]],
 ) -> Report:
     """The `Report` on a problem, problem_of(args); on the same at other arguments, `others`; and at drawn args."""
-    points = Points(options)
-    comparison = comparison_of(problem)
-    points.visit(GIVEN, problem, comparison)
+
+    def case_of(problem: Problem, args: tuple[PyTree, ...]) -> Case:
+        return Case(problem, comparison_of(problem), args)
+
+    points, given = Points(options), case_of(problem, args)
+    points.visit(GIVEN, given)
     if options.points == "auto":
         for kind in kinds_for(problem):
-            points.visit(kind, problem, comparison)
-        for other in others:
-            points.visit_other(Kind(Draw.GENERIC, elsewhere="one example"), other)
+            points.visit(kind, given)
+        for other in () if points.wrong else others:
+            points.visit(Kind(Draw.GENERIC, elsewhere="one example"), case_of(problem_of(other), other))
         if options.draw:
             for i in range(DRAWN):
-                drawn = problem_of(options.draw(jax.random.key(int(points.rng.integers(2**31)))))
-                points.visit_other(Kind(Draw.GIVEN, elsewhere=f"drawn {i + 1}"), drawn)
-                points.visit_other(Kind(Draw.GENERIC, elsewhere=f"drawn {i + 1} (redrawn)"), drawn)
-        if problem.redrawable:
-            for kind in WIDE:
-                if points.has_unseen and points.seconds < SECONDS / 2:
-                    points.visit(kind, problem, comparison)
-    return report(problem, comparison, points, replay, problem_of, args)
+                if points.wrong:
+                    break
+                new = options.draw(jax.random.key(int(points.rng.integers(2**31))))
+                drawn = case_of(problem_of(new), new)
+                points.visit(Kind(Draw.GIVEN, elsewhere=f"drawn {i + 1}"), drawn)
+                points.visit(Kind(Draw.GENERIC, elsewhere=f"drawn {i + 1} (redrawn)"), drawn)
+        for kind in WIDE if problem.redrawable else ():
+            if points.has_unseen and points.seconds < SECONDS / 2:
+                points.visit(kind, given)
+    return report(given, points, replay, problem_of)
 
 
 def kinds_for(problem: Problem) -> Sequence[Kind]:
@@ -71,6 +76,14 @@ def kinds_for(problem: Problem) -> Sequence[Kind]:
     if problem.redrawable:
         return REDRAWN
     return (GENERIC,) if problem.cotangents else ()
+
+
+class Case(NamedTuple):
+    """A problem, how its sides are compared, and the arguments that it was made of."""
+
+    problem: Problem
+    comparison: Comparison
+    args: tuple[PyTree, ...]
 
 
 class Points:
@@ -81,6 +94,7 @@ class Points:
         self.start = time.monotonic()
         self.rng = np.random.default_rng(seed_of(options.key))
         self.outcomes: list[Outcome] = []
+        self.wrong_case: Case | None = None  # in which the outcome is FAIL
         self.roundings: Sequence[Rounded] = ROUNDINGS
 
     @property
@@ -98,19 +112,17 @@ class Points:
         """Whether a side of a branch was met by no point."""
         return any(b.unseen for b in branches.table(sides_seen(self.outcomes)) if not b.special)
 
-    def visit_other(self, kind: Kind, problem: Problem) -> None:
-        if not self.wrong:
-            self.visit(kind, problem, comparison_of(problem))
-
-    def visit(self, kind: Kind, problem: Problem, comparison: Comparison) -> None:
+    def visit(self, kind: Kind, case: Case) -> None:
         """Adds the outcome at this kind of point or, where the formula is not defined, closer to what was given."""
         if self.wrong:
             return
-        check = Check(problem, comparison, self.options, self.start + SECONDS)
+        check = Check(case.problem, case.comparison, self.options, self.start + SECONDS)
         outcome = self.outcome_at(kind, check)
         if outcome.undefined and kind.draw != Draw.GIVEN:
             outcome = self.outcome_at(Kind(Draw.NEAR, elsewhere=kind.elsewhere), check)
         self.outcomes.append(outcome)
+        if outcome.verdict == FAIL:
+            self.wrong_case = case
         # Constants that are rounded at one point are rounded at all: exact ones need not be tried again.
         if outcome.verdict == PASS and outcome.rounded:
             self.roundings = ROUNDINGS[1:]
@@ -180,16 +192,10 @@ def decision(
     return Decision(PASS, f"right, {agree} digits agree at {n} point{'s' if n > 1 else ''}")
 
 
-def report(
-    problem: Problem,
-    comparison: Comparison,
-    points: Points,
-    replay: str,
-    problem_of: ProblemOf,
-    args: tuple[PyTree, ...],
-) -> Report:
-    """What the points say."""
+def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> Report:
+    """What the points say. What is asked of a wrong outcome is asked of the case that it is of."""
     outcomes, wrong, options = points.outcomes, points.wrong, points.options
+    problem, comparison, args = points.wrong_case or given
     if wrong:
         check_steady(problem, comparison, wrong.floats)
     leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
@@ -197,9 +203,10 @@ def report(
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
     notes = [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
-    notes += [*hints(problem, outcomes, wrong), *equal_sizes(problem), *(unlinked(comparison) if wrong else ())]
+    notes += [*hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
+    notes += unlinked(comparison) if wrong else ()
     case, seed = (problem, comparison), seed_of(options.key)
-    grade = partial(grades, *case, outcomes)
+    grade = partial(grades, given.problem, given.comparison, outcomes)
     if wrong:
         diagnose = partial(causes, *case, wrong, problem_of, args, seed)
         later = Questions(grade=grade, trail=partial(links, *case, wrong), diagnose=diagnose)

@@ -29,7 +29,7 @@ def gradient_problem(
 ) -> Problem:
     """grad against autodiff of cost."""
     single = isinstance(argnums, int)
-    numbers = [i % len(args) for i in numbers_of(argnums)]
+    numbers = numbers_of(argnums, len(args))
     arguments = arguments_of(args, numbers, cost)
     if not arguments.differentiated:
         raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
@@ -269,8 +269,13 @@ def function(
     return of
 
 
-def numbers_of(argnums: Argnums) -> list[int]:
-    return [argnums] if isinstance(argnums, int) else list(argnums)
+def numbers_of(argnums: Argnums, n: int) -> list[int]:
+    """Which of n arguments are meant, counted from 0; TypeError if one is not there."""
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+    for i in numbers:
+        if not -n <= i < n:
+            raise TypeError(f"argnums={argnums} means an argument {i}, and there are {n}: they are counted from 0.")
+    return [i % n for i in numbers]
 
 
 def chosen(argnums: Argnums | None, args: tuple[PyTree, ...]) -> tuple[list[int], list[int]]:
@@ -278,7 +283,7 @@ def chosen(argnums: Argnums | None, args: tuple[PyTree, ...]) -> tuple[list[int]
     if argnums is None:  # a Python number is a setting
         arrays = [any(hasattr(v, "dtype") for v in jax.tree.leaves(arg)) for arg in args]
         return [i for i in range(len(args)) if arrays[i] or not any(arrays)], []
-    numbers = [i % len(args) for i in numbers_of(argnums)]
+    numbers = numbers_of(argnums, len(args))
     return numbers, numbers
 
 

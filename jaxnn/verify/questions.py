@@ -243,6 +243,4 @@ def answer(
         if name != "key" and value != getattr(defaults, name):
             replay += f", {name}={value!r}" if isinstance(value, (int, float, str)) else f", {name}=…"
     replay += f", key={settings.key})"
-    return decide(
-        problem_at(*args), settings, replay, lambda args: problem_at(*args), args, [problem_at(*o) for o in others]
-    )
+    return decide(problem_at(*args), settings, replay, lambda args: problem_at(*args), args, others)

@@ -346,6 +346,31 @@ def test_a_kernel_beside_a_truth_that_needs_many_bits():
     assert (report.verdict, report.evidence) == (verify.PASS, "dtype"), str(report)
 
 
+def test_a_fault_at_other_shapes_alone_is_explained():
+    """Right for the five examples that are given, wrong for the seven that are drawn."""
+
+    def cost(w, x):
+        return (checkpoint_name(x @ w, "z") ** 2).mean()
+
+    def grad(w, x):
+        return x.T @ checkpoint_name(2 / 5 * (x @ w), "dz")
+
+    def draw(key):
+        return W, jax.random.normal(key, (7, *W.shape))
+
+    report = verify.gradient(cost, grad, W, jnp.ones((5, *W.shape)), draw=draw)
+    assert (report.verdict, report.points[-1].kind) == (verify.FAIL, "drawn 1")
+    assert (report.links[0].name, report.links[0].verdict) == ("dz", verify.FAIL)
+    assert "7/5 times" in report.causes[0].sentence
+    assert report.precision
+
+
+@pytest.mark.parametrize("argnums", [2, -3, (0, 5)])
+def test_an_argument_that_is_not_there(argnums):
+    with pytest.raises(TypeError, match="there are 2"):
+        verify.gradient(jnp.vdot, lambda w, x: x, W, W, argnums=argnums)
+
+
 def test_a_named_value_may_be_empty():
     def named(by):
         def cost(w, x):
