@@ -14,7 +14,7 @@ from jaxnn.commands.spelling import mistake
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs a command. Exit code 0: done; 1: a training that diverged, or a FAIL of verify or explain; 2: bad input, one
-    sentence says what; 3: of verify and explain, nothing worse than INCONCLUSIVE; 130: interrupted."""
+    sentence says what; 3: of verify and explain, no FAIL but an INCONCLUSIVE; 130: interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # an encoding without λ prints ?

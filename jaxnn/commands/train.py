@@ -25,7 +25,7 @@ EXIT_CODES = {Reason.INTERRUPTED: 130, Reason.NOT_FINITE: 1}  # 0 for all others
 
 def train(config: Train) -> int:
     """Trains a network and writes a run folder. Exit code 0; 1 if it diverged, 130 if it was interrupted: what was
-    learned until then is written all the same.
+    learned in whole epochs until then is written all the same.
 
     ValueError: settings that do not fit the data; data that cannot be read; a folder that cannot be made.
     """

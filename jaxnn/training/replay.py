@@ -1,4 +1,4 @@
-"""Where a number stopped being finite: the epoch again, one iteration at a time."""
+"""Where a number stopped being finite: the epochs of a chunk again, one iteration at a time."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ def last_finite(
 ) -> tuple[Params, str]:
     """Replays epochs, from `state` on through `last`, in which something was not finite, one iteration at a time.
 
-    (the last params with which all was finite, where it was not)
+    (the last params with which all was finite, a phrase that says where something was not)
     """
     one_step = jax.jit(step, static_argnums=0)
     m, start, params, opt_state = len(data.x), int(state.epoch), state.params, state.opt_state

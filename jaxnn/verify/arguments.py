@@ -1,4 +1,5 @@
-"""The arguments of a formula as a list of float arrays, everything else held constant; and answers that do not fit."""
+"""The arguments of a formula as a list of float arrays, everything else held constant; a problem: two functions of them;
+and answers that do not fit."""
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
@@ -66,7 +67,8 @@ class Arguments:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Two functions of the same float leaves that should be one: `claim` by hand, `truth` by autodiff.
+    """Two functions of the same float leaves that should be one: `claim` by hand, `truth` by autodiff, or by
+    differences for NumPy code.
 
     Both give a list of arrays, named by `paths`. The first of them, one for each differentiated float leaf, are the
     gradient of `scalar`, if there is one; if `has_value`, the last of them is its value. `by_autodiff` is

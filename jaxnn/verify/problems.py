@@ -47,11 +47,15 @@ def gradient_problem(
     def fits(tree: PyTree) -> bool:
         return [np.shape(v) for v in jax.tree.leaves(tree)] == [np.shape(v) for v in jax.tree.leaves(like)]
 
+    def is_valued(out: PyTree) -> bool:
+        """Whether it can be (value, aux)."""
+        return isinstance(out, tuple) and len(out) == 2 and np.shape(out[0]) == ()
+
     def split(out: PyTree) -> tuple[PyTree, list[PyTree]]:
         """(gradient, [value], or [] if there is none) of what grad returned."""
         if not isinstance(out, tuple) or len(out) != 2:  # the gradient
             return out, []
-        if has_aux and fits(out[0]):  # (gradient, aux)
+        if has_aux and fits(out[0]) and not (is_valued(out[0]) and fits(out[1])):  # (gradient, aux)
             return out[0], []
         if has_aux:  # ((value, aux), gradient)
             return out[1], [out[0][0]]

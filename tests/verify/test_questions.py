@@ -346,6 +346,13 @@ def test_a_kernel_beside_a_truth_that_needs_many_bits():
     assert (report.verdict, report.evidence) == (verify.PASS, "dtype"), str(report)
 
 
+@pytest.mark.parametrize("grad", [jax.grad, jax.value_and_grad])
+def test_two_numbers_and_a_number_as_aux(grad):
+    """((value, aux), gradient) and (gradient, aux) are of like shapes."""
+    f = lambda p, x: ((p[0] * x + p[1]).sum(), 3 * p[0])  # noqa: E731
+    assert verify.gradient(f, grad(f, has_aux=True), (W[0], W[1]), X[0], has_aux=True).ok
+
+
 def test_a_fault_at_other_shapes_alone_is_explained():
     """Right for the five examples that are given, wrong for the seven that are drawn."""
 

@@ -39,7 +39,8 @@ class Choice(NamedTuple):
 
 
 def kinks(ties: Pairs, steps: Sequence[Step], dependent: Collection[int]) -> list[Place]:
-    """The ties at which a derivative can jump: of values that depend on the arguments, and not asked for equality."""
+    """The ties at which a derivative can jump: of values that depend on the arguments, compared for order, not for
+    equality."""
     numbers = {name: step_of(name) for name, _, _ in ties.values()}
     return [name for name, n in numbers.items() if n in dependent and steps[n].name not in ("eq", "ne")]
 

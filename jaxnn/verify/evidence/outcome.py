@@ -58,7 +58,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Decided:
+class Judged:
     """Both sides at one precision, and what it says of every leaf."""
 
     ev: Evaluation
@@ -140,7 +140,7 @@ def at_rounding(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounded:
     return outcome
 
 
-def at_kink(check: Check, decided: Decided, outcome: Outcome) -> Outcome | None:
+def at_kink(check: Check, decided: Judged, outcome: Outcome) -> Outcome | None:
     """The outcome where a derivative jumps: PASS if a choice between the sides makes the rule right, INCONCLUSIVE if
     that cannot be tried out. None if the point is at no kink, or the kink does not explain what was found.
 
@@ -190,23 +190,23 @@ def in_words(why: Why | None, precision: int) -> str:
     return f"{precision:,} bits do not decide whether the two sides differ, and more do not help"
 
 
-def at_precisions(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounded: Rounded) -> Decided | Outcome:
+def at_precisions(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounded: Rounded) -> Judged | Outcome:
     """Both sides: precision is doubled until every entry is decided, or it no longer helps. An INCONCLUSIVE outcome if
-    the truth is not finite, or no precision decides."""
-    latest: Decided | Infinite | None = None
+    the truth is not finite, or neither can be evaluated at any precision."""
+    latest: Judged | Infinite | None = None
     width = math.inf
     for precision in PRECISIONS:
         try:
             latest = judged_at(precision, check, floats, rounded)
         except Undecided:
             continue
-        if isinstance(latest, Decided):
+        if isinstance(latest, Judged):
             if latest.is_final or width / 2 <= latest.width < math.inf:
                 break
             width = latest.width
         elif precision >= ENOUGH:
             break
-    if isinstance(latest, Decided):
+    if isinstance(latest, Judged):
         return latest
     if latest is None:
         reason = f"no precision up to {PRECISIONS[-1]:,} bits decides between values that are too close"
@@ -215,7 +215,7 @@ def at_precisions(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounde
     return Outcome(kind, INCONCLUSIVE, reason, floats=tuple(floats), undefined=latest is not None)
 
 
-def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounded: Rounded) -> Decided | Infinite:
+def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounded: Rounded) -> Judged | Infinite:
     """Both sides at one precision. `Infinite` may mean that it is too low: log(1 − σ(800)) needs 1200 bits.
 
     Undecided: an integer depends on which of two balls that overlap is larger."""
@@ -235,7 +235,7 @@ def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounde
         slack = 10.0**-digits if options.digits else 0.0  # that the user allows
         pairs = zip(hand, true, scales(true), strict=True)
         judged = tuple(judge(h, t, scale, digits, slack) for h, t, scale in pairs)
-    return Decided(ev=ev, balls=balls, hand=hand, true=true, ties=ties, judged=judged, digits=digits)
+    return Judged(ev=ev, balls=balls, hand=hand, true=true, ties=ties, judged=judged, digits=digits)
 
 
 def digits_asked(options: Options, unit: float) -> float:
