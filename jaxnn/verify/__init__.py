@@ -4,9 +4,9 @@
     report = verify.gradient(cost, grad, params, *data)
     print(report)
 
-A verdict is PASS, FAIL or INCONCLUSIVE, decided in ball arithmetic wherever it can be (`report.evidence` says): both the
-hand rule and autodiff of the cost are evaluated with numbers that carry a proven error bound, at points that meet signs,
-saturation, smallness and ties. There is no tolerance to tune.
+A verdict is PASS, FAIL or INCONCLUSIVE, decided in ball arithmetic wherever it can be (`report.evidence` says): both
+the hand rule and autodiff of the cost are evaluated with numbers that carry a proven error bound, at points that meet
+signs, saturation, smallness and ties. There is no tolerance to tune.
 """
 
 from jaxnn.verify.exact_value import exact

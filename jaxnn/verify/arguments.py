@@ -1,5 +1,5 @@
-"""The arguments of a formula as a list of float arrays, everything else held constant; a problem: two functions of them;
-and answers that do not fit."""
+"""The arguments of a formula as a list of float arrays, everything else held constant; a problem, two functions of
+them; and answers that do not fit."""
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
