@@ -196,7 +196,7 @@ def multiple(v: np.ndarray, true: np.ndarray) -> float:
     """c where v is c or 1/c times the true derivative, c a whole number: courses leave 1/m for later; else 0."""
     if np.shape(v) != np.shape(true) or not np.any(true):
         return 0
-    at = np.unravel_index(np.abs(true).argmax(), np.shape(true))
+    at = np.unravel_index(np.argmax(np.abs(true)), np.shape(true))
     c = v[at] / true[at]
     whole = c and min(abs(c - round(c)) / abs(c), abs(1 / c - round(1 / c)) * abs(c)) < SAME
     return c if whole and same(v, c * true) else 0

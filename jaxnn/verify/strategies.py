@@ -126,7 +126,7 @@ def _specials(draw: DrawFn, shape: Shape, dtype: DTypeLike, seeded: bool) -> np.
     note(f"special: {kind}, in an array of shape {v.shape}")
     at = draw(_indices(shape, 4, seeded)) == 1
     if kind == "tie":
-        at.flat[(v.argmax() + draw(st.integers(1, v.size - 1))) % v.size] = True
+        at.flat[(int(np.argmax(v)) + draw(st.integers(1, v.size - 1))) % v.size] = True
         return np.where(at, v.max(), v)
     at.flat[draw(st.integers(0, v.size - 1))] = True
     smallest = float(jnp.finfo(dtype).smallest_normal)  # 2⁻²⁰ is subnormal in float16

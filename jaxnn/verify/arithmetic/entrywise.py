@@ -8,7 +8,7 @@ import numpy as np
 from flint import arb
 from jax import lax
 
-from jaxnn.verify.arithmetic.balls import NEG_INF, Balls, whole
+from jaxnn.verify.arithmetic.balls import NEG_INF, Balls, whole, wrap
 from jaxnn.verify.arithmetic.decisions import FALSE, TRUE, UNKNOWN, Place, Truths, logic
 from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Rule, each_entry, each_pair, of_arrays
 
@@ -86,7 +86,7 @@ def is_finite_ball(v: arb) -> float:
 def round_(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Balls:
     """The integers next to the entries of x."""
     half_even = params["rounding_method"] == lax.RoundingMethod.TO_NEAREST_EVEN
-    return np.frompyfunc(half_to_even if half_even else half_away_from_zero, 1, 1)(x)
+    return wrap(np.frompyfunc(half_to_even if half_even else half_away_from_zero, 1, 1)(x))
 
 
 def integer_pow(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Balls:
@@ -101,7 +101,7 @@ def polynomial(ev: Evaluator, params: EqnParams, place: Place, x: Balls, *coeffi
 
 def is_finite(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Truths:
     """Which entries of x are finite."""
-    return logic(np.frompyfunc(is_finite_ball, 1, 1)(x))
+    return logic(wrap(np.frompyfunc(is_finite_ball, 1, 1)(x)))
 
 
 OF_A_BALL: dict[str, Callable[[arb], arb]] = {

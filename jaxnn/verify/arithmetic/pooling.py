@@ -1,5 +1,6 @@
 """Rules of windows: sums and extremes, and where the extreme came from."""
 
+import functools
 import math
 
 import numpy as np
@@ -21,7 +22,7 @@ def window_table(x: np.ndarray, params: EqnParams, fill: object) -> tuple[np.nda
 def window_sum(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Balls:
     """The sum of every window."""
     table, shape = window_table(x, params, ZERO)
-    return np.add.reduce(table, axis=1, initial=ZERO).reshape(shape)
+    return functools.reduce(np.add, table.T).reshape(shape)
 
 
 def window_extreme(better: Extreme) -> Rule:

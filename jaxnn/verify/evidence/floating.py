@@ -36,7 +36,7 @@ def judged(hand: Floats, true: Floats, tolerances: Sequence[float]) -> tuple[Jud
         errors = np.abs(np.asarray(h, np.float64) - t) / scale
         errors = np.where(np.isnan(errors), np.inf, errors)
         worst = int(np.argmax(errors)) if errors.size else 0
-        error = float(errors.max(initial=0))
+        error = float(np.max(errors, initial=0))
         verdict = verdict_of(error, tolerance)
         digits = -math.log10(max(error, tolerance if verdict == PASS else 0))
         index = tuple(int(i) for i in np.unravel_index(worst, errors.shape)) if errors.size else ()
