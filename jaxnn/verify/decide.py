@@ -18,9 +18,11 @@ from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
 from jaxnn.verify.evidence import branches, witnesses
 from jaxnn.verify.evidence.branches import Sides
+from jaxnn.verify.evidence.by_balls import outcome_by_balls
 from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
 from jaxnn.verify.evidence.floating import black_box, in_floats
-from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded, outcome_by_balls
+from jaxnn.verify.evidence.judge import State
+from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
 from jaxnn.verify.evidence.witnesses import Testimony
 from jaxnn.verify.links import links, unlinked
@@ -174,11 +176,18 @@ def decision(
     wrong = next((o for o in outcomes if o.verdict == FAIL), None)
     if wrong:
         return Decision(FAIL, why_wrong(leaves, str(wrong.kind)))
-    passed, blind = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
+    passed, open_ = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
     if not passed:
-        return Decision(INCONCLUSIVE, f"{blind[0].reason}.")
+        return Decision(INCONCLUSIVE, f"{open_[0].reason}.")
+    if outcomes[0] in open_ and outcomes[0].kind == GIVEN and not outcomes[0].jump:
+        return Decision(INCONCLUSIVE, f"at the given point, {outcomes[0].reason}.")
+    if all(o.blind for o in passed):
+        return Decision(INCONCLUSIVE, "the derivative is 0 at every point, as if all were saturated.")
+    hidden = next(cancelled(passed, leaves), None)
+    if hidden:
+        return Decision(INCONCLUSIVE, f"the terms of {hidden} cancel at every point: no digit is shown.")
     settled = sides_seen(passed)
-    for o in blind:
+    for o in open_:
         if any(seen - settled[site] for site, seen in o.sides.items()):
             return Decision(INCONCLUSIVE, f"at the {o.kind} point, {o.reason}.")
     left = [b for b in table if b.unseen and not b.special]
@@ -190,6 +199,16 @@ def decision(
     digits, n = min(o.digits for o in passed), len(passed)
     agree = "all" if digits == math.inf else shown(digits)
     return Decision(PASS, f"right, {agree} digits agree at {n} point{'s' if n > 1 else ''}")
+
+
+def cancelled(outcomes: Sequence[Outcome], leaves: Sequence[Leaf]) -> Iterator[str]:
+    """The entries that are neither right nor wrong, because their terms cancel, at every point; those that may be 0 on
+    both sides at every point are right."""
+    for k, leaf in enumerate(leaves):
+        known = [states for o in outcomes if o.judged and (states := o.judged[k].states) is not None]
+        states = np.stack([s for s in known if s.shape == known[0].shape]) if known else np.zeros(0)
+        hidden = (states == State.CANCELLED).any(0) & ~(states == State.RIGHT).any(0)
+        yield from (f"{leaf.path}{list(map(int, index))}" for index in np.argwhere(hidden))
 
 
 def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> Report:
