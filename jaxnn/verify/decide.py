@@ -35,6 +35,7 @@ from jaxnn.verify.reports.report import Report
 from jaxnn.verify.reports.words import differs, shown
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
+FLOAT64 = 18.0  # digits: more than a rounded number has
 DRAWN = 3  # other arguments, where the user draws them
 ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
@@ -188,7 +189,7 @@ def decision(
         return Decision(INCONCLUSIVE, f"the terms of {hidden} cancel at every point: no digit is shown.")
     settled = sides_seen(passed)
     for o in open_:
-        if any(seen - settled[site] for site, seen in o.sides.items()):
+        if not o.jump and any(seen - settled[site] for site, seen in o.sides.items()):
             return Decision(INCONCLUSIVE, f"at the {o.kind} point, {o.reason}.")
     left = [b for b in table if b.unseen and not b.special]
     if strict and left:
@@ -265,7 +266,12 @@ def testimony_on(problem: Problem, comparison: Comparison, points: Points) -> Te
 
 
 def rounding_notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """At which points both sides are equal up to the rounding of constants."""
+    """At which points both sides are equal to so many digits and no further, or up to the rounding of constants."""
+    apart = [o for o in outcomes if o.verdict == PASS and any(j.apart for j in o.judged)]
+    if apart:
+        least, where = min(o.digits for o in apart), ", ".join(str(o.kind) for o in apart)
+        like = "of an iteration that has converged so far" if least > FLOAT64 else "of rounded constants or tables"
+        yield f"equal to {shown(least)} digits and no further, as {like}, at {where}"
     for rounded in ROUNDINGS[1:]:
         equal = [o for o in outcomes if o.verdict == PASS and o.rounded == rounded]
         if equal:

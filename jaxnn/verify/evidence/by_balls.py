@@ -128,9 +128,9 @@ def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounde
     balls = entered(ev, floats, problem)
     with flint.ctx.workprec(precision):
         true = comparison.truth(ev, balls)
-        at_tie, ties = has_tie(problem, comparison, ev, balls), dict(ev.ties.pairs)
-        scalar = comparison.scalar_jaxpr
+        ties, scalar = dict(ev.ties.pairs), comparison.scalar_jaxpr
         cost = [] if scalar is None else ev(scalar, [balls[i] for i in comparison.free(problem)])
+        at_tie = has_tie(problem, comparison, ev, balls)
         assert comparison.claim is not None, "a black box is not evaluated in balls"
         hand = comparison.claim(ev, balls)
         digits = digits_asked(options, max(ev.unit, unit_of_inputs(problem) if "inputs" in rounded else 0))

@@ -44,8 +44,8 @@ class Allowed(NamedTuple):
 
     @classmethod
     def of(cls, digits: float) -> "Allowed":
-        """So many digits of both."""
-        return cls(10.0**-digits, 10.0**-digits)
+        """Apart by no more than so many digits; a thousand times as wide, for constants may be rounded."""
+        return cls(10.0**-digits, 10.0 ** (3 - digits))
 
 
 class Judgement(NamedTuple):
@@ -60,6 +60,7 @@ class Judgement(NamedTuple):
     zero: bool  # whether every true entry is 0, as far as is known
     states: np.ndarray | None = None  # the `State` of every entry; None if floats decided
     why: Why | None = None
+    apart: bool = False  # whether two balls do not touch
 
     def has(self, state: State) -> bool:
         """Whether an entry is in this state."""
@@ -113,6 +114,7 @@ def judge(
         errors=errors.reshape(hand.shape),
         zero=all(v.contains(0) for v in true.flat),
         states=states.reshape(hand.shape),
+        apart=any(not h.overlaps(t) for h, t, _ in triples),
         why=Why.NOT_FINITE if not_finite else Why.PRECISION if verdict == INCONCLUSIVE else None,
     )
 

@@ -19,7 +19,8 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import Balls, enter, finite, magnitude, midpoints, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
-from jaxnn.verify.evidence.comparison import Comparison
+from jaxnn.verify.evidence.comparison import ENTRIES, Comparison
+from jaxnn.verify.evidence.differences import gradient
 
 NEAR = 1200  # bits: 2⁻¹²⁰⁰ is below every positive float64
 PRECISIONS = (400, 3800)  # bits beyond those of the distance
@@ -58,25 +59,32 @@ class Rays:
         self.floats = [enter(v) for v in floats]
         self.asked = problem.arguments.differentiated
         self.size = sum(self.floats[i].size for i in self.asked)
+        self.by_differences = comparison.numpy
         self.here = self.at(np.zeros(self.size), 0, PRECISIONS[0]).value
 
     def at(self, direction: np.ndarray, distance: int, precision: int) -> Ray:
         """Both at x + 2^−distance · direction."""
-        ev, moved, start = Evaluation(precision, deadline=self.deadline), list(self.floats), 0
-        n = self.problem.derivatives
+        ev, start, n = Evaluation(precision, deadline=self.deadline), 0, self.problem.derivatives
+        moved = list(map(ev.noted, self.floats))
         with flint.ctx.workprec(precision):
             for i in self.asked:
                 v = self.floats[i]
                 way = enter(direction[start : start + v.size].reshape(v.shape))
                 moved[i] = wrap(v + way * arb(2) ** -distance)
                 start += v.size
-            leaves = self.comparison.truth(ev, moved)
-            value = leaves[n:] if self.problem.scalar is None else self.comparison.cost(self.problem)(ev, moved)
-        return Ray(value, leaves[:n])
+            if self.problem.scalar is None:
+                leaves = self.comparison.truth(ev, moved)
+                return Ray(leaves[n:], leaves[:n])
+            cost = self.comparison.cost(self.problem)
+            if self.by_differences and not self.comparison.numpy:
+                leaves = gradient(cost, ev, moved, self.problem.arguments, has_value=False)
+            else:
+                leaves = self.comparison.truth(ev, moved)
+            return Ray(cost(ev, moved), leaves[:n])
 
     def close(self, direction: np.ndarray, distance: int) -> Ray:
         """The same, as precise as is needed for narrow balls. Differences have steps that are far below 2^−distance."""
-        for more in PRECISIONS[1:] if self.comparison.numpy else PRECISIONS:
+        for more in PRECISIONS[1:] if self.by_differences else PRECISIONS:
             try:
                 ray = self.at(direction, distance, distance + more)
             except Undecided:
@@ -88,8 +96,14 @@ class Rays:
         return ray
 
     def limit(self, direction: np.ndarray) -> list[Balls] | Beside | None:
-        """The derivative along a ray; the reason why there is none; None where the ray leaves the domain."""
+        """The derivative along a ray; the reason why there is none; None where the ray leaves the domain.
+
+        Where autodiff is not finite though the value is, differences of the value may be."""
         ray = self.close(direction, NEAR)
+        can_differ = self.problem.scalar is not None and not self.by_differences and self.size <= ENTRIES
+        if can_differ and all(map(finite, ray.value)) and not all(map(finite, ray.slope)):
+            self.by_differences = True
+            ray = self.close(direction, NEAR)
         if not all(map(finite, ray.value)):
             return None
         if any(map(jumps, ray.value, self.here)):

@@ -151,7 +151,8 @@ def true_floats(comparison: Comparison, floats: Sequence[np.ndarray], deadline: 
 def entered(ev: Evaluation, floats: Sequence[np.ndarray], problem: Problem) -> list[Balls]:
     """The inputs of an evaluation: exactly what they are, except given distributions, which were rounded."""
     drawn = {*problem.redrawable, *problem.cotangents}
-    return [enter(v, "inputs" in ev.rounded and i not in drawn and sums_to_one(v)) for i, v in enumerate(floats)]
+    rounded = ["inputs" in ev.rounded and i not in drawn and sums_to_one(v) for i, v in enumerate(floats)]
+    return [ev.noted(enter(v, wide)) for v, wide in zip(floats, rounded, strict=True)]
 
 
 def unit_of_inputs(problem: Problem) -> float:

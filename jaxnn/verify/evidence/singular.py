@@ -26,10 +26,11 @@ from jaxnn.verify.evidence.points import Draw
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 
 AT_ZERO = {"abs", "sign", "bessel_i0e", "bessel_i1e"}  # they have a corner where their argument is 0
-AT_INTEGERS = {"floor", "ceil", "round", "convert_element_type"}
+AT_INTEGERS = {"floor", "ceil", "convert_element_type"}
 REASONS = {
     Beside.JUMP: "the value jumps there, so that there is no derivative, and the point decides nothing",
     Beside.NO_LIMIT: "the derivatives beside the point have no limit",
+    Beside.APART: "the rule is not between the derivatives beside the point, nor known to be a choice at each tie",
     Beside.UNTRIED: "the derivatives beside the point cannot be found",
 }
 
@@ -51,6 +52,8 @@ def is_at_corner(step: Step) -> bool:
     x = step.inputs[0]
     if step.name in AT_ZERO:
         return any(v.is_zero() for v in x.flat)
+    if step.name == "round":
+        return any(v.is_exact() and (2 * v).is_integer() for v in x.flat)
     rounds = step.name in AT_INTEGERS and step.outputs[0] is not x
     return rounds and any(v.is_exact() and v.is_integer() for v in x.flat)
 
@@ -124,6 +127,8 @@ def by_limits(check: Check, found: Judged | Infinite, outcome: Outcome, search: 
             chosen = unit_by_unit(check, found, outcome, search) if isinstance(found, Judged) else None
             if chosen:
                 return chosen
+            if look == search.aim and check.comparison.numpy and search.keeps_what_is_settled:
+                return without_derivative(outcome, beside)
         elif beside == Beside.UNTRIED and isinstance(found, Judged) and FAIL not in found.verdicts:
             return None
         else:
@@ -180,10 +185,11 @@ def right(outcome: Outcome, judged: tuple[Judgement, ...], words: str) -> Outcom
 
 
 def without_derivative(outcome: Outcome, beside: Beside) -> Outcome:
-    """The outcome of a point at which nothing is decided."""
+    """The outcome of a point at which nothing is decided. At a jump, not even the user's own point asks for more."""
     judged = tuple(j._replace(verdict=INCONCLUSIVE) if j.verdict == FAIL else j for j in outcome.judged)
-    jump = beside == Beside.JUMP
-    return replace(outcome, verdict=INCONCLUSIVE, reason=REASONS[beside], judged=judged, jump=jump, undefined=False)
+    jump, words = beside == Beside.JUMP, REASONS[beside]
+    fields = replace(outcome, verdict=INCONCLUSIVE, reason=words, judged=judged, jump=jump, undefined=False)
+    return replace(fields, notes=(f"{outcome.kind}: {words}",))
 
 
 def seen(outcome: Outcome, search: Search) -> Outcome:

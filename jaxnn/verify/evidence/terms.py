@@ -15,14 +15,15 @@ from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, is_balls, magnitude, wrap
 from jaxnn.verify.arithmetic.decisions import Logic
 from jaxnn.verify.arithmetic.evaluation import Evaluation, Step
+from jaxnn.verify.arithmetic.linear_algebra import LINEAR_ALGEBRA
 from jaxnn.verify.arithmetic.moves import MOVES
 from jaxnn.verify.arithmetic.products import PRODUCTS
 
 PRECISION = 64
 ADDED = {"sub": "add", "scatter-sub": "scatter-add"}  # with absolute values a difference is a sum
 SUMS = {
-    *("add", "add_any", "mul", "reduce_sum", "psum", "cumsum", "reduce_window_sum", "scatter-add", "scatter"),
-    *("select_n", "convert_element_type", "square", *PRODUCTS, *MOVES),
+    *("add", "add_any", "mul", "square", "reduce_sum", "psum", "cumsum", "reduce_window_sum", *PRODUCTS),
+    *("scatter-add", "scatter-mul", "scatter", "select_n", "convert_element_type", *MOVES),
 }
 
 
@@ -65,6 +66,6 @@ def sizes_of(step: Step, inputs: list[PyTree]) -> list[PyTree]:
     if name in SUMS:
         out = primitives.RULES[name](Evaluation(PRECISION), step.params, 0, *inputs)
         return out if isinstance(out, list) else [wrap(out)]
-    if name in primitives.ELEMENTWISE:
-        return [absolute(v) if is_balls(v) else v for v in step.outputs]
-    return [np.full(v.shape, magnitude(v)) if is_balls(v) else v for v in step.outputs]
+    if name in LINEAR_ALGEBRA:
+        return [np.full(v.shape, magnitude(v)) if is_balls(v) else v for v in step.outputs]
+    return [absolute(v) if is_balls(v) else v for v in step.outputs]
