@@ -117,7 +117,8 @@ class Rays:
 
 def is_narrow(leaf: Balls) -> bool:
     """Whether a leaf is known to more digits than two limits are compared to."""
-    return finite(leaf) and all(v.rad() <= 2.0**-60 * magnitude(leaf) for v in leaf.flat)
+    most = magnitude(leaf) * 2.0**-60
+    return finite(leaf) and all(v.rad() <= most for v in leaf.flat)
 
 
 def jumps(v: Balls, here: Balls) -> bool:
