@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from flint import arb
 
-from jaxnn.verify.arithmetic.balls import ONE, ZERO, Balls, magnitude, wrap
+from jaxnn.verify.arithmetic.balls import ONE, ZERO, Balls, absolute, magnitude, wrap
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Verdict
 
 DIGITS = 12
@@ -95,27 +95,28 @@ def judge(
     if not hand.size:
         nothing = np.zeros(hand.shape)
         return Judgement(verdict=PASS, digits=math.inf, at=(), hand=0.0, true=0.0, errors=nothing, zero=True)
-    sizes = np.broadcast_to(wrap(scale) if terms is None else terms, hand.shape)
-    triples = list(zip(hand.flat, true.flat, sizes.flat, strict=True))
-    states = np.array([state(h, t, s, allowed or Allowed()) for h, t, s in triples])
-    gaps = [abs(h - t) for h, t, _ in triples]
-    errors = np.array([ratio(gap, scale) for gap in gaps])
-    own = zip(gaps, triples, states, strict=True)
-    relative = np.array([ratio(gap, against(t, s, found)) for gap, (_, t, s), found in own])
+    allowed = allowed or Allowed()
+    sizes = np.broadcast_to(wrap(scale) if terms is None else terms, hand.shape).ravel()
+    hands, trues = hand.ravel(), true.ravel()
+    gaps, own = absolute(hands - trues), absolute(trues)
+    states = np.full(hand.size, State.RIGHT)
+    for i in np.flatnonzero(~are_right(gaps, own, allowed)):
+        states[i] = state(hands[i], trues[i], sizes[i], allowed)
+    errors = ratios(gaps, np.full(hand.size, scale))
+    relative = ratios(gaps, np.where(by_terms(states, trues, sizes), sizes, own))
     verdict = {State.WRONG: FAIL, State.OPEN: INCONCLUSIVE}.get(states.max(), PASS)
     worst = int(np.argmax(relative if verdict == PASS else np.where(states == states.max(), errors, -1)))
-    not_finite = not hand.flat[worst].is_finite()
     return Judgement(
         verdict=verdict,
         digits=-math.log10(relative[worst]) if relative[worst] else math.inf,
         at=tuple(int(i) for i in np.unravel_index(worst, hand.shape)),
-        hand=float(hand.flat[worst].mid()),
-        true=float(true.flat[worst].mid()),
+        hand=float(hands[worst].mid()),
+        true=float(trues[worst].mid()),
         errors=errors.reshape(hand.shape),
-        zero=all(v.contains(0) for v in true.flat),
+        zero=all(v.contains(0) for v in trues),
         states=states.reshape(hand.shape),
-        apart=any(not h.overlaps(t) for h, t, _ in triples),
-        why=Why.NOT_FINITE if not_finite else Why.PRECISION if verdict == INCONCLUSIVE else None,
+        apart=bool((gaps > 0).any()),
+        why=Why.NOT_FINITE if not hands[worst].is_finite() else Why.PRECISION if verdict == INCONCLUSIVE else None,
     )
 
 
@@ -136,13 +137,28 @@ def state(hand: arb, true: arb, terms: arb, allowed: Allowed) -> State:
     return State.OPEN
 
 
-def against(true: arb, terms: arb, state: State) -> arb:
-    """What the error of an entry is measured against: itself, or its terms where it is 0 or they cancel."""
-    by_terms = state in (State.ZERO, State.CANCELLED) or true.contains(0)
-    return terms if by_terms and terms > 0 else abs(true)
+def are_right(gaps: Balls, own: Balls, allowed: Allowed) -> np.ndarray:
+    """Which entries are right, given |hand − true| and |true|."""
+    near = np.asarray(gaps <= allowed.width * own, bool) & np.asarray(own > 0, bool)
+    return near if allowed.width == allowed.apart else near & ~np.asarray(gaps > allowed.apart * own, bool)
+
+
+def by_terms(states: np.ndarray, trues: Balls, terms: Balls) -> np.ndarray:
+    """For which entries an error is measured against the terms: those that may be 0, or whose terms cancel."""
+    out = np.isin(states, (State.ZERO, State.CANCELLED))
+    for i in np.flatnonzero(states != State.RIGHT):
+        out[i] = (out[i] or trues[i].contains(0)) and terms[i] > 0
+    return out
+
+
+def ratios(gaps: Balls, sizes: Balls) -> np.ndarray:
+    """gaps / sizes from above, as floats: 0 where there is no gap, infinite where that is not finite."""
+    return np.array([ratio(gap, size) for gap, size in zip(gaps, sizes, strict=True)])
 
 
 def ratio(gap: arb, size: arb) -> float:
-    """gap / size from above; 0 if there is no gap, infinite if it is not finite."""
+    """gap / size from above."""
+    if gap.is_zero():
+        return 0.0
     quotient = gap / size
-    return 0.0 if gap.is_zero() else float(quotient.upper()) if quotient.is_finite() else math.inf
+    return float(quotient.upper()) if quotient.is_finite() else math.inf

@@ -182,7 +182,7 @@ class Search:
         """What the limits that were met say of the rule."""
         if not self.limits:
             return Beside.UNTRIED
-        if not all(map(self.rays.is_limit, self.directions, self.limits)):
+        if not all(map(self.rays.is_limit, self.directions[:2], self.limits)):  # from one side and, mostly, the other
             return Beside.NO_LIMIT
         inside = self.is_inside(self.apart())
         if len(self.limits) == 1:

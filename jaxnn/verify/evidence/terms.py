@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
-from jaxnn.verify.arithmetic.balls import Balls, is_balls, magnitude, wrap
+from jaxnn.verify.arithmetic.balls import Balls, absolute, is_balls, magnitude, wrap
 from jaxnn.verify.arithmetic.decisions import Logic
 from jaxnn.verify.arithmetic.evaluation import Evaluation, Step
 from jaxnn.verify.arithmetic.linear_algebra import LINEAR_ALGEBRA
@@ -25,10 +25,6 @@ SUMS = {
     *("add", "add_any", "mul", "square", "reduce_sum", "psum", "cumsum", "reduce_window_sum", *PRODUCTS),
     *("scatter-add", "scatter-mul", "scatter", "select_n", "convert_element_type", *MOVES),
 }
-
-
-def absolute(v: Balls) -> Balls:
-    return wrap(np.frompyfunc(abs, 1, 1)(v))
 
 
 def terms(steps: Sequence[Step], values: Sequence[Balls]) -> list[Balls]:
