@@ -33,6 +33,7 @@ from jaxnn.verify.reports.report import Report
 from jaxnn.verify.reports.words import differs, shown
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
+NEARER = (1.0, 1 / 8, 1 / 64)  # where a formula is not defined, a point is drawn again, each time nearer to the given one
 DRAWN = 3  # other arguments, where the user draws them
 ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
@@ -118,8 +119,9 @@ class Points:
             return
         check = Check(case.problem, case.comparison, self.options, self.start + SECONDS)
         outcome = self.outcome_at(kind, check)
-        if outcome.undefined and kind.draw != Draw.GIVEN:
-            outcome = self.outcome_at(Kind(Draw.NEAR, elsewhere=kind.elsewhere), check)
+        for scale in NEARER if kind.draw != Draw.GIVEN else ():
+            if outcome.undefined:
+                outcome = self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check)
         self.outcomes.append(outcome)
         if outcome.verdict == FAIL:
             self.wrong_case = case
@@ -131,7 +133,7 @@ class Points:
         """The outcome at a point of this kind, newly drawn."""
         problem, arguments = check.problem, check.problem.arguments
         dtypes = [v.dtype for v in arguments.floats] if check.comparison.numpy else arguments.dtypes
-        floats = redraw(kind, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng)
+        floats = redraw(kind, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng, problem.domains)
         return at_point(kind, check, floats, self.roundings)
 
 
@@ -203,7 +205,7 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
     notes = [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
-    notes += [*hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
+    notes += [*given.problem.notes, *hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
     notes += unlinked(comparison) if wrong else ()
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, given.problem, given.comparison, outcomes)

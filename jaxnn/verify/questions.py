@@ -38,6 +38,7 @@ from jaxnn.verify.problems import (
 )
 from jaxnn.verify.reports.findings import FAIL
 from jaxnn.verify.reports.report import Report
+from jaxnn.verify.restriction import within
 
 Asked = ParamSpec("Asked")
 
@@ -243,4 +244,8 @@ def answer(
         if name != "key" and value != getattr(defaults, name):
             replay += f", {name}={value!r}" if isinstance(value, (int, float, str)) else f", {name}=…"
     replay += f", key={settings.key})"
-    return decide(problem_at(*args), settings, replay, lambda args: problem_at(*args), args, others)
+
+    def problem_of(args: tuple[PyTree, ...]) -> Problem:
+        return within(problem_at(*args), settings)
+
+    return decide(problem_of(args), settings, replay, problem_of, args, others)

@@ -1,0 +1,195 @@
+"""A problem within the domains of its arguments: they are drawn there and, if the user says so, move there alone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jax import numpy as jnp
+from jax.tree_util import tree_flatten_with_path
+
+from jaxnn.protocols import PyTree
+from jaxnn.verify.arguments import Arguments, Problem
+from jaxnn.verify.domains import DEFINITE, NAMED, SYMMETRIC, Domain, Interval, plain, values_of, within_interval
+from jaxnn.verify.evidence.comparison import run
+from jaxnn.verify.options import Options
+
+Domains = Mapping[int, Domain]  # of float leaves, by their numbers
+
+
+def within(problem: Problem, options: Options) -> Problem:
+    """The problem whose arguments are drawn in the domains that the user names, and compared along the changes that stay
+    there. What other arguments plainly are is kept where they are drawn, and does not change what is compared, except
+    for a symmetric matrix of which the forward pass reads one triangle alone.
+
+    ValueError: `domain` names no argument that is differentiated, or no domain, or an argument is not in its own.
+    """
+    arguments = problem.arguments
+    said = named_domains(problem, options.domain)
+    named = {i: d for i, d in said.items() if d}
+    found = {i: plain(as_float64(arguments, i), eps(arguments, i)) for i in problem.redrawable if i not in said}
+    kept = {i: d for i, d in found.items() if d}
+    triangles = {i: SYMMETRIC for i, d in kept.items() if d in (SYMMETRIC, DEFINITE) and reads_a_triangle(problem, i)}
+    notes = [f"{arguments.name(i)} moves where it stays {d.name}, as domain= says" for i, d in named.items() if d.onto]
+    notes += [words_of_triangle(problem, i) for i in triangles]
+    for i, d in kept.items() if options.points == "auto" else ():
+        notes.append(f"{arguments.name(i)} is drawn {d.name}, as it is given: domain= says otherwise")
+    drawn = tuple(sorted({*problem.redrawable, *named}))
+    problem = replace(problem, domains=kept | named, redrawable=drawn, notes=tuple(notes))
+    return restricted(problem, triangles | named)
+
+
+def restricted(problem: Problem, domains: Domains) -> Problem:
+    """The problem in the variables u, where a = onto(u) for each of these leaves, if its domain is not open: by the
+    chain rule, both sides lose what leads out of it. Where tangents are inputs, they are pushed along."""
+    curved = {i: d for i, d in domains.items() if d.onto}
+    if not curved:
+        return problem
+    scalar, differentiated = problem.scalar, problem.arguments.differentiated
+    tangents = {} if scalar else dict(zip(differentiated, problem.cotangents, strict=False))
+
+    def onto(floats: list) -> list:
+        new = list(floats)
+        for i, d in curved.items():
+            new[i] = d.onto(floats[i])
+            if i in tangents:
+                new[tangents[i]] = d.tangent(floats[i], floats[tangents[i]])
+        return new
+
+    def along(f: Callable[..., list]) -> Callable[..., list]:
+        def of(floats: list, **own: Callable) -> list:
+            out = list(f(onto(floats), **own))
+            for k, i in enumerate(differentiated):
+                if scalar and i in curved:
+                    out[k] = curved[i].tangent(floats[i], out[k])
+            return out
+
+        return of
+
+    return replace(
+        problem,
+        claim=along(problem.claim),
+        truth=along(problem.truth),
+        scalar=None if scalar is None else lambda floats: scalar(onto(floats)),
+        by_autodiff=None if problem.by_autodiff is None else along(problem.by_autodiff),
+        along=along,
+    )
+
+
+# What the user says
+
+
+class Entry(NamedTuple):
+    """What `domain` says of one argument, or of a part of it: the keys that lead there."""
+
+    keys: tuple[str | int, ...]
+    domain: PyTree
+
+
+def named_domains(problem: Problem, domain: PyTree) -> dict[int, Domain | None]:
+    """The domain of each float leaf that `domain` names, or None for a leaf that it leaves free."""
+    arguments = problem.arguments
+    paths, _ = tree_flatten_with_path(arguments.build(arguments.floats))
+    entries = list(entries_of(domain)) if domain is not None else []
+    unused, domains = {entry.keys for entry in entries}, dict[int, Domain | None]()
+    for i in arguments.differentiated:
+        path, _ = paths[arguments.float_leaves[i]]
+        number, *keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path)
+        names = [(number, *keys), (arguments.names[number], *keys), (arguments.name(i),), (arguments.paths[i],)]
+        for entry in entries:
+            if any(name[: len(entry.keys)] == entry.keys for name in names):
+                domains[i] = domain_of(entry.domain, arguments, i)
+                unused.discard(entry.keys)
+    if unused:
+        leaves = ", ".join(arguments.name(i) for i in arguments.differentiated)
+        keys = ", ".join(map(str, min(unused, key=str)))
+        raise ValueError(f"domain= names {keys}, which is no argument that is differentiated: these are {leaves}.")
+    return domains
+
+
+def entries_of(domain: PyTree, keys: tuple[str | int, ...] = ()) -> Iterator[Entry]:
+    """The entries of a domain for all arguments, of a tuple of domains by argument, or of a dict of domains by the
+    number or the name of an argument; for an argument that is a tree, again a dict or a tuple."""
+    if isinstance(domain, Mapping):
+        for key, part in domain.items():
+            yield from entries_of(part, (*keys, key))
+    elif isinstance(domain, (tuple, list)):
+        for n, part in enumerate(domain):
+            yield from entries_of(part, (*keys, n))
+    else:
+        yield Entry(keys, domain)
+
+
+def domain_of(domain: PyTree, arguments: Arguments, i: int) -> Domain | None:
+    """The domain of a float leaf, which the user gave by name, as an interval or as a function; None if it is free."""
+    name, v = arguments.name(i), as_float64(arguments, i)
+    if domain is None:
+        return None
+    if isinstance(domain, str) and domain in NAMED:
+        named = NAMED[domain]
+    elif isinstance(domain, Interval):
+        named = within_interval(domain)
+    elif callable(domain):
+        named = values_of(domain, v, eps(arguments, i))
+    else:
+        known = ", ".join(map(repr, NAMED))
+        raise ValueError(
+            f"domain= gives {domain!r} for {name}: use {known}, a verify.Interval, or a function that brings drawn "
+            "numbers there."
+        )
+    if not named.has(v, eps(arguments, i) ** 0.5):
+        raise ValueError(f"{name} is not {named.name} as it is given, and domain= says that it is.")
+    return named
+
+
+def as_float64(arguments: Arguments, i: int) -> np.ndarray:
+    return np.asarray(arguments.floats[i], np.float64)
+
+
+def eps(arguments: Arguments, i: int) -> float:
+    """The rounding of a float leaf, in the dtype that JAX gives it."""
+    return float(jnp.finfo(arguments.dtypes[i]).eps)
+
+
+# What the forward pass reads
+
+
+def reads_a_triangle(problem: Problem, i: int) -> bool:
+    """Whether the cost, in float64, does not change with one of the triangles of a leaf, and does with the other."""
+    if problem.scalar is None:
+        return False
+    try:
+        as_given, without_lower, without_upper = (cost_of(problem, i, part) for part in (None, np.triu, np.tril))
+    except Exception:  # whatever a user's function raises at numbers that it was not written for
+        return False
+    return (without_lower == as_given) != (without_upper == as_given)
+
+
+def cost_of(problem: Problem, i: int, part: Callable[[np.ndarray], np.ndarray] | None) -> float:
+    """The cost, in float64, where what is beside this part of a leaf is changed."""
+    floats = generic_floats(problem)
+    if part:
+        floats[i] = (7 * floats[i] + part(floats[i])) / 8
+    (J,) = run(problem.cost, floats, np.float64)
+    return float(J)
+
+
+def generic_floats(problem: Problem) -> list[np.ndarray]:
+    """The float leaves as they are given, and random cotangents."""
+    rng = np.random.default_rng(0)
+    floats = [as_float64(problem.arguments, i) for i in range(len(problem.arguments.floats))]
+    for i in problem.cotangents:
+        floats[i] = rng.normal(size=floats[i].shape)
+    return floats
+
+
+def words_of_triangle(problem: Problem, i: int) -> str:
+    """That a leaf is compared along symmetric changes alone, and what this leaves out."""
+    words = f"the forward pass reads one triangle of {problem.arguments.name(i)} alone: symmetric changes are compared"
+    k, floats = problem.arguments.differentiated.index(i), generic_floats(problem)
+    try:
+        hand, true = (run(f, floats, np.float64)[k] for f in (problem.claim, problem.truth))
+    except Exception:  # a rule that does not run in float64, or a cost in NumPy, which has no autodiff
+        return words
+    gap = np.abs(hand - true).max() / np.abs(true).max(initial=1e-300)
+    return f"{words}; beside them, it differs from autodiff by up to {gap:.2g} of its largest entry" if gap > 1e-6 else words
