@@ -18,8 +18,9 @@ from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
 from jaxnn.verify.evidence import branches, witnesses
 from jaxnn.verify.evidence.branches import Sides
-from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
+from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of, run
 from jaxnn.verify.evidence.floating import black_box, in_floats
+from jaxnn.verify.evidence.judge import Judgement
 from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded, outcome_by_balls
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
 from jaxnn.verify.evidence.witnesses import Testimony
@@ -31,6 +32,7 @@ from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Branch, Evid
 from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.report import Report
 from jaxnn.verify.reports.words import differs, shown
+from jaxnn.verify.restriction import lost_domains, restrictions
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
 NEARER = (1.0, 1 / 8, 1 / 64)  # where a formula is not defined, a point is drawn again, each time nearer to the given one
@@ -206,7 +208,7 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     notes = [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
     notes += [*given.problem.notes, *hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
-    notes += unlinked(comparison) if wrong else ()
+    notes += [*unlinked(comparison), *beside_domain(problem, wrong, options), *constants(problem, wrong)] if wrong else ()
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, given.problem, given.comparison, outcomes)
     if wrong:
@@ -261,9 +263,10 @@ def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) 
     """What may explain the verdict, or limit it."""
     redrawn = wrong and wrong.kind.draw != Draw.GIVEN and wrong.kind.elsewhere is None
     if redrawn and outcomes[0].verdict == PASS:
+        domain = next(lost_domains(problem, wrong.floats), "domain=")
         yield (
             "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone "
-            "(a constraint, a guard that is not reached), points='given', or draw=, say so"
+            f"(a constraint, a guard that is not reached), {domain}, draw= or points='given' say so"
         )
     for k, path in enumerate(problem.paths):
         judged = [o.judged[k] for o in outcomes if o.judged]
@@ -274,6 +277,36 @@ def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) 
     if held:
         what = "data that mean something (one-hot, a mask, distributions)"
         yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"
+
+
+def beside_domain(problem: Problem, wrong: Outcome, options: Options) -> Iterator[str]:
+    """The domains along which the rule is right: what is wrong leads out of them."""
+    for words, inside in restrictions(problem, wrong.floats):
+        check = Check(inside, comparison_of(inside), options, time.monotonic() + SECONDS / 3)
+        outcome = at_point(wrong.kind, check, wrong.floats, ROUNDINGS)
+        pairs = zip(wrong.judged, outcome.judged, strict=False)
+        if any(before.verdict == FAIL and after.verdict == PASS for before, after in pairs):
+            yield f"what is wrong leads out of a domain: if the argument always lies there, {words} says so"
+            return
+
+
+def constants(problem: Problem, wrong: Outcome) -> Iterator[str]:
+    """The arguments for which the rule gives 0 alone, though the truth is not."""
+    arguments = problem.arguments
+    if not problem.scalar or not wrong.judged:
+        return
+    hand = run(problem.claim, wrong.floats) if any(is_lost(j) for j in wrong.judged) else []
+    for i, v, j in zip(arguments.differentiated, hand, wrong.judged, strict=False):
+        if is_lost(j) and not v.any():
+            others = {arguments.argument_of[k] for k in arguments.differentiated} - {arguments.argument_of[i]}
+            if others:
+                kept = f"argnums={tuple(sorted(others))}"
+                yield f"the rule gives 0 for {arguments.name(i)}: if it is meant to be constant, {kept} leaves it out"
+
+
+def is_lost(j: Judgement) -> bool:
+    """Whether the worst entry is 0 by hand."""
+    return j.verdict == FAIL and j.hand == 0
 
 
 def why_wrong(leaves: Sequence[Leaf], point: str) -> str:

@@ -189,7 +189,7 @@ def is_simplex(v: np.ndarray, eps: float) -> bool:
 
 
 def is_sorted(v: np.ndarray, eps: float) -> bool:
-    return v.ndim > 0 and bool((np.diff(v) >= 0).all())
+    return v.ndim > 0 and v.shape[-1] > 1 and bool((np.diff(v) >= 0).all())
 
 
 SYMMETRIC = Domain("symmetric", is_symmetric, symmetrised, symmetrised, symmetric_part)
@@ -199,8 +199,8 @@ ORTHOGONAL = Domain("orthogonal", is_orthogonal, polar, orthonormal, turning_par
 SIMPLEX = Domain("simplex", is_simplex, distributions, with_sum_1, without_mean)
 SORTED = Domain("sorted", is_sorted, sorted_strictly)
 POSITIVE = Domain("positive", lambda v, eps: bool((v > 0).all()), positive)
-NAMED = {d.name: d for d in (SYMMETRIC, DEFINITE, UNIT, ORTHOGONAL, SIMPLEX, SORTED, POSITIVE)}
 CURVED = (ORTHOGONAL, DEFINITE, SYMMETRIC, UNIT, SIMPLEX)  # those of fewer dimensions, the narrowest first
+NAMED = {domain.name: domain for domain in (*CURVED, SORTED, POSITIVE)}
 
 
 def plain(v: np.ndarray, eps: float) -> Domain | None:
@@ -210,7 +210,7 @@ def plain(v: np.ndarray, eps: float) -> Domain | None:
     if not np.isfinite(v).all() or is_diagonal or v.size < 2 or np.isin(v, (-1, 0, 1)).all() or (v == v.flat[0]).all():
         return None
     curved = next((domain for domain in CURVED if domain.has(v, eps)), None)
-    is_increasing = v.shape[-1] > 2 and bool((np.diff(v) > 0).all())
+    is_increasing = v.shape[-1] > 3 and bool((np.diff(v) > 0).all())
     return curved or (SORTED if is_increasing else None)
 
 

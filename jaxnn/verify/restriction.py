@@ -1,6 +1,6 @@
 """A problem within the domains of its arguments: they are drawn there and, if the user says so, move there alone."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from jax.tree_util import tree_flatten_with_path
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments, Problem
-from jaxnn.verify.domains import DEFINITE, NAMED, SYMMETRIC, Domain, Interval, plain, values_of, within_interval
+from jaxnn.verify.domains import CURVED, DEFINITE, NAMED, SYMMETRIC, Domain, Interval, plain, values_of, within_interval
 from jaxnn.verify.evidence.comparison import run
 from jaxnn.verify.options import Options
 
@@ -149,6 +149,33 @@ def as_float64(arguments: Arguments, i: int) -> np.ndarray:
 def eps(arguments: Arguments, i: int) -> float:
     """The rounding of a float leaf, in the dtype that JAX gives it."""
     return float(jnp.finfo(arguments.dtypes[i]).eps)
+
+
+# What the user might say
+
+
+def restrictions(problem: Problem, floats: Sequence[np.ndarray]) -> Iterator[tuple[str, Problem]]:
+    """(in words, the problem within it) of each domain of fewer dimensions in which an argument lies at these floats."""
+    arguments = problem.arguments
+    for i in arguments.differentiated:
+        for d in CURVED:
+            if d.has(np.asarray(floats[i], np.float64), eps(arguments, i)):
+                yield written(arguments, i, d), restricted(problem, {i: d})
+
+
+def lost_domains(problem: Problem, floats: Sequence[np.ndarray]) -> Iterator[str]:
+    """In words, the domains in which the arguments lie as they are given, and not at these floats."""
+    arguments = problem.arguments
+    for i in arguments.differentiated:
+        for d in NAMED.values():
+            given, drawn = (d.has(np.asarray(v[i], np.float64), eps(arguments, i)) for v in (arguments.floats, floats))
+            if given and not drawn:
+                yield written(arguments, i, d)
+
+
+def written(arguments: Arguments, i: int, domain: Domain) -> str:
+    """The keyword that says it."""
+    return f"domain={{{arguments.name(i)!r}: {domain.name!r}}}"
 
 
 # What the forward pass reads
