@@ -44,7 +44,7 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "arithmetic": set(),
     "tracing": {"arguments", "arithmetic"},
     "problems": {"arguments", "tracing"},
-    "restriction": {"options", "arguments", "domains", "evidence"},
+    "restriction": {"options", "arguments", "domains", "arithmetic", "tracing", "evidence"},
     "evidence": {"options", "domains", "reports", "arguments", "arithmetic", "tracing"},
     "custom_rules": {"evidence", "tracing"},
     "diagnosis": GATHERED,

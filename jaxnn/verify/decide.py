@@ -35,7 +35,11 @@ from jaxnn.verify.reports.words import differs, shown
 from jaxnn.verify.restriction import lost_domains, restrictions
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
-NEARER = (1.0, 1 / 8, 1 / 64)  # where a formula is not defined, a point is drawn again, each time nearer to the given one
+NEARER = (
+    1.0,
+    1 / 8,
+    1 / 64,
+)  # where a formula is not defined, a point is drawn again, each time nearer to the given one
 DRAWN = 3  # other arguments, where the user draws them
 ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
@@ -135,7 +139,9 @@ class Points:
         """The outcome at a point of this kind, newly drawn."""
         problem, arguments = check.problem, check.problem.arguments
         dtypes = [v.dtype for v in arguments.floats] if check.comparison.numpy else arguments.dtypes
-        floats = redraw(kind, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng, problem.domains)
+        floats = redraw(
+            kind, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng, problem.domains
+        )
         return at_point(kind, check, floats, self.roundings)
 
 
@@ -208,7 +214,9 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     notes = [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
     notes += [*given.problem.notes, *hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
-    notes += [*unlinked(comparison), *beside_domain(problem, wrong, options), *constants(problem, wrong)] if wrong else ()
+    notes += (
+        [*unlinked(comparison), *beside_domain(problem, wrong, options), *constants(problem, wrong)] if wrong else ()
+    )
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, given.problem, given.comparison, outcomes)
     if wrong:
@@ -262,7 +270,7 @@ def rounding_notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
 def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) -> Iterator[str]:
     """What may explain the verdict, or limit it."""
     redrawn = wrong and wrong.kind.draw != Draw.GIVEN and wrong.kind.elsewhere is None
-    if redrawn and outcomes[0].verdict == PASS:
+    if wrong and redrawn and outcomes[0].verdict == PASS:
         domain = next(lost_domains(problem, wrong.floats), "domain=")
         yield (
             "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone "

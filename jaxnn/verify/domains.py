@@ -30,15 +30,28 @@ class Interval:
             raise ValueError(f"Interval({self.low:g}, {self.high:g}) is empty: low must be less than high.")
 
 
+def itself(u: PyTree) -> PyTree:
+    return u
+
+
+def every_change(u: PyTree, g: PyTree) -> PyTree:
+    return g
+
+
 @dataclass(frozen=True)
 class Domain:
-    """A set of arrays. Its `onto` and `tangent` are None if it is open, so that an argument can move in any direction."""
+    """A set of arrays, see above."""
 
     name: str
     has: Callable[[np.ndarray, float], bool]  # (float64 numbers, their rounding) -> whether they are there
     brought: Callable[[np.ndarray], np.ndarray]  # float64 numbers, drawn or near the domain, to a point in it
-    onto: Callable[[PyTree], PyTree] | None = None
-    tangent: Callable[[PyTree, PyTree], PyTree] | None = None
+    onto: Callable[[PyTree], PyTree] = itself
+    tangent: Callable[[PyTree, PyTree], PyTree] = every_change
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its points can move in any direction."""
+        return self.onto is itself
 
 
 def transposed(a: PyTree) -> PyTree:

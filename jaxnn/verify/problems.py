@@ -15,6 +15,7 @@ from jaxnn.verify.arguments import (
     Problem,
     answer_like,
     arguments_of,
+    by_path,
     called,
     check_dtypes,
     is_float_leaf,
@@ -119,8 +120,8 @@ def vjp_problem(
             if dargs[i] is None and jax.tree.leaves(args[i]):
                 others = tuple(n for n in wanted if n != i)
                 raise BadAnswer(
-                    f"{called(backward)} returned None for argument {i}, which has floats: return its cotangent or, if it is "
-                    f"meant to be constant, leave it out with argnums={others}."
+                    f"{called(backward)} returned None for argument {i}, which has floats: return its cotangent or, "
+                    f"if it is meant to be constant, leave it out with argnums={others}."
                 )
             leaves += answer_like(dargs[i], args[i], f"{called(backward)}, for argument {i},")
         return leaves
@@ -265,11 +266,11 @@ def check_has_derivative(f: Callable, args: tuple[PyTree, ...], surrogate: Calla
 
 def check_fits(out: PyTree, like: PyTree, who: str) -> None:
     """BadAnswer if a surrogate returned something else than the function itself."""
-    surrogate, itself = (", ".join(map(type_of, jax.tree.leaves(tree))) for tree in (out, like))
-    if surrogate != itself or jax.tree.structure(out) != jax.tree.structure(like):
+    surrogate, itself = ({path: type_of(v) for path, v in by_path(tree).items()} for tree in (out, like))
+    if surrogate != itself:
         raise BadAnswer(
-            f"surrogate= returned {surrogate}, and {who} {itself}: a surrogate takes the same arguments and returns a "
-            "tree of the same shapes and dtypes; its derivative alone is used."
+            f"surrogate= returned {', '.join(surrogate.values())}, and {who} {', '.join(itself.values())}: a surrogate "
+            "takes the same arguments and returns a tree of the same shapes and dtypes."
         )
 
 

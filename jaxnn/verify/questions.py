@@ -73,8 +73,8 @@ def vjp(
     data with a meaning (whole numbers, rows of probabilities) stay as given, unless `argnums` names them.
     surrogate(*args) -> out: backward is meant to be the derivative of this function, and not of forward.
 
-    BadAnswer: forward returns no pair; the surrogate returns another tree, shapes or dtypes than forward; backward returns another number of cotangents, or one of another tree, shape or
-    dtype than its argument.
+    BadAnswer: forward returns no pair; the surrogate returns another tree, shapes or dtypes than forward; backward
+    returns another number of cotangents, or one of another tree, shape or dtype than its argument.
     """
     problem_at = functools.partial(vjp_problem, forward, backward, argnums=argnums, surrogate=surrogate)
     return answer(problem_at, args, options, f"vjp({called(forward)}, {called(backward)}, …")

@@ -6,34 +6,55 @@ from typing import NamedTuple
 
 import numpy as np
 from jax import numpy as jnp
-from jax.tree_util import tree_flatten_with_path
+from jax.extend.core import Jaxpr, Var, jaxprs_in_params
+from jax.tree_util import KeyPath, tree_flatten_with_path
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments, Problem
-from jaxnn.verify.domains import CURVED, DEFINITE, NAMED, SYMMETRIC, Domain, Interval, plain, values_of, within_interval
+from jaxnn.verify.arithmetic.balls import is_float
+from jaxnn.verify.domains import (
+    CURVED,
+    DEFINITE,
+    NAMED,
+    SORTED,
+    SYMMETRIC,
+    Domain,
+    Interval,
+    plain,
+    values_of,
+    within_interval,
+)
 from jaxnn.verify.evidence.comparison import run
 from jaxnn.verify.options import Options
+from jaxnn.verify.tracing.jaxprs import IN_FLOAT64, trace
 
 Domains = Mapping[int, Domain]  # of float leaves, by their numbers
+ORDERING = {
+    *("sort", "top_k", "approx_top_k", "argmax", "argmin", "reduce_max", "reduce_min", "cummax", "cummin"),
+    *("reduce_window_max", "reduce_window_min"),
+}
 
 
 def within(problem: Problem, options: Options) -> Problem:
-    """The problem whose arguments are drawn in the domains that the user names, and compared along the changes that stay
-    there. What other arguments plainly are is kept where they are drawn, and does not change what is compared, except
-    for a symmetric matrix of which the forward pass reads one triangle alone.
+    """The problem whose arguments are drawn in the domains that the user names, and compared along the changes that
+    stay there. What other arguments plainly are is kept where they are drawn, and does not change what is compared,
+    except for a symmetric matrix of which the forward pass reads one triangle alone.
 
     ValueError: `domain` names no argument that is differentiated, or no domain, or an argument is not in its own.
     """
     arguments = problem.arguments
     said = named_domains(problem, options.domain)
     named = {i: d for i, d in said.items() if d}
-    found = {i: plain(as_float64(arguments, i), eps(arguments, i)) for i in problem.redrawable if i not in said}
-    kept = {i: d for i, d in found.items() if d}
+    kept: dict[int, Domain] = {}
+    for i in problem.redrawable:
+        d = None if i in said else plain(as_float64(arguments, i), eps(arguments, i))
+        if d and not (d is SORTED and orders(problem, i)):
+            kept[i] = d
     triangles = {i: SYMMETRIC for i, d in kept.items() if d in (SYMMETRIC, DEFINITE) and reads_a_triangle(problem, i)}
-    notes = [f"{arguments.name(i)} moves where it stays {d.name}, as domain= says" for i, d in named.items() if d.onto]
+    notes = [f"{arguments.name(i)} moves within the domain {d.name!r} alone" for i, d in named.items() if not d.is_open]
     notes += [words_of_triangle(problem, i) for i in triangles]
     for i, d in kept.items() if options.points == "auto" else ():
-        notes.append(f"{arguments.name(i)} is drawn {d.name}, as it is given: domain= says otherwise")
+        notes.append(f"{arguments.name(i)} is drawn in the domain {d.name!r}, as it is given: domain= says otherwise")
     drawn = tuple(sorted({*problem.redrawable, *named}))
     problem = replace(problem, domains=kept | named, redrawable=drawn, notes=tuple(notes))
     return restricted(problem, triangles | named)
@@ -42,7 +63,7 @@ def within(problem: Problem, options: Options) -> Problem:
 def restricted(problem: Problem, domains: Domains) -> Problem:
     """The problem in the variables u, where a = onto(u) for each of these leaves, if its domain is not open: by the
     chain rule, both sides lose what leads out of it. Where tangents are inputs, they are pushed along."""
-    curved = {i: d for i, d in domains.items() if d.onto}
+    curved = {i: d for i, d in domains.items() if not d.is_open}
     if not curved:
         return problem
     scalar, differentiated = problem.scalar, problem.arguments.differentiated
@@ -84,6 +105,7 @@ class Entry(NamedTuple):
 
     keys: tuple[str | int, ...]
     domain: PyTree
+    leaves: list[int]  # that are found there
 
 
 def named_domains(problem: Problem, domain: PyTree) -> dict[int, Domain | None]:
@@ -91,20 +113,30 @@ def named_domains(problem: Problem, domain: PyTree) -> dict[int, Domain | None]:
     arguments = problem.arguments
     paths, _ = tree_flatten_with_path(arguments.build(arguments.floats))
     entries = list(entries_of(domain)) if domain is not None else []
-    unused, domains = {entry.keys for entry in entries}, dict[int, Domain | None]()
+    domains: dict[int, Domain | None] = {}
     for i in arguments.differentiated:
-        path, _ = paths[arguments.float_leaves[i]]
-        number, *keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path)
-        names = [(number, *keys), (arguments.names[number], *keys), (arguments.name(i),), (arguments.paths[i],)]
+        keys = keys_of(paths[arguments.float_leaves[i]][0])
+        names = [
+            keys,
+            (arguments.names[arguments.argument_of[i]], *keys[1:]),
+            (arguments.name(i),),
+            (arguments.paths[i],),
+        ]
         for entry in entries:
             if any(name[: len(entry.keys)] == entry.keys for name in names):
                 domains[i] = domain_of(entry.domain, arguments, i)
-                unused.discard(entry.keys)
-    if unused:
-        leaves = ", ".join(arguments.name(i) for i in arguments.differentiated)
-        keys = ", ".join(map(str, min(unused, key=str)))
-        raise ValueError(f"domain= names {keys}, which is no argument that is differentiated: these are {leaves}.")
+                entry.leaves.append(i)
+    for entry in entries:
+        if not entry.leaves:
+            leaves = ", ".join(arguments.name(i) for i in arguments.differentiated)
+            name = ", ".join(map(str, entry.keys))
+            raise ValueError(f"domain= names {name}, and what is differentiated are {leaves}.")
     return domains
+
+
+def keys_of(path: KeyPath) -> tuple[str | int, ...]:
+    """The keys, numbers and field names that lead to a leaf; the number of its argument first."""
+    return tuple(getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path)
 
 
 def entries_of(domain: PyTree, keys: tuple[str | int, ...] = ()) -> Iterator[Entry]:
@@ -117,7 +149,7 @@ def entries_of(domain: PyTree, keys: tuple[str | int, ...] = ()) -> Iterator[Ent
         for n, part in enumerate(domain):
             yield from entries_of(part, (*keys, n))
     else:
-        yield Entry(keys, domain)
+        yield Entry(keys, domain, [])
 
 
 def domain_of(domain: PyTree, arguments: Arguments, i: int) -> Domain | None:
@@ -138,7 +170,7 @@ def domain_of(domain: PyTree, arguments: Arguments, i: int) -> Domain | None:
             "numbers there."
         )
     if not named.has(v, eps(arguments, i) ** 0.5):
-        raise ValueError(f"{name} is not {named.name} as it is given, and domain= says that it is.")
+        raise ValueError(f"{name} does not lie in the domain {named.name!r} as it is given: give arguments that do.")
     return named
 
 
@@ -155,7 +187,7 @@ def eps(arguments: Arguments, i: int) -> float:
 
 
 def restrictions(problem: Problem, floats: Sequence[np.ndarray]) -> Iterator[tuple[str, Problem]]:
-    """(in words, the problem within it) of each domain of fewer dimensions in which an argument lies at these floats."""
+    """(in words, the problem within it) of each domain of fewer dimensions that an argument lies in at these floats."""
     arguments = problem.arguments
     for i in arguments.differentiated:
         for d in CURVED:
@@ -181,24 +213,46 @@ def written(arguments: Arguments, i: int, domain: Domain) -> str:
 # What the forward pass reads
 
 
+def orders(problem: Problem, i: int) -> bool:
+    """Whether the forward pass orders the entries of a leaf itself, and so does not take their order for granted."""
+    forward = problem.truth if problem.scalar is None else problem.cost
+    try:
+        jaxpr = trace(forward, problem.arguments, IN_FLOAT64).jaxpr
+    except Exception:  # NumPy code, or code that insists on its own dtype
+        return is_unchanged(problem, i, lambda v: v[..., ::-1])
+    return has_order(jaxpr, {jaxpr.invars[i]})
+
+
+def has_order(jaxpr: Jaxpr, touched: set[Var]) -> bool:
+    """Whether an equation orders floats that depend on the variables `touched`."""
+    for eqn in jaxpr.eqns:
+        if touched.isdisjoint(v for v in eqn.invars if isinstance(v, Var)):
+            continue
+        if eqn.primitive.name in ORDERING and is_float(eqn.invars[0].aval):
+            return True
+        if any(has_order(inner, set(inner.invars)) for inner in jaxprs_in_params(eqn.params)):
+            return True
+        touched.update(eqn.outvars)
+    return False
+
+
 def reads_a_triangle(problem: Problem, i: int) -> bool:
-    """Whether the cost, in float64, does not change with one of the triangles of a leaf, and does with the other."""
+    """Whether the cost does not change with one of the triangles of a leaf, and does with the other."""
+    lower = is_unchanged(problem, i, lambda v: (7 * v + np.triu(v)) / 8)
+    return lower != is_unchanged(problem, i, lambda v: (7 * v + np.tril(v)) / 8)
+
+
+def is_unchanged(problem: Problem, i: int, change: Callable[[np.ndarray], np.ndarray]) -> bool:
+    """Whether the cost, in float64, is the same where a leaf is changed; False if there is none."""
     if problem.scalar is None:
         return False
+    floats = generic_floats(problem)
+    others = [change(v) if k == i else v for k, v in enumerate(floats)]
     try:
-        as_given, without_lower, without_upper = (cost_of(problem, i, part) for part in (None, np.triu, np.tril))
+        (before,), (after,) = (run(problem.cost, values, np.float64) for values in (floats, others))
     except Exception:  # whatever a user's function raises at numbers that it was not written for
         return False
-    return (without_lower == as_given) != (without_upper == as_given)
-
-
-def cost_of(problem: Problem, i: int, part: Callable[[np.ndarray], np.ndarray] | None) -> float:
-    """The cost, in float64, where what is beside this part of a leaf is changed."""
-    floats = generic_floats(problem)
-    if part:
-        floats[i] = (7 * floats[i] + part(floats[i])) / 8
-    (J,) = run(problem.cost, floats, np.float64)
-    return float(J)
+    return bool(before == after)
 
 
 def generic_floats(problem: Problem) -> list[np.ndarray]:
@@ -219,4 +273,8 @@ def words_of_triangle(problem: Problem, i: int) -> str:
     except Exception:  # a rule that does not run in float64, or a cost in NumPy, which has no autodiff
         return words
     gap = np.abs(hand - true).max() / np.abs(true).max(initial=1e-300)
-    return f"{words}; beside them, it differs from autodiff by up to {gap:.2g} of its largest entry" if gap > 1e-6 else words
+    return (
+        f"{words}; beside them, it differs from autodiff by up to {gap:.2g} of its largest entry"
+        if gap > 1e-6
+        else words
+    )

@@ -39,7 +39,7 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found at one point. undefined: the truth is not finite there."""
+    """What was found at one point. undefined: the truth is not finite there, or cannot be computed."""
 
     kind: Kind
     verdict: Verdict
@@ -103,7 +103,7 @@ def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], rou
     for rounded in roundings:
         if wrong and "inputs" in rounded:
             error = max(j.errors.max(initial=0) for j in wrong.judged)
-            if error > min(64 * unit_of_inputs(check.problem), 0.05):
+            if error > min(64 * max(unit_of_inputs(check.problem), unit_of_domains(check.problem)), 0.05):
                 break
         outcome = at_rounding(kind, check, floats, rounded)
         if outcome.verdict != FAIL:
@@ -272,14 +272,27 @@ def first_infinite(steps: Sequence[Step]) -> str:
 
 
 def entered(ev: Evaluation, floats: Sequence[np.ndarray], problem: Problem) -> list[Balls]:
-    """The inputs of an evaluation: exactly what they are, except given distributions, which were rounded."""
+    """The inputs of an evaluation: exactly what they are; except what was rounded, given distributions, and arguments
+    that no float brings into their domain, such as unit vectors."""
+    if "inputs" not in ev.rounded:
+        return list(map(enter, floats))
     drawn = {*problem.redrawable, *problem.cotangents}
-    return [enter(v, "inputs" in ev.rounded and i not in drawn and sums_to_one(v)) for i, v in enumerate(floats)]
+    balls = [enter(v, i not in drawn and sums_to_one(v)) for i, v in enumerate(floats)]
+    with flint.ctx.workprec(ev.precision):
+        for i, domain in problem.domains.items():
+            balls[i] = domain.onto(balls[i])
+    return balls
 
 
 def unit_of_inputs(problem: Problem) -> float:
     """How far given distributions are rounded; 0 if there are none."""
     return max((eps(v.dtype) for v in problem.arguments.floats if sums_to_one(v)), default=0.0)
+
+
+def unit_of_domains(problem: Problem) -> float:
+    """How far arguments are rounded that lie in a domain of fewer dimensions; 0 if none does."""
+    units = [eps(problem.arguments.dtypes[i]) for i, domain in problem.domains.items() if not domain.is_open]
+    return max(units, default=0.0)
 
 
 def sides_of(ev: Evaluation, inputs: list[Balls], outputs: list[Balls]) -> Sides:
