@@ -265,7 +265,8 @@ def answer(
     replay = f"verify.{call}"
     for name, value in options.items():
         if name != "key" and value != getattr(defaults, name):
-            replay += f", {name}={value!r}" if isinstance(value, (int, float, str)) else f", {name}=…"
+            is_short = isinstance(value, (int, float, str)) or (name == "domain" and "<" not in repr(value))
+            replay += f", {name}={value!r}" if is_short else f", {name}=…"
     replay += f", key={settings.key})"
 
     def problem_of(args: tuple[PyTree, ...]) -> Problem:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jax import numpy as jnp
 from jax.extend.core import Jaxpr, Var, jaxprs_in_params
-from jax.tree_util import KeyPath, tree_flatten_with_path
+from jax.tree_util import tree_flatten_with_path
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments, Problem
@@ -111,17 +111,10 @@ class Entry(NamedTuple):
 def named_domains(problem: Problem, domain: PyTree) -> dict[int, Domain | None]:
     """The domain of each float leaf that `domain` names, or None for a leaf that it leaves free."""
     arguments = problem.arguments
-    paths, _ = tree_flatten_with_path(arguments.build(arguments.floats))
     entries = list(entries_of(domain)) if domain is not None else []
     domains: dict[int, Domain | None] = {}
     for i in arguments.differentiated:
-        keys = keys_of(paths[arguments.float_leaves[i]][0])
-        names = [
-            keys,
-            (arguments.names[arguments.argument_of[i]], *keys[1:]),
-            (arguments.name(i),),
-            (arguments.paths[i],),
-        ]
+        names = names_of(arguments, i)
         for entry in entries:
             if any(name[: len(entry.keys)] == entry.keys for name in names):
                 domains[i] = domain_of(entry.domain, arguments, i)
@@ -129,19 +122,27 @@ def named_domains(problem: Problem, domain: PyTree) -> dict[int, Domain | None]:
     for entry in entries:
         if not entry.leaves:
             leaves = ", ".join(arguments.name(i) for i in arguments.differentiated)
-            name = ", ".join(map(str, entry.keys))
-            raise ValueError(f"domain= names {name}, and what is differentiated are {leaves}.")
+            keys = ", ".join(map(str, entry.keys))
+            raise ValueError(
+                f"domain= names {keys}, and there is no such array among those to differentiate: {leaves}."
+            )
     return domains
 
 
-def keys_of(path: KeyPath) -> tuple[str | int, ...]:
-    """The keys, numbers and field names that lead to a leaf; the number of its argument first."""
-    return tuple(getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path)
+def names_of(arguments: Arguments, i: int) -> list[tuple[PyTree, ...]]:
+    """The keys by which a float leaf can be named: those of its tree, alone or after the number or the name of its
+    argument; or as reports print it."""
+    path = tree_flatten_with_path(arguments.build(arguments.floats))[0][arguments.float_leaves[i]][0]
+    _, *keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path)
+    number = arguments.argument_of[i]
+    names: list[tuple[PyTree, ...]] = [(number, *keys), (arguments.names[number], *keys)]
+    names += [tuple(keys)] if keys and isinstance(keys[0], str) else []
+    return [*names, (arguments.name(i),), (arguments.paths[i],)]
 
 
 def entries_of(domain: PyTree, keys: tuple[str | int, ...] = ()) -> Iterator[Entry]:
-    """The entries of a domain for all arguments, of a tuple of domains by argument, or of a dict of domains by the
-    number or the name of an argument; for an argument that is a tree, again a dict or a tuple."""
+    """The entries of a domain for all arguments, of a tuple of domains by argument, or of a dict of domains by name;
+    for an argument that is a tree, again a tuple or a dict."""
     if isinstance(domain, Mapping):
         for key, part in domain.items():
             yield from entries_of(part, (*keys, key))
