@@ -34,11 +34,7 @@ from jaxnn.verify.reports.words import differs, shown
 from jaxnn.verify.restriction import lost_domains, restrictions
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
-NEARER = (
-    1.0,
-    1 / 8,
-    1 / 64,
-)  # where a formula is not defined, a point is drawn again, each time nearer to the given one
+NEARER = (1.0, 1 / 8, 1 / 64)  # of a point that is drawn again: how far it is from the given one
 DRAWN = 3  # other arguments, where the user draws them
 ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
