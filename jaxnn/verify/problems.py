@@ -117,7 +117,7 @@ def vjp_problem(
             )
         leaves: list[PyTree] = []
         for i in wanted:
-            if dargs[i] is None and jax.tree.leaves(args[i]):
+            if dargs[i] is None and any(map(is_float_leaf, jax.tree.leaves(args[i]))):
                 others = tuple(n for n in wanted if n != i)
                 raise BadAnswer(
                     f"{called(backward)} returned None for argument {i}, which has floats: return its cotangent or, "

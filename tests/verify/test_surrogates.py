@@ -101,6 +101,7 @@ def test_a_constant_argument_is_left_out_by_argnums(nothing):
 def test_a_backward_pass_that_returns_none():
     with pytest.raises(ValueError, match=r"None for argument 1.*argnums=\(0,\)"):
         verify.vjp(lambda v, s: (v * s, s), lambda s, g: (g * s, None), V, jnp.float32(0.5))
+    assert verify.vjp(lambda v, n: (v[n], n), lambda n, g: (jnp.zeros(3).at[n].set(g), None), V, jnp.array(1)).ok
 
 
 def test_a_zero_among_the_parameters_has_no_argnums():
