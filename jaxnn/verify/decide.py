@@ -271,6 +271,8 @@ def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) 
             "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone "
             f"(a constraint, a guard that is not reached), {domain}, draw= or points='given' say so"
         )
+    if wrong and problem.cotangents and any(j.verdict == FAIL and j.zero for j in wrong.judged):
+        yield "what is computed has derivative 0: if the rule is meant to be another function's, surrogate= gives it"
     for k, path in enumerate(problem.paths):
         judged = [o.judged[k] for o in outcomes if o.judged]
         if not wrong and judged and all(j.zero for j in judged):

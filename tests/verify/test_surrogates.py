@@ -45,7 +45,9 @@ MEANT = {  # name: (f, its rule, the surrogate)
 @pytest.mark.parametrize("name", MEANT)
 def test_a_rule_is_held_against_the_surrogate(name):
     f, rule, surrogate = MEANT[name]
-    assert verify.custom_vjp(ruled(f, rule), V).verdict == verify.FAIL
+    without = verify.custom_vjp(ruled(f, rule), V)
+    assert without.verdict == verify.FAIL
+    assert any("surrogate=" in note for note in without.notes) == (f is not identity)
     report = verify.custom_vjp(ruled(f, rule), V, surrogate=surrogate)
     assert report.ok
     assert "surrogate" in report.title
