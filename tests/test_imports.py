@@ -38,24 +38,27 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
 GATHERED = {"reports", "arguments", "arithmetic", "tracing", "evidence"}
 INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "options": set(),
+    "domains": set(),
     "reports": set(),
-    "arguments": set(),
+    "arguments": {"domains"},
     "arithmetic": set(),
     "tracing": {"arguments", "arithmetic"},
     "problems": {"arguments", "tracing"},
-    "evidence": {"options", "reports", "arguments", "arithmetic", "tracing"},
+    "restriction": {"options", "arguments", "domains", "arithmetic", "tracing", "evidence"},
+    "evidence": {"options", "domains", "reports", "arguments", "arithmetic", "tracing"},
     "custom_rules": {"evidence", "tracing"},
     "diagnosis": GATHERED,
     "links": GATHERED,
     "power": GATHERED,
     "precision": GATHERED,
-    "decide": {*GATHERED, "options", "diagnosis", "links", "power", "precision"},
+    "decide": {*GATHERED, "options", "restriction", "diagnosis", "links", "power", "precision"},
     "named_model": set(),
-    "questions": {"options", "arguments", "problems", "decide", "custom_rules", "named_model", "reports"},
+    "questions": {"options", "arguments", "problems", "decide", "custom_rules", "named_model", "reports"}
+    | {"restriction"},
     "exact_value": GATHERED,
     "many_cases": {*GATHERED, "decide", "problems", "questions"},
     "strategies": set(),
-    "__init__": {"questions", "exact_value", "many_cases", "reports"},
+    "__init__": {"domains", "questions", "exact_value", "many_cases", "reports"},
 }
 LIBRARIES = {"jaxnn.data": {"numpy"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}, "reference": {"numpy"}}
 

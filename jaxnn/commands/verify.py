@@ -206,7 +206,9 @@ def report_on_file(path: Path, options: Keywords, console: Console, power: bool)
         raise ValueError(f"There is no file {path}; jaxnn verify --new {path} writes an example.")
     with console.status(f"verifying {path.name}"), in_users_words(path), imported(path) as module:
         cost, grad, args = own_functions(path, module, options["key"])
-        report = verifier.gradient(cost, grad, *args, draw=module.example, **options)
+        domain = getattr(module, "domain", None)
+        domain = domain if isinstance(domain, dict) else None  # a name that files may use for something else
+        report = verifier.gradient(cost, grad, *args, draw=module.example, domain=domain, **options)
         replay = f"jaxnn verify {shlex.quote(str(path))}{flags(options)}"
         report = replace(report, title=f"gradient in {path.name}", replay=replay)
         if power:

@@ -6,6 +6,9 @@ The file defines three functions, in JAX as here, or in NumPy (np for jnp; what 
     cost(params, *data) -> J           the forward pass: one number
     grad(params, *data) -> grads       the backward pass, by hand: a tree like params; or the pair (J, grads)
 
+It may also say where params lie, if not anywhere: domain = {"W1": "symmetric"}, or "positive definite", "orthogonal",
+"unit", "simplex", "sorted", "positive".
+
 The verdict is PASS, FAIL or INCONCLUSIVE. `grad` is compared with the derivative of `cost`, so `cost` must be right.
 """
 

@@ -9,6 +9,7 @@ the hand rule and autodiff of the cost are evaluated with numbers that carry a p
 signs, saturation, smallness and ties. There is no tolerance to tune.
 """
 
+from jaxnn.verify.domains import Interval
 from jaxnn.verify.exact_value import exact
 from jaxnn.verify.many_cases import assert_sweep, sweep
 from jaxnn.verify.questions import (
@@ -36,6 +37,7 @@ __all__ = [
     "FAIL",
     "INCONCLUSIVE",
     "PASS",
+    "Interval",
     "Report",
     "assert_custom_jvp",
     "assert_custom_vjp",

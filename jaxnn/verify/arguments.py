@@ -2,8 +2,8 @@
 them; and answers that do not fit."""
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from jax.tree_util import PyTreeDef, keystr, tree_flatten_with_path
 
 from jaxnn.protocols import PyTree
+from jaxnn.verify.domains import Domain
 
 Function = Callable[[list], list]  # of the float leaves, to a list of arrays
 
@@ -87,6 +88,9 @@ class Problem:
     cotangents: tuple[int, ...] = ()  # the float leaves, tangents too, that are random at every point
     listed: Callable[[PyTree], list[PyTree]] = list  # the list of arrays in what a function like the hand rule returned
     by_autodiff: Callable[..., list] | None = None  # (floats, own=) -> `truth`, of the forward pass that own makes
+    domains: Mapping[int, Domain] = field(default_factory=dict)  # by float leaf, where it is drawn
+    along: Callable[[Function], Function] = lambda f: f  # a function like `claim`, within the arguments' domains
+    notes: tuple[str, ...] = ()  # what is to be said of the problem itself
 
     @property
     def is_gradient(self) -> bool:

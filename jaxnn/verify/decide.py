@@ -19,7 +19,7 @@ from jaxnn.verify.diagnosis.causes import causes
 from jaxnn.verify.evidence import branches, witnesses
 from jaxnn.verify.evidence.branches import Sides
 from jaxnn.verify.evidence.by_balls import outcome_by_balls
-from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
+from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of, run
 from jaxnn.verify.evidence.floating import black_box, in_floats
 from jaxnn.verify.evidence.judge import State
 from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded
@@ -33,9 +33,11 @@ from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Branch, Evid
 from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.report import Report
 from jaxnn.verify.reports.words import differs, shown
+from jaxnn.verify.restriction import lost_domains, restrictions
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
 FLOAT64 = 18.0  # digits: more than a rounded number has
+NEARER = (1.0, 1 / 8, 1 / 64)  # of a point that is drawn again: how far it is from the given one
 DRAWN = 3  # other arguments, where the user draws them
 ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
@@ -121,8 +123,9 @@ class Points:
             return
         check = Check(case.problem, case.comparison, self.options, self.start + SECONDS)
         outcome = self.outcome_at(kind, check)
-        if outcome.undefined and kind.draw != Draw.GIVEN:
-            outcome = self.outcome_at(Kind(Draw.NEAR, elsewhere=kind.elsewhere), check)
+        for scale in NEARER if kind.draw != Draw.GIVEN else ():
+            if outcome.undefined:
+                outcome = self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check)
         self.outcomes.append(outcome)
         if outcome.verdict == FAIL:
             self.wrong_case = case
@@ -134,7 +137,9 @@ class Points:
         """The outcome at a point of this kind, newly drawn."""
         problem, arguments = check.problem, check.problem.arguments
         dtypes = [v.dtype for v in arguments.floats] if check.comparison.numpy else arguments.dtypes
-        floats = redraw(kind, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng)
+        floats = redraw(
+            kind, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng, problem.domains
+        )
         return at_point(kind, check, floats, self.roundings)
 
 
@@ -223,8 +228,10 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
     notes = [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
-    notes += [*hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
-    notes += unlinked(comparison) if wrong else ()
+    notes += [*given.problem.notes, *hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
+    notes += (
+        [*unlinked(comparison), *beside_domain(problem, wrong, options), *constants(problem, wrong)] if wrong else ()
+    )
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, given.problem, given.comparison, outcomes)
     if wrong:
@@ -283,11 +290,14 @@ def rounding_notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
 def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) -> Iterator[str]:
     """What may explain the verdict, or limit it."""
     redrawn = wrong and wrong.kind.draw != Draw.GIVEN and wrong.kind.elsewhere is None
-    if redrawn and outcomes[0].verdict == PASS:
+    if wrong and redrawn and outcomes[0].verdict == PASS:
+        domain = next(lost_domains(problem, wrong.floats), "domain=")
         yield (
             "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone "
-            "(a constraint, a guard that is not reached), points='given', or draw=, say so"
+            f"(a constraint, a guard that is not reached), {domain}, draw= or points='given' say so"
         )
+    if wrong and problem.cotangents and any(j.verdict == FAIL and j.zero for j in wrong.judged):
+        yield "what is computed has derivative 0: if the rule is meant to be another function's, surrogate= gives it"
     for k, path in enumerate(problem.paths):
         judged = [o.judged[k] for o in outcomes if o.judged]
         if not wrong and judged and all(j.zero for j in judged):
@@ -297,6 +307,34 @@ def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) 
     if held:
         what = "data that mean something (one-hot, a mask, distributions)"
         yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"
+
+
+def beside_domain(problem: Problem, wrong: Outcome, options: Options) -> Iterator[str]:
+    """The domains along which the rule is right: what is wrong leads out of them."""
+    for words, inside in restrictions(problem, wrong.floats):
+        check = Check(inside, comparison_of(inside), options, time.monotonic() + SECONDS / 6)
+        outcome = at_point(wrong.kind, check, wrong.floats, ROUNDINGS)
+        pairs = zip(wrong.judged, outcome.judged, strict=False)
+        if any(before.verdict == FAIL and after.verdict == PASS for before, after in pairs):
+            yield f"what is wrong leads out of a domain: if the argument always lies there, {words} says so"
+            return
+
+
+def constants(problem: Problem, wrong: Outcome) -> Iterator[str]:
+    """The arguments for which the rule gives 0 alone, though the truth is not."""
+    arguments = problem.arguments
+    if problem.scalar is None or not any(j.verdict == FAIL and j.hand == 0 for j in wrong.judged):
+        return
+    try:
+        hand = run(problem.claim, wrong.floats)
+    except Exception:  # a rule that does not run by itself, in floats
+        return
+    for i, v, j in zip(arguments.differentiated, hand, wrong.judged, strict=False):
+        if j.verdict == FAIL and not v.any():
+            others = {arguments.argument_of[k] for k in arguments.differentiated} - {arguments.argument_of[i]}
+            if others:
+                kept = f"argnums={tuple(sorted(others))}"
+                yield f"the rule gives 0 for {arguments.name(i)}: if it is meant to be constant, {kept} leaves it out"
 
 
 def why_wrong(leaves: Sequence[Leaf], point: str) -> str:

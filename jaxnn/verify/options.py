@@ -20,6 +20,7 @@ class Options:
     require: Literal["exact"] | None = None  # "exact": floating point may not decide
     strict: bool = False  # whether every side of a branch must be met
     reference: Callable[..., PyTree] | None = None  # a gradient in NumPy, as one more witness
+    domain: PyTree = None  # where the arguments lie, see `restriction.within`
 
     def __post_init__(self) -> None:
         if self.points not in ("auto", "given"):

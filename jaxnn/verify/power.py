@@ -63,7 +63,9 @@ def power(problem: Problem, comparison: Comparison, outcomes: Sequence[Outcome],
     rng = np.random.default_rng(seed)
     everything = tuple(range(len(arguments.floats)))
     data = [i for i in everything if i not in problem.redrawable and i not in problem.cotangents]
-    fresh = [redraw(GENERIC, arguments.floats, arguments.dtypes, everything, (), rng) for _ in range(FRESH)]
+    fresh = [
+        redraw(GENERIC, arguments.floats, arguments.dtypes, everything, (), rng, problem.domains) for _ in range(FRESH)
+    ]
     observers = [Observer(problem, comparison, floats) for floats in visited]
     others = [Observer(problem, comparison, floats) for floats in fresh]
     killed, survivors = 0, []

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import (
@@ -14,6 +15,7 @@ from jaxnn.verify.arguments import (
     Problem,
     answer_like,
     arguments_of,
+    by_path,
     called,
     check_dtypes,
     is_float_leaf,
@@ -95,9 +97,14 @@ def gradient_problem(
 
 
 def vjp_problem(
-    forward: Callable, backward: Callable, *args: PyTree, argnums: Argnums | None, title: str | None = None
+    forward: Callable,
+    backward: Callable,
+    *args: PyTree,
+    argnums: Argnums | None,
+    title: str | None = None,
+    surrogate: Callable | None = None,
 ) -> Problem:
-    """backward against autodiff of forward, for a random cotangent."""
+    """backward against autodiff of forward, or of its surrogate, for a random cotangent."""
     wanted, named = chosen(argnums, args)
     out, _ = pair(arguments_of(args, wanted, forward).answer(forward), forward)
     arguments, cotangents = with_random(args, wanted, out, forward)
@@ -111,6 +118,12 @@ def vjp_problem(
             )
         leaves: list[PyTree] = []
         for i in wanted:
+            if dargs[i] is None and any(map(is_float_leaf, jax.tree.leaves(args[i]))):
+                others = tuple(n for n in wanted if n != i)
+                raise BadAnswer(
+                    f"{called(backward)} returned None for argument {i}, which has floats: return its cotangent or, "
+                    f"if it is meant to be constant, leave it out with argnums={others}."
+                )
             leaves += answer_like(dargs[i], args[i], f"{called(backward)}, for argument {i},")
         return leaves
 
@@ -118,16 +131,19 @@ def vjp_problem(
         *inputs, dout = args
         return listed(backward(pair(forward(*inputs), forward)[1], dout))
 
+    if surrogate:
+        check_fits(arguments_of(args, wanted, surrogate).answer(surrogate), out, called(forward))
+
     def scalar(floats: list) -> PyTree:
         *args, dout = arguments.build(floats)
-        return inner(pair(forward(*args), forward)[0], dout)
+        return inner(surrogate(*args) if surrogate else pair(forward(*args), forward)[0], dout)
 
     def truth(floats: list, **own: Callable) -> list[PyTree]:
         return value_and_gradient(scalar, floats, arguments.differentiated, **own)[1]
 
     check_dtypes(arguments.answer(passes), tuple(args[i] for i in wanted), called(backward))
     return Problem(
-        title=title or f"{called(backward)} of {called(forward)}",
+        title=title or f"{called(backward)} of {called(forward)}{in_place_of(surrogate)}",
         arguments=arguments,
         claim=lambda floats: passes(*arguments.build(floats)),
         truth=truth,
@@ -141,31 +157,33 @@ def vjp_problem(
     )
 
 
-def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> Problem:
-    """The vector-Jacobian product by f's own rules against that of f with its rules taken away."""
+def custom_vjp_problem(
+    f: Callable, *args: PyTree, argnums: Argnums | None, surrogate: Callable | None = None
+) -> Problem:
+    """The vector-Jacobian product by f's own rules against that of f with its rules taken away, or of its surrogate."""
     wanted, named = chosen(argnums, args)
-    check_has_rule(f, args)
     out = outputs(f, args)
+    check_has_derivative(f, args, surrogate, out)
     arguments, cotangents = with_random(args, wanted, out.leaves, f)
 
-    def derivative(own: Callable[[Callable], Callable]) -> Function:
+    def derivative(g: Callable, own: Callable[[Callable], Callable]) -> Function:
         def of(floats: list) -> list[PyTree]:
             *_, dout = arguments.build(floats)
             inputs = [floats[i] for i in arguments.differentiated]
-            values, pull = jax.vjp(own(function(f, out.take, arguments, floats)), inputs)
+            values, pull = jax.vjp(own(function(g, out.take, arguments, floats)), inputs)
             return [*pull(dout)[0], *values]
 
         return of
 
     def scalar(floats: list) -> PyTree:
         *args, dout = arguments.build(floats)
-        return inner(out.take(f(*args)), dout)
+        return inner(out.take((surrogate or f)(*args)), dout)
 
     return Problem(
-        title=f"custom rule of {called(f)}",
+        title=f"custom rule of {called(f)}{in_place_of(surrogate)}",
         arguments=arguments,
-        claim=derivative(lambda g: g),
-        truth=derivative(lambda g: own_derivative(g)[0]),
+        claim=derivative(f, lambda g: g),
+        truth=with_values(derivative(surrogate or f, without_own_rules), f, surrogate, arguments, out),
         scalar=scalar,
         paths=(*argument_paths(arguments), *out.names),
         derivatives=len(arguments.differentiated),
@@ -174,28 +192,30 @@ def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
     )
 
 
-def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> Problem:
-    """The directional derivative by f's own rules against that of f with its rules taken away."""
+def custom_jvp_problem(
+    f: Callable, *args: PyTree, argnums: Argnums | None, surrogate: Callable | None = None
+) -> Problem:
+    """The directional derivative by f's own rules against that of f with its rules taken away, or of its surrogate."""
     wanted, named = chosen(argnums, args)
-    check_has_rule(f, args)
     out = outputs(f, args)
+    check_has_derivative(f, args, surrogate, out)
     asked = arguments_of(args, wanted, f)
     arguments, tangents = with_random(args, wanted, [asked.floats[i] for i in asked.differentiated], f)
 
-    def derivative(own: Callable[[Callable], Callable]) -> Function:
+    def derivative(g: Callable, own: Callable[[Callable], Callable]) -> Function:
         def of(floats: list) -> list[PyTree]:
             *_, tangents = arguments.build(floats)
             inputs = [floats[i] for i in arguments.differentiated]
-            values, dout = jax.jvp(own(function(f, out.take, arguments, floats)), (inputs,), (tangents,))
+            values, dout = jax.jvp(own(function(g, out.take, arguments, floats)), (inputs,), (tangents,))
             return [*dout, *values]
 
         return of
 
     return Problem(
-        title=f"custom rule of {called(f)}",
+        title=f"custom rule of {called(f)}{in_place_of(surrogate)}",
         arguments=arguments,
-        claim=derivative(lambda g: g),
-        truth=derivative(lambda g: own_derivative(g)[0]),
+        claim=derivative(f, lambda g: g),
+        truth=with_values(derivative(surrogate or f, without_own_rules), f, surrogate, arguments, out),
         paths=(*(f"tangent of {name}" for name in out.names), *out.names),
         derivatives=len(out.names),
         redrawable=redrawable_leaves(arguments, named),
@@ -220,6 +240,49 @@ def same_problem(f: Callable, g: Callable, *args: PyTree, argnums: Argnums | Non
     )
 
 
+def without_own_rules(f: Callable) -> Callable:
+    return own_derivative(f)[0]
+
+
+def with_values(
+    derivative: Function, f: Callable, surrogate: Callable | None, arguments: Arguments, out: "Outputs"
+) -> Function:
+    """The derivative of f, or that of its surrogate with the values of f in the place of the surrogate's."""
+    if surrogate is None:
+        return derivative
+
+    def of(floats: list) -> list[PyTree]:
+        values = without_own_rules(function(f, out.take, arguments, floats))
+        inputs = [floats[i] for i in arguments.differentiated]
+        return [*derivative(floats)[: -len(out.names)], *values(inputs)]
+
+    return of
+
+
+def check_has_derivative(f: Callable, args: tuple[PyTree, ...], surrogate: Callable | None, out: "Outputs") -> None:
+    """BadAnswer if no rule in f is somebody's own and there is no surrogate, or if the surrogate does not fit f."""
+    if surrogate is None:
+        check_has_rule(f, args)
+    else:
+        arguments = arguments_of(args, range(len(args)), f)
+        check_fits(arguments.answer(surrogate), arguments.answer(f), called(f))
+
+
+def check_fits(out: PyTree, like: PyTree, who: str) -> None:
+    """BadAnswer if a surrogate returned something else than the function itself."""
+    surrogate, itself = ({path: type_of(v) for path, v in by_path(tree).items()} for tree in (out, like))
+    if surrogate != itself:
+        raise BadAnswer(
+            f"surrogate= returned {', '.join(surrogate.values())}, and {who} {', '.join(itself.values())}: a surrogate "
+            "takes the same arguments and returns a tree of the same shapes and dtypes."
+        )
+
+
+def type_of(v: PyTree) -> str:
+    """The dtype and the shape of an array, such as float32[3, 2]."""
+    return f"{jnp.result_type(v)}{list(np.shape(v))}"
+
+
 def check_has_rule(f: Callable, args: tuple[PyTree, ...]) -> None:
     """BadAnswer if no rule in f is somebody's own."""
     arguments = arguments_of(args, range(len(args)), f)
@@ -230,6 +293,11 @@ def check_has_rule(f: Callable, args: tuple[PyTree, ...]) -> None:
         raise BadAnswer(
             f"{called(f)} has no custom derivative rule, except for JAX's own: is its decorator or defvjp missing?"
         )
+
+
+def in_place_of(surrogate: Callable | None) -> str:
+    """The end of a title."""
+    return f" against the derivative of the surrogate {called(surrogate)}" if surrogate else ""
 
 
 class Outputs(NamedTuple):

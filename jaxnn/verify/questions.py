@@ -38,6 +38,7 @@ from jaxnn.verify.problems import (
 )
 from jaxnn.verify.reports.findings import FAIL
 from jaxnn.verify.reports.report import Report
+from jaxnn.verify.restriction import within
 
 Asked = ParamSpec("Asked")
 
@@ -58,36 +59,53 @@ def gradient(
 
 
 def vjp(
-    forward: Callable, backward: Callable, *args: PyTree, argnums: Argnums | None = None, **options: PyTree
+    forward: Callable,
+    backward: Callable,
+    *args: PyTree,
+    argnums: Argnums | None = None,
+    surrogate: Callable | None = None,
+    **options: PyTree,
 ) -> Report:
     """Whether backward(residuals, dout) is the vector-Jacobian product of forward: a `Report`.
 
     forward(*args) -> (out, residuals); backward(residuals, dout) -> a tuple of one cotangent for each argument, None
     for integers; alone if there is one argument. The cotangent is random at every point. Arguments that look like
     data with a meaning (whole numbers, rows of probabilities) stay as given, unless `argnums` names them.
+    surrogate(*args) -> out: backward is meant to be the derivative of this function, and not of forward.
 
-    BadAnswer: forward returns no pair; backward returns another number of cotangents, or one of another tree, shape or
-    dtype than its argument.
+    BadAnswer: forward returns no pair; the surrogate returns another tree, shapes or dtypes than forward; backward
+    returns another number of cotangents, or one of another tree, shape or dtype than its argument.
     """
-    problem_at = functools.partial(vjp_problem, forward, backward, argnums=argnums)
+    problem_at = functools.partial(vjp_problem, forward, backward, argnums=argnums, surrogate=surrogate)
     return answer(problem_at, args, options, f"vjp({called(forward)}, {called(backward)}, …")
 
 
-def custom_vjp(f: Callable, *args: PyTree, argnums: Argnums | None = None, **options: PyTree) -> Report:
+def custom_vjp(
+    f: Callable,
+    *args: PyTree,
+    argnums: Argnums | None = None,
+    surrogate: Callable | None = None,
+    **options: PyTree,
+) -> Report:
     """Whether the rules of the `jax.custom_vjp` functions in f are the derivative of what they compute: a `Report`.
 
     f's derivative by its own rules against autodiff of the same f with the rules taken away. Right rules must also give
     the same again, under jit and under vmap, and 0 for 0; whether they can be differentiated once more is noted.
+    surrogate(*args) -> a tree like that of f: the rules are meant to be the derivative of this function, and not of f.
 
-    BadAnswer: f has no custom rule, or returns no float array.
+    BadAnswer: f has no custom rule, and there is no surrogate; f returns no float array; the surrogate returns another
+    tree, shapes or dtypes than f.
     """
-    problem_at = functools.partial(custom_vjp_problem, f, argnums=argnums)
+    problem_at = functools.partial(custom_vjp_problem, f, argnums=argnums, surrogate=surrogate)
     report = answer(problem_at, args, options, f"custom_vjp({called(f)}, …")
-    return with_faults(report, f, args, argnums) if report.ok else report
+    return with_faults(report, f, args, argnums, surrogate or f) if report.ok else report
 
 
-def with_faults(report: Report, f: Callable, args: tuple[PyTree, ...], argnums: Argnums | None) -> Report:
-    """The report on a right rule of f, with what else JAX asks of it: FAIL if that is not so."""
+def with_faults(
+    report: Report, f: Callable, args: tuple[PyTree, ...], argnums: Argnums | None, plain: Callable
+) -> Report:
+    """The report on a right rule of f, with what else JAX asks of it: FAIL if that is not so. plain: what the rule is
+    the derivative of."""
     _, out, take = outputs(f, args)
     arguments, _ = with_random(args, chosen(argnums, args)[0], out, f)
     floats = [jnp.asarray(v, t) for v, t in zip(arguments.floats, arguments.dtypes, strict=True)]
@@ -99,7 +117,7 @@ def with_faults(report: Report, f: Callable, args: tuple[PyTree, ...], argnums: 
     names = [arguments.name(i) for i in given]
     wrong, notes = all_faults(
         [
-            faults(function(f, take, arguments, floats), asked, dout),
+            faults(function(f, take, arguments, floats), asked, dout, function(plain, take, arguments, floats)),
             split_faults(function(f, take, of_given, floats), [floats[i] for i in given], dout, names),
         ]
     )
@@ -109,12 +127,18 @@ def with_faults(report: Report, f: Callable, args: tuple[PyTree, ...], argnums: 
     return dataclasses.replace(report, notes=(*report.notes, *notes))
 
 
-def custom_jvp(f: Callable, *args: PyTree, argnums: Argnums | None = None, **options: PyTree) -> Report:
+def custom_jvp(
+    f: Callable,
+    *args: PyTree,
+    argnums: Argnums | None = None,
+    surrogate: Callable | None = None,
+    **options: PyTree,
+) -> Report:
     """As `custom_vjp`, for `jax.custom_jvp`: the directional derivative along a random tangent.
 
-    BadAnswer: f has no custom rule, or returns no float array.
+    BadAnswer: as `custom_vjp`.
     """
-    problem_at = functools.partial(custom_jvp_problem, f, argnums=argnums)
+    problem_at = functools.partial(custom_jvp_problem, f, argnums=argnums, surrogate=surrogate)
     return answer(problem_at, args, options, f"custom_jvp({called(f)}, …")
 
 
@@ -241,6 +265,11 @@ def answer(
     replay = f"verify.{call}"
     for name, value in options.items():
         if name != "key" and value != getattr(defaults, name):
-            replay += f", {name}={value!r}" if isinstance(value, (int, float, str)) else f", {name}=…"
+            is_short = isinstance(value, (int, float, str)) or (name == "domain" and "<" not in repr(value))
+            replay += f", {name}={value!r}" if is_short else f", {name}=…"
     replay += f", key={settings.key})"
-    return decide(problem_at(*args), settings, replay, lambda args: problem_at(*args), args, others)
+
+    def problem_of(args: tuple[PyTree, ...]) -> Problem:
+        return within(problem_at(*args), settings)
+
+    return decide(problem_of(args), settings, replay, problem_of, args, others)

@@ -52,7 +52,10 @@ def diagnosed(architecture):
     problem = make(right.params, *right.data)
     comparison, its = comparison_of(problem), problem.arguments
     rng = np.random.default_rng(0)
-    new = [redraw(GENERIC, its.floats, its.dtypes, problem.redrawable, problem.cotangents, rng) for _ in range(2)]
+    new = [
+        redraw(GENERIC, its.floats, its.dtypes, problem.redrawable, problem.cotangents, rng, problem.domains)
+        for _ in range(2)
+    ]
     points = [list(its.floats), *new]
 
     def problem_of(args):

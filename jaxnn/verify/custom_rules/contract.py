@@ -36,8 +36,8 @@ def all_faults(parts: Iterable[Faults]) -> Faults:
     return Faults(tuple(wrong), tuple(notes))
 
 
-def faults(g: ArraysFunction, args: Arrays, dout: Arrays) -> Faults:
-    """The `Faults` of the rule of g, taken at `args` for the cotangents `dout`.
+def faults(g: ArraysFunction, args: Arrays, dout: Arrays, plain: ArraysFunction) -> Faults:
+    """The `Faults` of the rule of g, the derivative of `plain`, taken at `args` for the cotangents `dout`.
 
     Nothing of the user's is raised, unless the rule fails as it is, or for a cotangent of zeros.
     """
@@ -48,7 +48,7 @@ def faults(g: ArraysFunction, args: Arrays, dout: Arrays) -> Faults:
             under_jit(rule, args, dout),
             for_zeros(rule, args, dout),
             under_vmap(rule, args, dout),
-            when_differentiated(g, args, dout),
+            when_differentiated(g, args, dout, plain),
         ]
     )
 
@@ -111,15 +111,15 @@ def under_vmap(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
     return Faults()
 
 
-def when_differentiated(g: ArraysFunction, args: Arrays, dout: Arrays) -> Faults:
-    """Whether the derivative of the rule is that of the rule that autodiff makes of what g computes."""
+def when_differentiated(g: ArraysFunction, args: Arrays, dout: Arrays, plain: ArraysFunction) -> Faults:
+    """Whether the derivative of the rule is that of the rule that autodiff makes of `plain`."""
 
     def second(f: ArraysFunction) -> Arrays:
         rule = rule_of(f)
         return jax.grad(lambda args: sum((v * v).sum() for v in rule(args, dout)))(args)
 
     try:
-        if not alike(second(g), second(own_derivative(g)[0])):
+        if not alike(second(g), second(own_derivative(plain)[0])):
             return Faults(notes=("second derivatives through the rule are not those of what it computes",))
     except Exception as error:  # whatever a user's rule raises
         return Faults(notes=(f"the rule cannot be differentiated again: {first_line(error)}",))

@@ -102,7 +102,16 @@ def points_for(problem: Problem, outcome: Outcome, seed: int | list[int]) -> lis
     same_shapes = [v.shape for v in outcome.floats] == [v.shape for v in arguments.floats]
     points: list[Point] = [list(outcome.floats if same_shapes else arguments.floats)]
     for _ in range(5 if few else 2):
-        points.append(redraw(GENERIC, arguments.floats, arguments.dtypes, problem.redrawable, problem.cotangents, rng))
+        new = redraw(
+            GENERIC,
+            arguments.floats,
+            arguments.dtypes,
+            problem.redrawable,
+            problem.cotangents,
+            rng,
+            problem.domains,
+        )
+        points.append(new)
     return points
 
 

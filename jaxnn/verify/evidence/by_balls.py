@@ -23,6 +23,7 @@ from jaxnn.verify.evidence.outcome import (
     Rounded,
     entered,
     judge_all,
+    unit_of_domains,
     unit_of_inputs,
 )
 from jaxnn.verify.evidence.points import Kind
@@ -40,7 +41,7 @@ def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], rou
     for rounded in roundings:
         if found and "inputs" in rounded:
             error = max(j.errors.max(initial=0) for j in found[-1].judged)
-            if error > min(64 * unit_of_inputs(check.problem), 0.05):
+            if error > min(64 * max(unit_of_inputs(check.problem), unit_of_domains(check.problem)), 0.05):
                 break
         outcome = at_rounding(kind, check, floats, rounded)
         if outcome.verdict == INCONCLUSIVE or (outcome.verdict == PASS and not outcome.has_cancelled):

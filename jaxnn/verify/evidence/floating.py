@@ -90,7 +90,7 @@ def in_floats(kind: Kind, check: Check, floats: Floats, why: str) -> Outcome:
             noise = [np.abs(c - t).max(initial=0) / scale * DOWN for c, t, scale in pairs]
     except Exception as error:  # whatever a user's function raises in a dtype that it was not written for
         reason = f"{why}, and it does not run in float64: {first_line(error)}"
-        return Outcome(kind, INCONCLUSIVE, reason, floats=floats)
+        return Outcome(kind, INCONCLUSIVE, reason, floats=floats, undefined=True)
     if not all(np.isfinite(t).all() for t in true):
         return undefined(kind, floats)
     tolerances = [ROOM * max(n if np.isfinite(n) else 0.0, UNIT) for n in noise]

@@ -42,8 +42,9 @@ class Check(NamedTuple):
 class Outcome:
     """What was found at one point.
 
-    undefined: the truth is not finite there. jump: the value jumps there, so that there is no derivative, and the point
-    decides nothing. blind: the derivative is 0 in every entry on both sides, though it depends on the arguments."""
+    undefined: the truth is not finite there, or cannot be computed. jump: the value jumps there, so that there is no
+    derivative, and the point decides nothing. blind: the derivative is 0 in every entry on both sides, though it
+    depends on the arguments."""
 
     kind: Kind
     verdict: Verdict
@@ -149,15 +150,27 @@ def true_floats(comparison: Comparison, floats: Sequence[np.ndarray], deadline: 
 
 
 def entered(ev: Evaluation, floats: Sequence[np.ndarray], problem: Problem) -> list[Balls]:
-    """The inputs of an evaluation: exactly what they are, except given distributions, which were rounded."""
+    """The inputs of an evaluation: exactly what they are; except what was rounded, given distributions, and arguments
+    that no float brings into their domain, such as unit vectors."""
+    if "inputs" not in ev.rounded:
+        return [ev.noted(enter(v)) for v in floats]
     drawn = {*problem.redrawable, *problem.cotangents}
-    rounded = ["inputs" in ev.rounded and i not in drawn and sums_to_one(v) for i, v in enumerate(floats)]
-    return [ev.noted(enter(v, wide)) for v, wide in zip(floats, rounded, strict=True)]
+    balls = [ev.noted(enter(v, i not in drawn and sums_to_one(v))) for i, v in enumerate(floats)]
+    with flint.ctx.workprec(ev.precision):
+        for i, domain in problem.domains.items():
+            balls[i] = domain.onto(balls[i])
+    return balls
 
 
 def unit_of_inputs(problem: Problem) -> float:
     """How far given distributions are rounded; 0 if there are none."""
     return max((eps(v.dtype) for v in problem.arguments.floats if sums_to_one(v)), default=0.0)
+
+
+def unit_of_domains(problem: Problem) -> float:
+    """How far arguments are rounded that lie in a domain of fewer dimensions; 0 if none does."""
+    units = [eps(problem.arguments.dtypes[i]) for i, domain in problem.domains.items() if not domain.is_open]
+    return max(units, default=0.0)
 
 
 def eps(dtype: DTypeLike) -> float:

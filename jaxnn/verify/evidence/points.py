@@ -1,6 +1,6 @@
 """Where a formula is evaluated: as given, and redrawn so that signs, saturation, smallness and ties are all met."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from numbers import Integral
 from typing import NamedTuple
@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
+
+from jaxnn.verify.domains import Domain
 
 
 class Draw(StrEnum):
@@ -56,6 +58,7 @@ def redraw(
     redrawable: Iterable[int],
     cotangents: Iterable[int],
     rng: np.random.Generator,
+    domains: Mapping[int, Domain],
 ) -> list[np.ndarray]:
     """The floats with the `redrawable` ones drawn anew, each a number of its dtype; `cotangents` are normal at any
     point, small or large where the kind says so.
@@ -63,7 +66,8 @@ def redraw(
     generic: normal, of variance 1 / the longest axis. tiny: that × 2⁻⁷. saturated: × 16. mixed: ± 1 plus a little,
     so that no two entries are equal. zeros: generic with half of the rows 0, the same rows in all leaves of as many
     rows, so that a unit's weights and bias vanish together. wide: generic × the scale. near: what was given, each entry
-    × e^(normal/4), or a little more than 0, for formulas that are not defined everywhere.
+    × e^(scale × normal/4), or a little more than 0, for formulas that are not defined everywhere. What is drawn of a
+    leaf that has a domain is brought there.
     """
     redrawable, cotangents = {*redrawable}, {*cotangents}
     zero_rows: dict[int, np.ndarray] = {}  # of leaves with so many rows
@@ -85,8 +89,9 @@ def redraw(
             rows = zero_rows.setdefault(n, rng.permutation(n) < (n + 1) // 2)
             new = normal * np.reshape(rows, (n,) + (1,) * (v.ndim - 1)) if v.ndim else normal * 0
         elif kind.draw == Draw.NEAR:
-            new = np.where(v == 0, abs(draw) / 4, v.astype(np.float64) * np.exp(draw / 4))
+            new = np.where(v == 0, abs(draw) / 4, v.astype(np.float64) * np.exp(draw / 4 * size))
         else:
             new = normal * size
+        new = domains[i].brought(new) if i in domains else new
         out[i] = np.asarray(new, dtypes[i]).astype(v.dtype)
     return out

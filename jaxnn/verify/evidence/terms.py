@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import flint
 import jax
 import numpy as np
+from flint import arb
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
@@ -20,6 +21,7 @@ from jaxnn.verify.arithmetic.moves import MOVES
 from jaxnn.verify.arithmetic.products import PRODUCTS
 
 PRECISION = 64
+SMALL = 1000  # times smaller: 3 of the 4 digits that a float64 has beyond `DIGITS`
 ADDED = {"sub": "add", "scatter-sub": "scatter-add"}  # with absolute values a difference is a sum
 SUMS = {
     *("add", "add_any", "mul", "square", "reduce_sum", "psum", "cumsum", "reduce_window_sum", *PRODUCTS),
@@ -32,7 +34,7 @@ def terms(steps: Sequence[Step], values: Sequence[Balls]) -> list[Balls]:
 
     A product's terms are the products of its factors' terms. A function that is no sum of products starts anew, with
     the absolute value of what it gives: of an entry, or, in linear algebra, where all entries have a part in each, of
-    the largest."""
+    the largest. So does an entry that is not small beside its terms, or they would grow with every product."""
     sizes: dict[int, Balls] = {}
 
     def size(v: PyTree) -> PyTree:
@@ -42,8 +44,13 @@ def terms(steps: Sequence[Step], values: Sequence[Balls]) -> list[Balls]:
         for step in steps:
             for v, found in zip(step.outputs, sizes_of(step, list(map(size, step.inputs))), strict=True):
                 if is_balls(v):
-                    sizes[id(v)] = found
+                    sizes[id(v)] = wrap(np.frompyfunc(anew, 2, 1)(found, absolute(v)))
         return [size(v) for v in values]
+
+
+def anew(terms: arb, own: arb) -> arb:
+    """The absolute value of an entry in the place of its terms, unless it is small beside them."""
+    return own if terms <= SMALL * own else terms
 
 
 def sizes_of(step: Step, inputs: list[PyTree]) -> list[PyTree]:
