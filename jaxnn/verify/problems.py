@@ -1,12 +1,14 @@
 """Questions as instances of `arguments.Problem`: two functions of the same float leaves that should be one."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxnn.protocols import PyTree
+from jaxnn.verify.answers import Asked, Names, cost_in, gradient_in, whole_parameters, with_floats
 from jaxnn.verify.arguments import (
     Arguments,
     BadAnswer,
@@ -17,6 +19,7 @@ from jaxnn.verify.arguments import (
     called,
     check_dtypes,
     is_float_leaf,
+    parameter_names,
     sums_to_one,
 )
 from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, own_derivative, trace, value_and_gradient, without_rules
@@ -27,70 +30,54 @@ Argnums = int | Sequence[int]
 def gradient_problem(
     cost: Callable, grad: Callable, *args: PyTree, argnums: Argnums, has_aux: bool, title: str | None = None
 ) -> Problem:
-    """grad against autodiff of cost."""
+    """grad against autodiff of cost. Parameters that are whole numbers are floats."""
     single = isinstance(argnums, int)
     numbers = numbers_of(argnums, len(args))
-    arguments = arguments_of(args, numbers, cost)
-    if not arguments.differentiated:
-        raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
     like = args[numbers[0]] if single else tuple(args[i] for i in numbers)
 
+    def in_floats(whole: set[Names]) -> Problem:
+        """The same of these whole numbers as floats."""
+        tree, new, name = with_floats(like, whole), list(args), parameter_names(cost, len(args))[numbers[0]]
+        for i, arg in zip(numbers, [tree] if single else tree, strict=True):
+            new[i] = arg
+        problem = gradient_problem(cost, grad, *new, argnums=argnums, has_aux=has_aux, title=title)
+        which = ", ".join(sorted(".".join(names) or name for names in whole))
+        return replace(problem, notes=(f"whole numbers are taken as floats: {which}", *problem.notes))
+
+    arguments = arguments_of(args, numbers, cost)
+    if not arguments.differentiated:
+        if whole_parameters(like):
+            return in_floats(whole_parameters(like))
+        raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
+    J = cost_in(arguments.answer(cost), called(cost), has_aux)
+    asked = Asked(like, called(grad), has_aux)
+    answer = asked.split(arguments.answer(grad))
+    whole = whole_parameters(like, answer.tree)
+    if whole:
+        return in_floats(whole)
+    leaves, notes = gradient_in(answer.tree, like, called(grad))
+    check_dtypes(leaves, like, called(grad))
+
     def scalar(floats: list) -> PyTree:
-        out = cost(*arguments.build(floats))
-        return out[0] if has_aux else out
-
-    value = arguments.answer(cost)
-    value = value[0] if has_aux else value
-    if np.shape(value) != ():
-        raise BadAnswer(f"{called(cost)} returned shape {np.shape(value)}: a cost is one number, a sum or a mean.")
-
-    def fits(tree: PyTree) -> bool:
-        return [np.shape(v) for v in jax.tree.leaves(tree)] == [np.shape(v) for v in jax.tree.leaves(like)]
-
-    def is_valued(out: PyTree) -> bool:
-        """Whether it can be (value, aux)."""
-        return isinstance(out, tuple) and len(out) == 2 and np.shape(out[0]) == ()
-
-    def split(out: PyTree) -> tuple[PyTree, list[PyTree]]:
-        """(gradient, [value], or [] if there is none) of what grad returned."""
-        if not isinstance(out, tuple) or len(out) != 2:  # the gradient
-            return out, []
-        if has_aux and fits(out[0]) and not (is_valued(out[0]) and fits(out[1])):  # (gradient, aux)
-            return out[0], []
-        if has_aux:  # ((value, aux), gradient)
-            return out[1], [out[0][0]]
-        if fits(out):  # the gradient, of a pair
-            return out, []
-        if np.shape(out[0]) == ():  # (value, gradient)
-            return out[1], [out[0]]
-        return out, []  # a wrong gradient, of which `answer_like` says what is wrong
-
-    tree, values = split(arguments.answer(grad))
-    check_dtypes(answer_like(tree, like, called(grad)), like, called(grad))
-
-    def listed(out: PyTree) -> list[PyTree]:
-        tree, values = split(out)
-        return [*answer_like(tree, like, called(grad)), *values]
-
-    def claim(floats: list) -> list[PyTree]:
-        return listed(grad(*arguments.build(floats)))
+        return J.of(cost(*arguments.build(floats)))
 
     def truth(floats: list, **own: Callable) -> list[PyTree]:
-        J, grads = value_and_gradient(scalar, floats, arguments.differentiated, **own)
-        return [*grads, J] if values else grads
+        value, grads = value_and_gradient(scalar, floats, arguments.differentiated, **own)
+        return [*grads, value] if answer.values else grads
 
     return Problem(
         title=title or f"gradient of {called(cost)}",
         arguments=arguments,
-        claim=claim,
+        claim=lambda floats: asked.listed(grad(*arguments.build(floats))),
         truth=truth,
         scalar=scalar,
-        paths=(*argument_paths(arguments, single), *(["value"] if values else [])),
+        paths=(*argument_paths(arguments, single), *(["value"] if answer.values else [])),
         derivatives=len(arguments.differentiated),
-        has_value=bool(values),
+        has_value=bool(answer.values),
         redrawable=arguments.differentiated,
-        listed=listed,
+        listed=asked.listed,
         by_autodiff=truth,
+        notes=(*J.notes, *notes),
     )
 
 
