@@ -164,7 +164,7 @@ class Verify:
     those of every layer and loss that ships and of a set of networks.
 
     FILE.py defines cost(params, *data), grad(params, *data) and example(key) -> (params, *data), in JAX or NumPy.
-    Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE; 2: bad input.
+    Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE; 2: bad input, or a file without a verdict.
     """
 
     file: Annotated[Positional[Path | None], arg(metavar="FILE.py")] = None

@@ -107,10 +107,11 @@ def imported(path: Path) -> Iterator[ModuleType]:
 def in_users_words(path: Path) -> Iterator[None]:
     """ValueError for whatever the user's code raises, an end of Python too: its type, its first line, and the lines it
     went through in the folder of FILE.py; and for a TypeError of the verifier, whose message is a sentence."""
+    folder = path.resolve().parent
     try:
         yield
     except BaseException as error:
-        lines = lines_of(path, traceback.extract_tb(error.__traceback__))
+        lines = lines_in(folder, traceback.extract_tb(error.__traceback__))
         if not lines and not isinstance(error, SyntaxError):
             if isinstance(error, TypeError):  # the verifier's own: a sentence
                 raise ValueError(str(error)) from None
@@ -124,10 +125,10 @@ def in_users_words(path: Path) -> Iterator[None]:
         raise ValueError("\n".join([f"{path.name} does not run. {what}", *lines])) from None
 
 
-def lines_of(path: Path, frames: Sequence[traceback.FrameSummary]) -> list[str]:
-    """The last three of these frames that are in the folder of FILE.py, a line for each. frames: outermost first."""
-    folder = path.resolve().parent
-    own = [f for f in frames if Path(f.filename).resolve().parent == folder and Path(f.filename).is_file()]
+def lines_in(folder: Path, frames: Sequence[traceback.FrameSummary]) -> list[str]:
+    """The last three of these frames that are in a file of this folder, a line for each. frames: outermost first."""
+    files = [Path(f.filename) for f in frames]
+    own = [f for f, file in zip(frames, files, strict=True) if file.is_file() and file.resolve().parent == folder]
     return [f"  {Path(f.filename).name}, line {f.lineno}, in {f.name}: {f.line}" for f in own[-3:]]
 
 

@@ -31,7 +31,7 @@ from typing import IO, Any, NoReturn
 
 from jaxnn.commands.answer import Answer
 from jaxnn.commands.config import Explain, Verify, parsed
-from jaxnn.commands.own_file import imported, in_users_words, lines_of
+from jaxnn.commands.own_file import imported, in_users_words, lines_in
 
 Message = Mapping[str, Any]  # one line of JSON
 SECONDS = 1.0  # that a child may take to end when it has said all
@@ -92,7 +92,7 @@ def death(path: Path, code: int, trace: str) -> str:
         traceback.FrameSummary(file, int(line), name)
         for file, line, name in re.findall(r'^  File "(.+)", line (\d+) in (.+)$', last, re.MULTILINE)
     ]
-    lines = lines_of(path, frames[::-1])
+    lines = lines_in(path.resolve().parent, frames[::-1])
     return "\n".join([f"{path.name} ended its process ({how}) before there was a verdict.", *lines])
 
 
