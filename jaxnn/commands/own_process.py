@@ -48,17 +48,19 @@ def ask(path: Path, args: Sequence[str]) -> Answer:
         signal.signal(signal.SIGINT, before)
         os.close(tell)
         os.close(heard)
+        message: Message = {}
+        code = None
         try:
             message = conversation(answers, questions)
             with suppress(subprocess.TimeoutExpired):
-                child.wait(SECONDS)
+                code = child.wait(SECONDS)
         finally:
             child.kill()
-            code = child.wait()
+            child.wait()
+            if "answer" not in message and sys.stdout.isatty():
+                print("\r\x1b[K\x1b[?25h", end="", flush=True)  # over the line of a spinner, with a cursor again
         if "answer" in message:
             return Answer(**message["answer"])
-        if sys.stdout.isatty():
-            print("\r\x1b[K\x1b[?25h", end="", flush=True)  # the line and the cursor that a spinner left
         trace.seek(0)
         raise ValueError(message.get("error") or death(path, code, trace.read().decode(errors="replace")))
 
@@ -84,8 +86,11 @@ def message_of(line: str) -> Message:
     return message if isinstance(message, dict) else {}
 
 
-def death(path: Path, code: int, trace: str) -> str:
-    """How a child ended that gave no answer, with the user's line if its trace knows it. code: as of `Popen`."""
+def death(path: Path, code: int | None, trace: str) -> str:
+    """How a child ended that gave no answer, with the user's line if its trace knows it. code: as of `Popen`, None of a
+    child that had not ended."""
+    if code is None:
+        return f"{path.name} closed the files of its process, before there was a verdict."
     how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
     last = trace.rpartition("Fatal Python error")[2]
     frames = [

@@ -239,6 +239,21 @@ def test_inconclusive(here, capsys):
     assert capsys.readouterr().out.startswith("INCONCLUSIVE  gradient in mine.py: the true value is not finite")
 
 
+def test_what_is_understood_is_said(here, capsys):
+    source = SMALL.replace("jax.random.normal(key, (3,))", "np.array([3, 1, 2])").replace(".sum() / 2", ".sum() / 2, x")
+    for factor, code in (("", 0), (" * 2", 1)):
+        assert (
+            jaxnn_verify(changed(source, "return w - x", f"return (w - x)[None]{factor}"), "--points", "given") == code
+        )
+        notes = re.findall(r"^note +(.+)", capsys.readouterr().out, re.M)
+        assert notes[:3] == [
+            "whole numbers are taken as floats: w",
+            "cost returned 2 things: J is the first, the only number",
+            "grad returned shape (1, 3) for the argument, whose shape is (3,): its entries are taken in their order; "
+            "an update with it has another shape",
+        ]
+
+
 def test_verdicts_are_coloured_on_a_terminal(here, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert jaxnn_verify(changed(LECTURE, "A2 - Y", "Y - A2")) == 1
