@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,6 @@ from jaxnn.verify.arguments import (
     called,
     check_dtypes,
     is_float_leaf,
-    parameter_names,
     sums_to_one,
 )
 from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, own_derivative, trace, value_and_gradient, without_rules
@@ -33,28 +33,21 @@ def gradient_problem(
     """grad against autodiff of cost. Parameters that are whole numbers are floats."""
     single = isinstance(argnums, int)
     numbers = numbers_of(argnums, len(args))
-    like = args[numbers[0]] if single else tuple(args[i] for i in numbers)
-
-    def in_floats(whole: set[Names]) -> Problem:
-        """The same of these whole numbers as floats."""
-        tree, new, name = with_floats(like, whole), list(args), parameter_names(cost, len(args))[numbers[0]]
-        for i, arg in zip(numbers, [tree] if single else tree, strict=True):
-            new[i] = arg
-        problem = gradient_problem(cost, grad, *new, argnums=argnums, has_aux=has_aux, title=title)
-        which = ", ".join(sorted(".".join(names) or name for names in whole))
-        return replace(problem, notes=(f"whole numbers are taken as floats: {which}", *problem.notes))
-
+    asked_for = tuple(args[i] for i in numbers)
+    like = asked_for[0] if single else asked_for
+    again = partial(gradient_problem, cost, grad, argnums=argnums, has_aux=has_aux, title=title)
     arguments = arguments_of(args, numbers, cost)
     if not arguments.differentiated:
-        if whole_parameters(like):
-            return in_floats(whole_parameters(like))
+        whole = whole_parameters(asked_for)
+        if whole:
+            return in_floats(again, args, numbers, whole)
         raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
     J = cost_in(arguments.answer(cost), called(cost), has_aux)
     asked = Asked(like, called(grad), has_aux)
     answer = asked.split(arguments.answer(grad))
-    whole = whole_parameters(like, answer.tree)
+    whole = whole_parameters(asked_for, (answer.tree,) if single else answer.tree)
     if whole:
-        return in_floats(whole)
+        return in_floats(again, args, numbers, whole)
     leaves, notes = gradient_in(answer.tree, like, called(grad))
     check_dtypes(leaves, like, called(grad))
 
@@ -79,6 +72,19 @@ def gradient_problem(
         by_autodiff=truth,
         notes=(*J.notes, *notes),
     )
+
+
+def in_floats(
+    problem_at: Callable[..., Problem], args: tuple[PyTree, ...], numbers: Sequence[int], whole: set[Names]
+) -> Problem:
+    """problem_at(*args) with floats for these whole numbers in the arguments of these numbers."""
+    new = list(args)
+    for i, arg in zip(numbers, with_floats(tuple(args[i] for i in numbers), whole), strict=True):
+        new[i] = arg
+    problem = problem_at(*new)
+    names = problem.arguments.names
+    which = sorted(".".join((names[numbers[int(n)]], *path)) for n, *path in whole)
+    return replace(problem, notes=(f"whole numbers are taken as floats: {', '.join(which)}", *problem.notes))
 
 
 def vjp_problem(

@@ -134,7 +134,7 @@ def test_whole_numbers_are_parameters(p):
     for rule, verdict in ((right, verify.PASS), (wrong, verify.FAIL)):
         report = verify.gradient(J, rule, p, X, Y, points="given")
         assert report.verdict == verdict, str(report)
-        assert report.notes[0].startswith("whole numbers are taken as floats: W")
+        assert report.notes[0].startswith("whole numbers are taken as floats: p.W")
         assert {leaf.path for leaf in report.leaves} == {"['W']", "['b']"}
 
 
