@@ -69,8 +69,6 @@ def check_python(path: Path) -> None:
 def check_writable(files: Iterable[Path | None], source: Path | None = None) -> None:
     """ValueError before the work is done, not after it: a file that cannot be written, or is the source."""
     for file in filter(None, files):
-        if file.is_dir():
-            raise ValueError(f"Cannot write {file}: it is a folder.")
         if source and file.resolve() == source.resolve():
             raise ValueError(f"Cannot write {file}: it is the file to verify.")
         text_file.write(file, None)

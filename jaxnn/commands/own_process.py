@@ -134,14 +134,19 @@ def main() -> None:
     nonces: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(heard, nonces), daemon=True).start()
     with suppress(OSError, ValueError), open(tell, "w") as answers:  # which the user's code, or a fork, may close
-        os.register_at_fork(after_in_child=answers.close)  # what a fork finds is no answer
         nonce = ""
+
+        def leave_to_itself() -> None:
+            """What a fork of the user's code finds is no answer, and Ctrl-C ends it."""
+            answers.close()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
         def confirm() -> None:
             nonlocal nonce
             print('{"imported": true}', file=answers, flush=True)
             nonce = nonces.get()
 
+        os.register_at_fork(after_in_child=leave_to_itself)
         message: Message
         try:
             found = answer(path, args, confirm)
