@@ -6,9 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
-import tyro
-
-from jaxnn.commands.config import Command, Explain, Predict, Sweep, Train, Verify
+from jaxnn.commands.config import Explain, Predict, Sweep, Train, Verify, parsed
 from jaxnn.commands.spelling import mistake
 
 
@@ -19,6 +17,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # an encoding without λ prints ?
     args = sys.argv[1:] if args is None else args
+    code = 0
     try:
         if list(args) == ["--version"]:
             print(f"jaxnn {version()}")
@@ -26,23 +25,18 @@ def main(args: Sequence[str] | None = None) -> int:
         mistyped = mistake(args)
         if mistyped:
             raise ValueError(mistyped)
-        config = tyro.cli(
-            Command,
-            args=args,
-            prog="jaxnn",
-            description="Neural networks with gradients derived by hand. jaxnn --version: which version this is.",
-        )
+        config = parsed(args)
         if not isinstance(config, Predict):
             config.check()
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted import of JAX is a long traceback
-        run = command_of(config)
+        run = command_of(config, args)
         signal.signal(signal.SIGINT, before)
         code = run()
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as head, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code
     except (ValueError, OSError) as error:
         print(f"jaxnn: {error}", file=sys.stderr)
         return 2
@@ -51,17 +45,24 @@ def main(args: Sequence[str] | None = None) -> int:
         os._exit(130)  # a Python that ends in the middle of a compilation can crash
 
 
-def command_of(config: Train | Sweep | Predict | Verify | Explain) -> Callable[[], int]:
-    """What runs the command, whose imports take a second."""
+def command_of(config: Train | Sweep | Predict | Verify | Explain, args: Sequence[str]) -> Callable[[], int]:
+    """What runs the command, whose imports take a second; a user's file in a process of its own."""
+    if isinstance(config, (Verify, Explain)):
+        from jaxnn.commands.own_file import file_of
+
+        path = file_of(config)
+        if path:
+            from jaxnn.commands.own_process import ask
+
+            return lambda: ask(path, args).give()
     if isinstance(config, Verify):
         from jaxnn.commands.verify import verify
 
         return lambda: verify(config)
     if isinstance(config, Explain):
         from jaxnn.commands.explain import explain
-        from jaxnn.commands.own_file import with_own_file
 
-        return lambda: explain(with_own_file(config))
+        return lambda: explain(config)
     if isinstance(config, Sweep):
         from jaxnn.commands.sweep import sweep
 

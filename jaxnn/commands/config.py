@@ -1,10 +1,12 @@
 """The commands' settings: frozen dataclasses whose fields are the flags. No JAX here, so that --help is quick."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_args
 
+import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from jaxnn import catalogue
@@ -162,7 +164,7 @@ class Verify:
     those of every layer and loss that ships and of a set of networks.
 
     FILE.py defines cost(params, *data), grad(params, *data) and example(key) -> (params, *data), in JAX or NumPy.
-    Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE; 2: bad input.
+    Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE; 2: bad input, or a file without a verdict.
     """
 
     file: Annotated[Positional[Path | None], arg(metavar="FILE.py")] = None
@@ -196,6 +198,9 @@ class Verify:
             raise ValueError("--new writes a file and verifies nothing: give it alone, then verify the file.")
         if self.html and self.html == self.json:
             raise ValueError(f"--html and --json are both {self.html}: give them different names.")
+
+
+OF_A_NEW_NETWORK = ("hidden", "activation", "initializer", "loss", "l2")  # flags of explain
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,12 @@ class Explain:
         if min(self.hidden, default=1) < 1:
             raise ValueError(f"--hidden is {' '.join(map(str, self.hidden))}: a layer needs one unit at least.")
 
+    def refuse(self, *names: str) -> None:
+        """ValueError: one of these flags, which are of a new network, is given for a run or a file."""
+        for name in names:
+            if getattr(self, name) != getattr(Explain, name):
+                raise ValueError(f"--{name} is of a new network, and {self.what} has its own: leave it out.")
+
 
 Command = (
     Annotated[Train, subcommand("train")]
@@ -256,3 +267,14 @@ Command = (
     | Annotated[Explain, subcommand("explain")]
 )
 COMMANDS: dict[str, type] = {name.name: command for command, name in map(get_args, get_args(Command))}
+
+
+def parsed(args: Sequence[str]) -> Train | Sweep | Predict | Verify | Explain:
+    """The command that is meant. What is wrong with a flag, or --help, ends Python with a message."""
+    config: Train | Sweep | Predict | Verify | Explain = tyro.cli(
+        Command,
+        args=args,
+        prog="jaxnn",
+        description="Neural networks with gradients derived by hand. jaxnn --version: which version this is.",
+    )
+    return config

@@ -4,14 +4,16 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 
 from jaxnn import data
-from jaxnn.commands.config import Explain, Train
-from jaxnn.commands.own_file import imported, in_users_words, own_functions
+from jaxnn.commands.answer import Answer
+from jaxnn.commands.config import OF_A_NEW_NETWORK, Explain, Train
+from jaxnn.commands.own_file import check_writable, own_functions
 from jaxnn.experiment import loss_of, network, scaled, split_parts, target_for
 from jaxnn.explanation.explanation import Explanation
 from jaxnn.explanation.function import descend_gradient
@@ -19,40 +21,29 @@ from jaxnn.explanation.network import descend
 from jaxnn.explanation.page import page
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
-from jaxnn.storage import model_file, text_file
+from jaxnn.storage import model_file
 from jaxnn.trained import Trained
 from jaxnn.training.prepare import initial_params
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 
-OF_A_NEW_NETWORK = ("hidden", "activation", "initializer", "loss", "l2")
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
 
 
 def explain(config: Explain) -> int:
-    """Prints an explanation, and writes the files that are wished for. The exit code is that of the verdict."""
-    for wanted in filter(None, (config.latex, config.html)):
-        text_file.write(wanted, None)  # better now than after the work
+    """Explains a network: prints an explanation, and writes the files that are wished for. The exit code is that of the
+    verdict."""
+    check_writable((config.latex, config.html))
     what = Path(config.what)
-    if what.suffix == ".py":
-        refuse(config, (*OF_A_NEW_NETWORK, "examples", "notation"))
-        return of_functions(config, what)
     is_run = what.is_dir() and config.what not in data.SETS
     if is_run:
-        refuse(config, (*OF_A_NEW_NETWORK, "seed"))
+        config.refuse(*OF_A_NEW_NETWORK, "seed")
     file = what / "model.safetensors" if is_run else None
     settings = settings_of(config, file)
     with jax.enable_x64(settings.dtype == "float64"):
-        return of_network(config, settings, model_file.load(file) if file else None)
+        return of_network(config, settings, model_file.load(file) if file else None).give()
 
 
-def refuse(config: Explain, names: tuple[str, ...]) -> None:
-    """ValueError: one of these flags, which are of a new network, is given."""
-    for name in names:
-        if getattr(config, name) != getattr(Explain, name):
-            raise ValueError(f"--{name} is of a new network, and {config.what} has its own: leave it out.")
-
-
-def of_network(config: Explain, settings: Train, trained: Trained | None) -> int:
+def of_network(config: Explain, settings: Train, trained: Trained | None) -> Answer:
     """Explains a trained network, or a new one, on some training rows of its data."""
     table = data.load(settings.data)
     loss = loss_of(settings, table)
@@ -85,29 +76,25 @@ def of_network(config: Explain, settings: Train, trained: Trained | None) -> int
         notation=config.notation,
         learning_rate=config.learning_rate,
     )
-    return written(config, iterations, f"{table.name}: {len(some)} examples")
+    return answer(config, iterations, f"{table.name}: {len(some)} examples")
 
 
-def of_functions(config: Explain, path: Path) -> int:
-    """Explains the cost and gradient of a file of `jaxnn verify`."""
-    with in_users_words(path), imported(path) as module:
-        cost, grad, args = own_functions(path, module, config.seed)
-        iterations = descend_gradient(cost, grad, *args, learning_rate=config.learning_rate)
-        return written(config, iterations, path.name)
+def answer_on_functions(config: Explain, path: Path, module: ModuleType) -> Answer:
+    """On the cost and gradient of a file of `jaxnn verify`, which is imported."""
+    cost, grad, args = own_functions(path, module, config.seed)
+    return answer(config, descend_gradient(cost, grad, *args, learning_rate=config.learning_rate), path.name)
 
 
-def written(config: Explain, iterations: Iterator[Explanation], title: str) -> int:
-    """Prints the first iteration, writes the files; the exit code."""
-    explanation = next(iterations)
-    print(explanation)
+def answer(config: Explain, iterations: Iterator[Explanation], title: str) -> Answer:
+    """The first iteration, and the files that are wished for."""
+    explanation, files = next(iterations), {}
     if config.latex:
-        text_file.write(config.latex, explanation.to_latex())
+        files[str(config.latex)] = explanation.to_latex()
     if config.html:
         later = itertools.islice(iterations, config.iterations - 1)
-        text_file.write(config.html, page([explanation, *later], title))
-    for file in filter(None, (config.latex, config.html)):
-        print(f"Written to {file}.")
-    return EXIT_CODES[explanation.report.verdict]
+        files[str(config.html)] = page([explanation, *later], title)
+    last = "".join(f"Written to {file}.\n" for file in files)
+    return Answer(EXIT_CODES[explanation.report.verdict], f"{explanation}\n", files, last)
 
 
 def settings_of(config: Explain, file: Path | None) -> Train:

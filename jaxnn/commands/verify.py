@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
@@ -20,13 +21,13 @@ from rich.text import Text
 
 from jaxnn import catalogue
 from jaxnn import verify as verifier
+from jaxnn.commands.answer import Answer
 from jaxnn.commands.config import Verify
-from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions, python_file
+from jaxnn.commands.own_file import check_writable, own_functions, python_file
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
-from jaxnn.storage import text_file
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS, Report
 from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.page import page
@@ -38,31 +39,34 @@ Keywords = dict[str, PyTree]  # the keywords of a question of jaxnn.verify
 
 
 def verify(config: Verify) -> int:
-    """Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE."""
+    """What needs no file of the user's: a new one, or all that ships. Exit code: as of `answer`."""
     console = Console(highlight=False)
     if config.new:
         path = python_file(config.new)
         write_template(path)
         console.print(f"Written to {path}: put your formulas in, then run: jaxnn verify {path}", markup=False)
         return 0
-    file = python_file(config.file) if config.file else None
-    for path in filter(None, (config.html, config.json)):
-        check_writable(path, file)
-    options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
-    if file:
-        reports = [report_on_file(file, options, console, config.power)]
-    else:
-        reports = reports_on_all(options, console, config.power)
+    check_writable((config.html, config.json))
+    return answer(config, reports_on_all(options_of(config), console, config.power)).give()
+
+
+def options_of(config: Verify) -> Keywords:
+    """The flags that are options of every question."""
+    return {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
+
+
+def answer(config: Verify, reports: Sequence[Report], text: str = "") -> Answer:
+    """The text and what is wished for in files. Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something
+    INCONCLUSIVE."""
     verdicts = {report.verdict for report in reports}
     verdict = next((v for v in (FAIL, INCONCLUSIVE) if v in verdicts), PASS)
-    if config.html:
-        text_file.write(config.html, page(reports))
+    files = {str(config.html): page(reports)} if config.html else {}
     if config.json:
         versions = {"jaxnn": importlib.metadata.version("jaxnn-verified"), "jax": jax.__version__}
         versions["python"] = platform.python_version()
         findings = {"verdict": verdict, "versions": versions, "reports": [r.to_dict() for r in reports]}
-        text_file.write(config.json, json.dumps(findings, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    return EXIT_CODES[verdict]
+        files[str(config.json)] = json.dumps(findings, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return Answer(EXIT_CODES[verdict], text, files)
 
 
 # Everything that ships
@@ -196,26 +200,21 @@ def show(report: Report, console: Console) -> None:
 # A user's file
 
 
-def report_on_file(path: Path, options: Keywords, console: Console, power: bool) -> Report:
-    """The report on the gradient in a file of the user's, printed. ValueError says in a sentence what is missing."""
-    if path.is_dir() or path.suffix != ".py":
-        raise ValueError(
-            f"{path} is {'a folder' if path.is_dir() else 'no .py file'}: give a Python file that defines {NEEDED}."
-        )
-    if not path.exists():
-        raise ValueError(f"There is no file {path}; jaxnn verify --new {path} writes an example.")
-    with console.status(f"verifying {path.name}"), in_users_words(path), imported(path) as module:
+def answer_on_file(config: Verify, path: Path, module: ModuleType) -> Answer:
+    """On the gradient in a file of the user's, which is imported. ValueError says in a sentence what is missing."""
+    console, options = Console(highlight=False), options_of(config)
+    with console.status(f"verifying {path.name}"):
         cost, grad, args = own_functions(path, module, options["key"])
         domain = getattr(module, "domain", None)
         domain = domain if isinstance(domain, dict) else None  # a name that files may use for something else
         report = verifier.gradient(cost, grad, *args, draw=module.example, domain=domain, **options)
         replay = f"jaxnn verify {shlex.quote(str(path))}{flags(options)}"
         report = replace(report, title=f"gradient in {path.name}", replay=replay)
-        if power:
+        if config.power:
             report.power()
-        str(report)  # measures the precision and looks for causes, which runs the user's code
-    show(report, console)
-    return report
+        with console.capture() as shown:  # measures the precision and looks for causes, which runs the user's code
+            show(report, console)
+        return answer(config, [report], shown.get())
 
 
 def flags(options: Keywords) -> str:
@@ -241,12 +240,3 @@ def write_template(path: Path) -> None:
         raise ValueError(f"{path} is there already: give another name.") from None
     except OSError as error:
         raise ValueError(f"Cannot write {path}: {error.strerror}.") from None
-
-
-def check_writable(path: Path, source: Path | None) -> None:
-    """ValueError before the work is done, not after it: a file that cannot be written, or is the one to verify."""
-    if path.is_dir():
-        raise ValueError(f"Cannot write {path}: it is a folder.")
-    if source and path.resolve() == source.resolve():
-        raise ValueError(f"Cannot write {path}: it is the file to verify.")
-    text_file.write(path, None)

@@ -53,17 +53,21 @@ class Arguments:
         return self.treedef.unflatten(leaves)
 
     def answer(self, f: Callable[..., PyTree]) -> PyTree:
-        """What f(*args) returns: shapes and dtypes of a JAX function, without running it; the result of other code."""
+        """What f(*args) returns: shapes and dtypes of a JAX function, without running it; the result of other code.
+        BadAnswer: it returns nothing."""
         specs = [jax.ShapeDtypeStruct(v.shape, t) for v, t in zip(self.floats, self.dtypes, strict=True)]
         try:
-            return jax.eval_shape(lambda floats: f(*self.build(floats)), specs)
+            out = jax.eval_shape(lambda floats: f(*self.build(floats)), specs)
         except Exception as error:  # NumPy code, or a mistake, which it then says again
             try:
-                return f(*self.build([v.copy() for v in self.floats]))
+                out = f(*self.build([v.copy() for v in self.floats]))
             except Exception:
                 if isinstance(error, (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)):
                     raise
                 raise error from None
+        if out is None:
+            raise BadAnswer(f"{called(f)} returned None: let it end with a return of what it computes.")
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +88,13 @@ class Problem:
     paths: tuple[str, ...]
     derivatives: int = 0  # so many of the arrays, the first, are derivatives; what follows are values
     has_value: bool = False
+    notes: tuple[str, ...] = ()  # how the user's arguments and answers are understood
     redrawable: tuple[int, ...] = ()  # the float leaves that may be drawn anew
     cotangents: tuple[int, ...] = ()  # the float leaves, tangents too, that are random at every point
     listed: Callable[[PyTree], list[PyTree]] = list  # the list of arrays in what a function like the hand rule returned
     by_autodiff: Callable[..., list] | None = None  # (floats, own=) -> `truth`, of the forward pass that own makes
     domains: Mapping[int, Domain] = field(default_factory=dict)  # by float leaf, where it is drawn
     along: Callable[[Function], Function] = lambda f: f  # a function like `claim`, within the arguments' domains
-    notes: tuple[str, ...] = ()  # what is to be said of the problem itself
 
     @property
     def is_gradient(self) -> bool:

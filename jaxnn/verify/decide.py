@@ -226,9 +226,9 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
     testimony = testimony_on(problem, comparison, points)
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
-    notes = [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
+    notes = [*given.problem.notes, *chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
-    notes += [*given.problem.notes, *hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
+    notes += [*hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
     notes += (
         [*unlinked(comparison), *beside_domain(problem, wrong, options), *constants(problem, wrong)] if wrong else ()
     )

@@ -9,16 +9,16 @@ import numpy as np
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem, arguments_of, called
-from jaxnn.verify.arithmetic.decisions import Undecided
-from jaxnn.verify.arithmetic.evaluation import PRECISIONS, Evaluation
+from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
+from jaxnn.verify.arithmetic.evaluation import PRECISIONS, Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import comparison_of, of_numpy
 
 
 def exact(f: Callable[..., PyTree], *args: PyTree, digits: int = 30) -> PyTree:
     """The true value of f(*args) at exactly these floats, to so many digits: f's tree, with `decimal.Decimal` entries.
 
-    A written constant such as 0.1 is the float that it is. ArithmeticError if the value is not finite, or 12,800 bits
-    do not decide it.
+    A written constant such as 0.1 is the float that it is. ArithmeticError if the value is not finite, 12,800 bits do
+    not decide it, or f has a primitive (an FFT) or a size that cannot be evaluated exactly.
     """
     arguments = arguments_of(args, range(len(args)), f)
     tree = jax.tree.structure(arguments.answer(f))
@@ -34,6 +34,8 @@ def exact(f: Callable[..., PyTree], *args: PyTree, digits: int = 30) -> PyTree:
             leaves = value(ev, [ev.enter(v) for v in arguments.floats])
         except Undecided:
             continue
+        except (Unsupported, TooLarge) as error:
+            raise ArithmeticError(f"{called(f)} cannot be evaluated exactly ({error}).") from None
         balls = chain.from_iterable(leaf.flat for leaf in leaves if leaf.dtype == object)
         if all(v.is_finite() and (v.is_exact() or v.rad() < abs(v.mid()) * 10.0**-digits) for v in balls):
             return jax.tree.unflatten(tree, [decimals(leaf, digits) for leaf in leaves])

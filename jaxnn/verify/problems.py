@@ -1,6 +1,8 @@
 """Questions as instances of `arguments.Problem`: two functions of the same float leaves that should be one."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from jaxnn.protocols import PyTree
+from jaxnn.verify.answers import Asked, Names, cost_in, gradient_in, whole_parameters, with_floats
 from jaxnn.verify.arguments import (
     Arguments,
     BadAnswer,
@@ -29,71 +32,61 @@ Argnums = int | Sequence[int]
 def gradient_problem(
     cost: Callable, grad: Callable, *args: PyTree, argnums: Argnums, has_aux: bool, title: str | None = None
 ) -> Problem:
-    """grad against autodiff of cost."""
+    """grad against autodiff of cost. Parameters that are whole numbers are floats."""
     single = isinstance(argnums, int)
     numbers = numbers_of(argnums, len(args))
+    asked_for = tuple(args[i] for i in numbers)
+    like = asked_for[0] if single else asked_for
+    again = partial(gradient_problem, cost, grad, argnums=argnums, has_aux=has_aux, title=title)
     arguments = arguments_of(args, numbers, cost)
     if not arguments.differentiated:
+        whole = whole_parameters(asked_for)
+        if whole:
+            return in_floats(again, args, numbers, whole)
         raise TypeError(f"argument {argnums} of {called(cost)} has no float array: there is nothing to differentiate.")
-    like = args[numbers[0]] if single else tuple(args[i] for i in numbers)
+    J = cost_in(arguments.answer(cost), called(cost), has_aux)
+    asked = Asked(like, called(grad), has_aux)
+    answer = asked.split(arguments.answer(grad))
+    whole = whole_parameters(asked_for, (answer.tree,) if single else answer.tree)
+    if whole:
+        return in_floats(again, args, numbers, whole)
+    leaves, notes = gradient_in(answer.tree, like, called(grad))
+    check_dtypes(leaves, like, called(grad))
 
     def scalar(floats: list) -> PyTree:
-        out = cost(*arguments.build(floats))
-        return out[0] if has_aux else out
-
-    value = arguments.answer(cost)
-    value = value[0] if has_aux else value
-    if np.shape(value) != ():
-        raise BadAnswer(f"{called(cost)} returned shape {np.shape(value)}: a cost is one number, a sum or a mean.")
-
-    def fits(tree: PyTree) -> bool:
-        return [np.shape(v) for v in jax.tree.leaves(tree)] == [np.shape(v) for v in jax.tree.leaves(like)]
-
-    def is_valued(out: PyTree) -> bool:
-        """Whether it can be (value, aux)."""
-        return isinstance(out, tuple) and len(out) == 2 and np.shape(out[0]) == ()
-
-    def split(out: PyTree) -> tuple[PyTree, list[PyTree]]:
-        """(gradient, [value], or [] if there is none) of what grad returned."""
-        if not isinstance(out, tuple) or len(out) != 2:  # the gradient
-            return out, []
-        if has_aux and fits(out[0]) and not (is_valued(out[0]) and fits(out[1])):  # (gradient, aux)
-            return out[0], []
-        if has_aux:  # ((value, aux), gradient)
-            return out[1], [out[0][0]]
-        if fits(out):  # the gradient, of a pair
-            return out, []
-        if np.shape(out[0]) == ():  # (value, gradient)
-            return out[1], [out[0]]
-        return out, []  # a wrong gradient, of which `answer_like` says what is wrong
-
-    tree, values = split(arguments.answer(grad))
-    check_dtypes(answer_like(tree, like, called(grad)), like, called(grad))
-
-    def listed(out: PyTree) -> list[PyTree]:
-        tree, values = split(out)
-        return [*answer_like(tree, like, called(grad)), *values]
-
-    def claim(floats: list) -> list[PyTree]:
-        return listed(grad(*arguments.build(floats)))
+        return J.of(cost(*arguments.build(floats)))
 
     def truth(floats: list, **own: Callable) -> list[PyTree]:
-        J, grads = value_and_gradient(scalar, floats, arguments.differentiated, **own)
-        return [*grads, J] if values else grads
+        value, grads = value_and_gradient(scalar, floats, arguments.differentiated, **own)
+        return [*grads, value] if answer.values else grads
 
     return Problem(
         title=title or f"gradient of {called(cost)}",
         arguments=arguments,
-        claim=claim,
+        claim=lambda floats: asked.listed(grad(*arguments.build(floats))),
         truth=truth,
         scalar=scalar,
-        paths=(*argument_paths(arguments, single), *(["value"] if values else [])),
+        paths=(*argument_paths(arguments, single), *(["value"] if answer.values else [])),
         derivatives=len(arguments.differentiated),
-        has_value=bool(values),
+        has_value=bool(answer.values),
         redrawable=arguments.differentiated,
-        listed=listed,
+        listed=asked.listed,
         by_autodiff=truth,
+        notes=(*J.notes, *notes),
     )
+
+
+def in_floats(
+    problem_at: Callable[..., Problem], args: tuple[PyTree, ...], numbers: Sequence[int], whole: set[Names]
+) -> Problem:
+    """problem_at(*args) with floats for these whole numbers in the arguments of these numbers."""
+    new = list(args)
+    for i, arg in zip(numbers, with_floats(tuple(args[i] for i in numbers), whole), strict=True):
+        new[i] = arg
+    problem = problem_at(*new)
+    names = problem.arguments.names
+    which = sorted(".".join((names[numbers[int(n)]], *path)) for n, *path in whole)
+    return replace(problem, notes=(f"whole numbers are taken as floats: {', '.join(which)}", *problem.notes))
 
 
 def vjp_problem(

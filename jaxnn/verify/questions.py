@@ -51,8 +51,11 @@ def gradient(
     cost(params, *data) -> scalar, or (scalar, aux) with `has_aux`; grad(params, *data) -> a tree like params, or
     (value, tree), as `jax.grad` and `jax.value_and_grad` return. Either may be JAX or plain NumPy code.
 
-    TypeError: the arguments `argnums` have no float array. BadAnswer: cost returns no scalar; grad returns a tree,
-    shape or dtype other than that of the arguments.
+    What can mean one thing only is understood, and `report.notes` says so: a cost (J, cache), or of shape (1, 1); keys
+    dW1 for W1; a tuple for a dict; an array that lacks axes of size 1, or has more; parameters that are whole numbers.
+
+    TypeError: the arguments `argnums` have no array of numbers. BadAnswer: cost returns no scalar; grad returns any
+    other tree, shape or dtype than that of the arguments.
     """
     problem_at = functools.partial(gradient_problem, cost, grad, argnums=argnums, has_aux=has_aux)
     return answer(problem_at, args, options, f"gradient({called(cost)}, {called(grad)}, …")
@@ -168,8 +171,8 @@ def layer(layer: Layer, x: ArrayLike, params: Params = None, **options: PyTree) 
 def loss(loss: Loss, z: ArrayLike, y: ArrayLike, w: ArrayLike | None = None, **options: PyTree) -> Report:
     """Whether loss.backward is the derivative of the scalar loss.forward(z, y, w) with respect to z.
 
-    TypeError: z is no float array. BadAnswer: forward returns no scalar; backward returns another shape or dtype than
-    that of z.
+    TypeError: z is no array of numbers, or y or w is a list. BadAnswer: forward returns no scalar; backward returns
+    another shape or dtype than that of z.
     """
 
     def J(z: jax.Array, y: jax.Array, *w: jax.Array) -> jax.Array:
@@ -180,6 +183,9 @@ def loss(loss: Loss, z: ArrayLike, y: ArrayLike, w: ArrayLike | None = None, **o
 
     problem_at = functools.partial(gradient_problem, J, dz, argnums=0, has_aux=False, title=f"backward of {loss}")
     args: tuple[PyTree, ...] = (z, y) if w is None else (z, y, w)
+    for name, v in zip("zyw", args, strict=False):
+        if isinstance(v, (list, tuple)):
+            raise TypeError(f"{name} is a {type(v).__name__}: give an array, such as np.array({name}).")
     shape = np.shape(z)
     others = [tuple(v[:1] for v in args)] if len(shape) > 1 and shape[0] > 1 else []
     return answer(problem_at, args, options, f"loss({loss}, z, y", others)

@@ -56,7 +56,7 @@ def within(problem: Problem, options: Options) -> Problem:
     for i, d in kept.items() if options.points == "auto" else ():
         notes.append(f"{arguments.name(i)} is drawn in the domain {d.name!r}, as it is given: domain= says otherwise")
     drawn = tuple(sorted({*problem.redrawable, *named}))
-    problem = replace(problem, domains=kept | named, redrawable=drawn, notes=tuple(notes))
+    problem = replace(problem, domains=kept | named, redrawable=drawn, notes=(*problem.notes, *notes))
     return restricted(problem, triangles | named)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from jaxnn import cli, verify
 from jaxnn.catalogue import names
-from jaxnn.commands import config
+from jaxnn.commands import config, own_process
 from jaxnn.commands import verify as verify_command
 from jaxnn.examples import LAYERS, LOSSES
 from jaxnn.storage import text_file
@@ -85,6 +86,7 @@ def here(tmp_path, monkeypatch, standard_promotion):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setattr(own_process, "ask", own_process.answer)  # what the child does, without one
     Path("slopes.py").write_text(NEIGHBOUR)
     Path("lecture.py").write_text(LECTURE)
     with jax.numpy_rank_promotion("allow"):  # as in a process of its own
@@ -127,18 +129,22 @@ def test_help_imports_nothing_slow():
 
 
 def test_a_right_lecture_in_numpy_from_another_folder(here):
-    """The file's neighbour is found, nothing is left behind, and nothing of the training is imported."""
+    """The file's neighbour is found, nothing is left behind, nothing of the training is imported, and JAX is only where
+    the formulas run."""
     Path("elsewhere").mkdir()
-    code = (
-        "import sys, jaxnn.cli\ncode = jaxnn.cli.main(sys.argv[1:])\nprint(*sys.modules, file=sys.stderr)\nexit(code)"
-    )
-    command = [sys.executable, "-c", code, "verify", "../lecture.py", "--json", "found.json"]
+    modules = "import atexit, sys\natexit.register(lambda: print('child', *sys.modules, file=sys.stderr, flush=True))\n"
+    Path("slopes.py").write_text(modules + NEIGHBOUR)
+    code = "import sys, jaxnn.cli\ncode = jaxnn.cli.main(sys.argv[1:])\nprint('parent', *sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", f"{code}\nexit(code)", "verify", "../lecture.py", "--json", "found.json"]
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", cwd="elsewhere")
     assert ended.returncode == 0
     assert ended.stdout.startswith("PASS  gradient in lecture.py: right, ")
     assert ended.stdout.endswith("replay     jaxnn verify ../lecture.py\n")
     assert not {"\x1b", "\r"} & {*ended.stdout}
-    assert not {"optax", "jaxnn.commands.train", "jaxnn.training", "jaxnn.data", "lecture"} & {*ended.stderr.split()}
+    child, parent = ({*line.split()} for line in ended.stderr.splitlines())
+    assert {"child", "jax", "slopes"} <= child
+    assert not {"optax", "jaxnn.commands.train", "jaxnn.training", "jaxnn.data", "lecture"} & child
+    assert not {"jax", "numpy", "rich", "lecture", "slopes"} & parent
     assert {str(path) for path in Path().rglob("*")} == {
         *("elsewhere", "elsewhere/found.json", "lecture.py", "slopes.py")
     }
@@ -169,16 +175,20 @@ def test_a_name_without_an_ending_is_a_python_file_everywhere(here, capsys):
 
 
 def test_ctrl_c_leaves_nothing(here):
-    changed(
-        SMALL, "def example(key):", "def example(key):\n    print('here', flush=True)\n    __import__('time').sleep(60)"
-    )
+    """No file, and no process of the two, at once."""
+    sleep = "print(__import__('os').getpid(), flush=True)\n    __import__('time').sleep(60)"
+    changed(SMALL, "def example(key):", f"def example(key):\n    {sleep}")
     before = {*Path().iterdir()}
     command = [JAXNN, "verify", "mine.py", "--html", "page.html"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "here\n"
+        child = int(process.stdout.readline())
+        start = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == "jaxnn: interrupted; nothing is written.\n"
     assert process.returncode == 130
+    assert time.monotonic() - start < 2
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
     assert {*Path().iterdir()} == before
 
 
@@ -227,6 +237,21 @@ def test_inconclusive(here, capsys):
     path = changed(SMALL, "return ((w - x) ** 2).sum() / 2", "return jnp.log(-((w - x) ** 2)).sum()")
     assert jaxnn_verify(path) == 3
     assert capsys.readouterr().out.startswith("INCONCLUSIVE  gradient in mine.py: the true value is not finite")
+
+
+def test_what_is_understood_is_said(here, capsys):
+    source = SMALL.replace("jax.random.normal(key, (3,))", "np.array([3, 1, 2])").replace(".sum() / 2", ".sum() / 2, x")
+    for factor, code in (("", 0), (" * 2", 1)):
+        assert (
+            jaxnn_verify(changed(source, "return w - x", f"return (w - x)[None]{factor}"), "--points", "given") == code
+        )
+        notes = re.findall(r"^note +(.+)", capsys.readouterr().out, re.M)
+        assert notes[:3] == [
+            "whole numbers are taken as floats: w",
+            "cost returned 2 things: J is the first, the only number",
+            "grad returned shape (1, 3) for the argument, whose shape is (3,): its entries are taken in their order; "
+            "an update with it has another shape",
+        ]
 
 
 def test_verdicts_are_coloured_on_a_terminal(here, capsys, monkeypatch):
@@ -286,7 +311,8 @@ NEEDED = "A file to verify defines cost(params, *data), grad(params, *data) and 
         (
             "import jax\n",
             "raise SystemExit\n",
-            "mine.py ends Python when it is imported: put what it runs under if __name__ == '__main__'.",
+            "mine.py does not run. It ends Python: only what is under if __name__ == '__main__' may do so.\n"
+            "  mine.py, line 1, in <module>: raise SystemExit",
         ),
         (
             "return jax.random",

@@ -271,6 +271,8 @@ def test_exact_values():
     assert slope == pytest.approx(Decimal("4.24835425529158899e-18"), rel=Decimal("1e-16"))
     with pytest.raises(ArithmeticError, match="no value to 30 digits"):
         verify.exact(jnp.log, 0.0)
+    with pytest.raises(ArithmeticError, match=r"^<lambda> cannot be evaluated exactly \(complex numbers\)\.$"):
+        verify.exact(lambda x: jnp.fft.fft(x).real, np.ones(4))
 
 
 # Evidence and blame
@@ -640,9 +642,9 @@ BAD = {
         r"shape \(2,\).*shape is \(3,\)",
     ),
     "tree": (
-        lambda: verify.gradient(lambda p: (p["W"] ** 2).sum(), lambda p: {"dW": 2 * p["W"]}, {"W": W}),
+        lambda: verify.gradient(lambda p: (p["W"] ** 2).sum(), lambda p: {"V": 2 * p["W"]}, {"W": W}),
         ValueError,
-        r"nothing for \['W'\]; \['dW'\], which is not asked for",
+        r"nothing for \['W'\]; \['V'\], which is not asked for",
     ),
     "dtype": (
         lambda: verify.gradient(tanh_cost, lambda w, x: w.astype(jnp.bfloat16), W, X),
@@ -656,7 +658,8 @@ BAD = {
         r"w is not finite at \[0\]",
     ),
     "draws": (lambda: verify.gradient(tanh_cost, draws, W, X), ValueError, "hand rule computes something else"),
-    "integers": (lambda: verify.gradient(tanh_cost, tanh_grad, np.arange(3), X), TypeError, "no float array"),
+    "booleans": (lambda: verify.gradient(tanh_cost, tanh_grad, np.arange(3) > 1, X), TypeError, "no float array"),
+    "list": (lambda: verify.loss(HalfSquaredError(), [[1.0]], np.ones((1, 1))), TypeError, r"z is a list.*np\.array"),
     "too few cotangents": (
         lambda: verify.vjp(lambda w, x: (w * x, x), lambda x, d: (d * x,), W, W),
         ValueError,
