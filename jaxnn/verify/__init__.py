@@ -31,18 +31,22 @@ from jaxnn.verify.questions import (
 )
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 from jaxnn.verify.reports.report import Report
+from jaxnn.verify.reports.rules_report import RulesReport
+from jaxnn.verify.whole_step import assert_rules, rules
 
 __all__ = [
     "FAIL",
     "INCONCLUSIVE",
     "PASS",
     "Report",
+    "RulesReport",
     "assert_custom_jvp",
     "assert_custom_vjp",
     "assert_gradient",
     "assert_layer",
     "assert_loss",
     "assert_model",
+    "assert_rules",
     "assert_same",
     "assert_sweep",
     "assert_vjp",
@@ -53,6 +57,7 @@ __all__ = [
     "layer",
     "loss",
     "model",
+    "rules",
     "same",
     "sweep",
     "vjp",
