@@ -162,11 +162,15 @@ class Verify:
     those of every layer and loss that ships and of a set of networks.
 
     FILE.py defines cost(params, *data), grad(params, *data) and example(key) -> (params, *data), in JAX or NumPy.
+    With --rules it is every custom_vjp and custom_jvp that a function of yours calls, whoever wrote it.
     Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE; 2: bad input.
     """
 
     file: Annotated[Positional[Path | None], arg(metavar="FILE.py")] = None
     """Your formulas."""
+    rules: Annotated[str | None, arg(metavar="FILE.py:STEP")] = None
+    """Every custom rule that STEP calls, a function in FILE.py such as a training step. FILE.py also defines
+    example(key), which returns the tuple of STEP's arguments."""
     new: Annotated[Path | None, arg(metavar="FILE.py")] = None
     """Write a commented example of such a file, to put your own formulas in."""
     html: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -192,6 +196,8 @@ class Verify:
             raise ValueError(f"--key is {self.key}: it must be 0 or more, and below 2³¹.")
         if self.digits is not None and not 0 < self.digits <= 1000:
             raise ValueError(f"--digits is {self.digits}: it must be a positive number, 1000 at most.")
+        if self.rules and (self.file or self.new or self.power):
+            raise ValueError("--rules asks of the rules in its own file: give it without FILE.py, --new and --power.")
         if self.new and (self.file or self.html or self.json):
             raise ValueError("--new writes a file and verifies nothing: give it alone, then verify the file.")
         if self.html and self.html == self.json:

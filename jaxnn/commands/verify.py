@@ -22,12 +22,13 @@ from jaxnn import catalogue
 from jaxnn import verify as verifier
 from jaxnn.commands.config import Verify
 from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions, python_file
+from jaxnn.commands.verify_step import rules_in_step
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
 from jaxnn.storage import text_file
-from jaxnn.verify import FAIL, INCONCLUSIVE, PASS, Report
+from jaxnn.verify import FAIL, INCONCLUSIVE, PASS, Report, RulesReport
 from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.page import page
 from jaxnn.verify.reports.words import shown
@@ -49,7 +50,11 @@ def verify(config: Verify) -> int:
     for path in filter(None, (config.html, config.json)):
         check_writable(path, file)
     options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
-    if file:
+    if config.rules:
+        step = rules_in_step(config.rules, options, console)
+        show(step, console)
+        reports = list(step.reports)
+    elif file:
         reports = [report_on_file(file, options, console, config.power)]
     else:
         reports = reports_on_all(options, console, config.power)
@@ -186,7 +191,7 @@ def has_survivors(report: Report) -> bool:
     return power is not None and len(power.survivors) > 0
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report | RulesReport, console: Console) -> None:
     """Prints the whole report, its verdict in colour."""
     text = Text(str(report))
     text.stylize(STYLES[report.verdict], 0, len(report.verdict))

@@ -1,11 +1,12 @@
 """Every custom derivative rule that a whole step calls, checked at the shapes and with the values that it meets there:
 exactly, at smaller shapes where these are too large for balls; and once as it is, in its own dtype."""
 
+import dis
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import Parameter, Signature
-from math import nan, prod
+from math import log10, nan, prod
 from typing import NamedTuple
 
 import jax
@@ -17,28 +18,32 @@ from jaxnn.verify.custom_rules.smaller import Shapes, shapes_of, smaller, smalle
 from jaxnn.verify.decide import leaves_of, why_wrong
 from jaxnn.verify.evidence.comparison import run
 from jaxnn.verify.evidence.floating import first_line, in_own_dtype
-from jaxnn.verify.evidence.outcome import Outcome
+from jaxnn.verify.evidence.outcome import Outcome, eps
 from jaxnn.verify.evidence.points import Draw, Kind, redraw, seed_of
 from jaxnn.verify.options import Options
 from jaxnn.verify.problems import custom_jvp_problem, custom_vjp_problem
 from jaxnn.verify.questions import custom_jvp, custom_vjp
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Point, Verdict
 from jaxnn.verify.reports.report import Report
-from jaxnn.verify.reports.rules_report import CheckedRule, RulesReport
+from jaxnn.verify.reports.rules_report import CheckedRule, RulesReport, SkippedRule
 from jaxnn.verify.reports.words import shown
-from jaxnn.verify.tracing.calls import Call, Rule, calls_of, has_values, is_array, is_own_of_jax, place_of, source_of
+from jaxnn.verify.tracing.calls import (
+    FOLDER_OF_JAX,
+    Call,
+    Rule,
+    calls_of,
+    has_values,
+    is_array,
+    is_own_of_jax,
+    place_of,
+    source_of,
+)
 from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, trace
 
 CARRIED = 3000  # entries of all arguments, beyond which no rule is checked in balls
 SECONDS = 60.0  # after which no other rule is begun
 AS_IT_IS = Kind(Draw.GIVEN, elsewhere="real shape")
-
-
-class Met(NamedTuple):
-    """A rule and the arguments that it met."""
-
-    rule: Rule
-    args: tuple[PyTree, ...]
+Seed = int | list[int]
 
 
 def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyTree) -> RulesReport:
@@ -47,10 +52,10 @@ def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyT
     step is traced, and run as far as the arguments of its rules need it; a rule is found under jit, grad, vmap and
     remat and in loops, whoever wrote it. Once for the same equations and shapes it is asked what `custom_vjp` or
     `custom_jvp` asks, with the values of its first call, cut down axis by axis to what balls can carry; and it is held
-    against autodiff of what it computes as it is, in its own dtype on the default device. JAX's own rules are named,
-    and checked with `jax_rules`.
+    against autodiff of what it computes as it is, in its own dtype on the default device. Skipped are rules that have
+    no float arrays or raise an error of their own where they are differentiated, and JAX's own unless `jax_rules`.
 
-    BadAnswer: step calls no rule. What step raises is raised.
+    BadAnswer: no rule is left. What step raises is raised.
     """
     start, seed = time.monotonic(), seed_of(Options(**options).key)
 
@@ -58,21 +63,55 @@ def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyT
         return jax_rules or not is_own_of_jax(rule)
 
     calls, why = calls_of(step, args, is_asked)
-    checked: dict[tuple, CheckedRule] = {}
+    found: dict[tuple, CheckedRule | SkippedRule] = {}
     for call in calls:
-        met = Met(call.rule, values_of(call, np.random.default_rng(seed)))
-        if is_asked(call.rule) and equations(met) not in checked:
-            late = time.monotonic() - start > SECONDS
-            checked[equations(met)] = without(met, f"{SECONDS:.0f} s were over") if late else check(met, seed, options)
+        met = Met(call, values_of(call, np.random.default_rng(seed)))
+        key = equations(met) if is_asked(call.rule) else (place_of(call.rule),)
+        if key in found:
+            continue
+        if not is_asked(call.rule):
+            found[key] = skipped(met, "JAX's own (jax_rules=True checks them)")
+        elif time.monotonic() - start > SECONDS:
+            found[key] = unchecked(met, f"{SECONDS:.0f} s were over")
+        else:
+            found[key] = check(met, seed, options)
+    checked = tuple(rule for rule in found.values() if isinstance(rule, CheckedRule))
     if not checked:
-        raise BadAnswer(f"{called(step)} calls no custom derivative rule, except for JAX's own.")
+        raise BadAnswer(
+            f"{called(step)} calls no custom derivative rule that can be checked"
+            f"{', only ' if found else ''}{', '.join(sorted({rule.name for rule in found.values()}))}: "
+            "is its decorator or defvjp missing?"
+        )
     return RulesReport(
         title=f"custom rules in {called(step)}",
-        rules=tuple(checked.values()),
-        skipped=tuple(dict.fromkeys(call.rule.__name__ for call in calls if not is_asked(call.rule))),
+        rules=checked,
+        skipped=tuple(rule for rule in found.values() if isinstance(rule, SkippedRule)),
         notes=(f"the values are drawn, since the step does not run up to its rules: {why}",) if why else (),
         seconds=time.monotonic() - start,
     )
+
+
+def assert_rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyTree) -> RulesReport:
+    """`rules`, raising AssertionError with the whole report unless the verdict is PASS."""
+    report = rules(step, *args, jax_rules=jax_rules, **options)
+    if not report.ok:
+        raise AssertionError(f"\n{report}")
+    return report
+
+
+class Met(NamedTuple):
+    """A call of a rule, and the arguments that it met."""
+
+    call: Call
+    args: tuple[PyTree, ...]
+
+    @property
+    def rule(self) -> Rule:
+        return self.call.rule
+
+    @property
+    def name(self) -> str:
+        return called(source_of(self.rule))
 
 
 def values_of(call: Call, rng: np.random.Generator) -> tuple[PyTree, ...]:
@@ -96,45 +135,74 @@ def equations(met: Met) -> tuple:
     try:
         problem = problem_of(met)
         traced = [trace(f, problem.arguments, AS_WRITTEN) for f in (problem.claim, problem.truth)]
+        constants = [np.asarray(c).tobytes() for closed in traced for c in closed.consts if has_values(c)]
     except Exception:  # which `check` says
-        return place_of(met.rule), str(shapes_of(met.args))
-    constants = [np.asarray(c).tobytes() for closed in traced for c in closed.consts if has_values(c)]
+        return place_of(met.rule), shapes_of(met.args)
     return place_of(met.rule), *map(str, traced), *constants
 
 
 # One rule
 
 
-def check(met: Met, seed: int | list[int], options: dict[str, PyTree]) -> CheckedRule:
+def check(met: Met, seed: Seed, options: dict[str, PyTree]) -> CheckedRule | SkippedRule:
     """The rule at shapes that balls can carry, and as it is."""
     try:
         problem = problem_of(met)
-        trace(problem.truth, problem.arguments, AS_WRITTEN)
+    except BadAnswer:
+        return skipped(met, "no float array goes in, or none comes out")
     except Exception as error:  # whatever a user's function raises
-        return without(met, f"it cannot be asked: {first_line(error)}")
+        return unchecked(met, first_line(error))
     try:
         trace(problem.claim, problem.arguments, AS_WRITTEN)
     except Exception as error:
-        return without(met, f"what it computes can be differentiated, but the rule does not run: {first_line(error)}", FAIL)
+        if is_refusal(error):
+            return skipped(met, f"where it is differentiated it raises {type(error).__name__}")
+        return unchecked(met, f"the rule does not run: {first_line(error)}", FAIL)
     sizes = smaller_sizes(met.args, lambda args: out_shapes(met._replace(args=args)))
     small = met._replace(args=smaller(met.args, sizes))
     is_carried = sum(map(prod, shapes_of(small.args))) <= CARRIED
-    exact = question(small)(*function_of(small), **options) if is_carried else None
-    report = combined(exact, as_it_is(problem, seed), bool(sizes))
+    try:
+        exact = question(small)(*function_of(small), **options) if is_carried else None
+    except Exception as error:  # what it computes cannot be differentiated
+        return unchecked(met, first_line(error))
+    report = combined(exact, as_it_is(problem, seed), is_cut=bool(sizes))
     return checked(met, report, shapes_of(small.args) if is_carried else None)
 
 
 def checked(met: Met, report: Report, cut: Shapes | None) -> CheckedRule:
-    """The findings, under the name of the rule."""
-    name, place = called(source_of(met.rule)), place_of(met.rule)
-    report = replace(report, title=f"rule of {name} at {place}")
-    return CheckedRule(name=name, place=place, shapes=shapes_of(met.args), cut=cut, report=report)
+    """The report under the name of the rule."""
+    place = place_of(met.rule)
+    report = replace(report, title=f"rule of {met.name} at {place}, called at {met.call.place}")
+    return CheckedRule(met.name, place, met.call.place, shapes_of(met.args), cut, report)
 
 
-def without(met: Met, reason: str, verdict: Verdict = INCONCLUSIVE) -> CheckedRule:
-    """A rule of which nothing is evaluated."""
-    report = Report("", verdict, f"{reason}.", Evidence.DTYPE, digits=nan, leaves=())
-    return checked(met, report, None)
+def unchecked(met: Met, reason: str, verdict: Verdict = INCONCLUSIVE) -> CheckedRule:
+    """A rule of which nothing could be evaluated."""
+    return checked(met, Report("", verdict, f"{reason}.", Evidence.DTYPE, digits=nan, leaves=()), None)
+
+
+def skipped(met: Met, reason: str) -> SkippedRule:
+    return SkippedRule(met.name, place_of(met.rule), reason)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether somebody else than JAX raised the error, as rules do that must not be differentiated."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    assert frame, "the error was raised"
+    code = frame.tb_frame.f_code
+    is_raise = dis.opname[code.co_code[frame.tb_lasti]] == "RAISE_VARARGS"  # or a call of JAX, whose frames are hidden
+    return is_raise and not code.co_filename.startswith(FOLDER_OF_JAX)
+
+
+def question(met: Met) -> Callable[..., Report]:
+    return custom_jvp if isinstance(met.rule, jax.custom_jvp) else custom_vjp
+
+
+def problem_of(met: Met) -> Problem:
+    problem = custom_jvp_problem if isinstance(met.rule, jax.custom_jvp) else custom_vjp_problem
+    return problem(*function_of(met), argnums=None)
 
 
 def function_of(met: Met) -> tuple[PyTree, ...]:
@@ -152,15 +220,20 @@ def function_of(met: Met) -> tuple[PyTree, ...]:
             every[i] = v
         return rule(*every)
 
-    source = source_of(met.rule)
-    names = parameter_names(source, len(met.args))
-    f.__name__ = called(source)
-    f.__signature__ = Signature([Parameter(names[i], Parameter.POSITIONAL_ONLY) for i in free])
+    names = parameter_names(source_of(met.rule), len(met.args))
+    f.__name__ = met.name
+    f.__signature__ = Signature(  # type: ignore[attr-defined]
+        [Parameter(names[i] if names[i].isidentifier() else f"x{i}", Parameter.POSITIONAL_ONLY) for i in free]
+    )
     return f, *(met.args[i] for i in free)
 
 
+def is_finite(arg: PyTree) -> bool:
+    return all(np.isfinite(np.asarray(v, np.float64)).all() for v in jax.tree.leaves(arg) if is_float_leaf(v))
+
+
 def copied(rule: Rule) -> Rule:
-    """The same rule as one that is not JAX's own, which is taken for right elsewhere."""
+    """The same rule as one that is not JAX's own: JAX's own are taken for right elsewhere."""
     copy = type(rule)(lambda *args: rule.fun(*args), rule.nondiff_argnums)
     if isinstance(rule, jax.custom_jvp):
         copy.defjvp(lambda *args: rule.jvp(*args), rule.symbolic_zeros)
@@ -169,45 +242,34 @@ def copied(rule: Rule) -> Rule:
     return copy
 
 
-def question(met: Met) -> Callable[..., Report]:
-    return custom_jvp if isinstance(met.rule, jax.custom_jvp) else custom_vjp
-
-
-def problem_of(met: Met) -> Problem:
-    problem = custom_jvp_problem if isinstance(met.rule, jax.custom_jvp) else custom_vjp_problem
-    return problem(*function_of(met), argnums=None)
-
-
-def is_finite(arg: PyTree) -> bool:
-    return all(np.isfinite(np.asarray(v, np.float64)).all() for v in jax.tree.leaves(arg) if is_float_leaf(v))
-
-
 def out_shapes(met: Met) -> Shapes:
-    """The shapes of the derivative and of the values; both sides have them."""
+    """The shapes of the rule's derivatives and values."""
     problem = problem_of(met)
-    hand, true = (trace(f, problem.arguments, AS_WRITTEN).out_avals for f in (problem.claim, problem.truth))
-    assert len(hand) == len(true), "both sides have the same outputs"
-    return tuple(v.shape for v in hand)
+    return tuple(v.shape for v in trace(problem.claim, problem.arguments, AS_WRITTEN).out_avals)
 
 
-def as_it_is(problem: Problem, seed: int | list[int]) -> Report:
-    """The rule in its own dtype, on the default device, against autodiff of what it computes in float64."""
+def as_it_is(problem: Problem, seed: Seed) -> Report:
+    """The rule in its own dtype, on the default device, against autodiff in float64 of what it computes."""
     arguments, rng = problem.arguments, np.random.default_rng(seed)
     floats = redraw(AS_IT_IS, arguments.floats, arguments.dtypes, problem.redrawable, problem.cotangents, rng)
+    jitted = replace(problem, claim=jax.jit(problem.claim), truth=jax.jit(problem.truth))
     try:
-        outcome = in_own_dtype(AS_IT_IS, problem, floats, run(problem.truth, floats, np.float64), "")
+        outcome = in_own_dtype(AS_IT_IS, jitted, floats, run(jitted.truth, floats, np.float64), "")
     except Exception as error:  # what it computes has no derivative, or needs another device, or more memory
-        outcome = Outcome(AS_IT_IS, INCONCLUSIVE, first_line(error), evidence=Evidence.DTYPE)
-    leaves = leaves_of(problem, [outcome])
+        outcome = Outcome(AS_IT_IS, INCONCLUSIVE, first_line(error))
     where = f"at its real shape, in its own dtype on {jax.devices()[0].device_kind}"
+    if outcome.verdict == PASS and outcome.digits < min(-log10(eps(t)) for t in arguments.dtypes) / 2:
+        outcome = replace(outcome, verdict=INCONCLUSIVE, reason="float64 and its own dtype are too far apart")
+    leaves = leaves_of(problem, [outcome])
     reasons = {
         PASS: f"right, {shown(outcome.digits)} digits agree {where}",
+        FAIL: why_wrong(leaves, str(AS_IT_IS)) if outcome.verdict == FAIL else "",
         INCONCLUSIVE: f"{where}: {outcome.reason}.",
     }
     return Report(
         title=problem.title,
         verdict=outcome.verdict,
-        reason=why_wrong(leaves, str(AS_IT_IS)) if outcome.verdict == FAIL else reasons[outcome.verdict],
+        reason=reasons[outcome.verdict],
         evidence=Evidence.DTYPE,
         digits=outcome.digits,
         leaves=leaves,
@@ -215,7 +277,7 @@ def as_it_is(problem: Problem, seed: int | list[int]) -> Report:
     )
 
 
-def combined(exact: Report | None, real: Report, is_cut: bool) -> Report:
+def combined(exact: Report | None, real: Report, *, is_cut: bool) -> Report:
     """The report at the shapes that balls carry, if they carry it at any, and the one as it is."""
     if exact is None or (real.verdict == FAIL and exact.verdict != FAIL):
         return real
@@ -223,13 +285,5 @@ def combined(exact: Report | None, real: Report, is_cut: bool) -> Report:
     seen = min((leaf.digits for leaf in exact.leaves if leaf.verdict == FAIL), default=nan)
     if exact.verdict == FAIL and is_cut and real.ok and seen < real.digits - 1:
         reason = f"wrong where it is cut down ({exact.reason}) and {real.reason}: does it hold for some sizes alone?"
-        return replace(exact, verdict=INCONCLUSIVE, reason=reason, points=points, notes=exact.notes)
+        return replace(exact, verdict=INCONCLUSIVE, reason=reason, points=points)
     return replace(exact, points=points, notes=notes)
-
-
-def assert_rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyTree) -> RulesReport:
-    """`rules`, raising AssertionError with the whole report unless the verdict is PASS."""
-    report = rules(step, *args, jax_rules=jax_rules, **options)
-    if not report.ok:
-        raise AssertionError(f"\n{report}")
-    return report

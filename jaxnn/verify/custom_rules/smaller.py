@@ -96,9 +96,10 @@ def smaller_array(v: np.ndarray, sizes: Mapping[int, int]) -> np.ndarray:
         return np.where(small < 0, small, small % min(sizes_above)).astype(v.dtype) if sizes_above else small
     axis = axis_of_distribution(v)
     if axis is not None:
-        rows = np.moveaxis(v, axis, -1)
+        rows = np.moveaxis(np.asarray(v, np.float64), axis, -1)
         k = shape[axis]
-        v = np.moveaxis(np.stack([rows[..., j::k].sum(-1) for j in range(k)], -1), -1, axis).astype(v.dtype)
+        sums = np.stack([rows[..., j::k].sum(-1) for j in range(k)], -1) / rows.sum(-1, keepdims=True)
+        v = np.moveaxis(sums, -1, axis).astype(v.dtype)
     small = v[corner(shape)].copy()
     if is_mask(v) and not is_mask(small):
         small[(-1,) * v.ndim] = 1 - small[(-1,) * v.ndim]

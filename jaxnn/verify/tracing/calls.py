@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import CodeType, FrameType
+from types import CellType, CodeType, FrameType
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
+from jax import numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
@@ -24,23 +25,44 @@ from jaxnn.verify.arithmetic.evaluation import has_hash
 
 Rule = jax.custom_vjp | jax.custom_jvp
 CODES = {inspect.unwrap(kind.__call__).__code__ for kind in (jax.custom_vjp, jax.custom_jvp)}
+FOLDER_OF_JAX = os.path.dirname(jax.__file__) + os.sep
 anew = jax.make_user_context(None)  # under another value, JAX traces anew what it has traced before
 
 
 class Call(NamedTuple):
     """A call rule(*args). An array in args is its `jax.ShapeDtypeStruct`; values: what these arrays were when the call
-    was first run, keys left out; None if it was not run."""
+    was first run, keys left out; None if it was not run. place: where it is called, 'file.py:12'."""
 
     rule: Rule
     args: tuple[PyTree, ...]
-    values: list[np.ndarray] | None
+    place: str
+    values: list[np.ndarray] | None = None
+
+
+class Capture(NamedTuple):
+    """A variable of a function around the rule, and what it held while it was traced."""
+
+    cell: CellType
+    content: PyTree
+
+    @property
+    def tracers(self) -> list[jax.core.Tracer]:
+        return [v for v in jax.tree.leaves(self.content) if isinstance(v, jax.core.Tracer)]
+
+    def replace(self, values: Sequence[np.ndarray]) -> None:
+        """Puts values in the places of the tracers, which nobody else can use: they are of a trace that is over."""
+        new = iter(values)
+        self.cell.cell_contents = jax.tree.map(
+            lambda v: jnp.asarray(next(new)) if isinstance(v, jax.core.Tracer) else v, self.content
+        )
 
 
 def calls_of(f: Callable, args: tuple[PyTree, ...], wanted: Callable[[Rule], bool]) -> tuple[list[Call], str]:
     """(the calls of custom rules in f(*args), each once, in order; why they have no values, "" if they may have some).
 
     The arrays in `args` are traced, all else is as it is; then f is run, as far as the arguments of the rules that are
-    `wanted` need it; the others have no values. What f raises is raised.
+    `wanted` need it; the others have no values. A rule that was written around values of f's is given those of its
+    first call. What f raises is raised.
     """
     check_hearing()
     leaves, treedef = jax.tree.flatten(args)
@@ -54,11 +76,13 @@ def calls_of(f: Callable, args: tuple[PyTree, ...], wanted: Callable[[Rule], boo
 
     arrays = [leaves[i] for i in inputs]
     try:
-        calls, values, closed = heard(of_arrays, arrays, wanted)
+        calls, closed, values, captured = heard(of_arrays, arrays, wanted)
         run_marks(closed, arrays)
     except Exception as error:  # f's own, which it says again; or a mark stands where none can, as in a kernel
-        calls, _, _ = heard(of_arrays, arrays, lambda rule: False)
+        calls = heard(of_arrays, arrays, lambda rule: False).calls
         return calls, (str(error).strip() or type(error).__name__).splitlines()[0]
+    for capture, contents in reversed(captured):
+        capture.replace(contents)
     return [call._replace(values=values.get(i)) for i, call in enumerate(calls)], ""
 
 
@@ -68,7 +92,7 @@ def check_hearing() -> None:
     control[0].defvjp(lambda x: (x, ()), lambda _, dout: (dout,))
     control[1].defjvps(lambda dx, out, x: dx)
     rules: list[Rule] = []
-    with listening(lambda rule, args: rules.append(rule)):
+    with listening(lambda rule, args, place: rules.append(rule)):
         for rule in control:
             rule(1.0)
     if rules != list(control):
@@ -76,13 +100,13 @@ def check_hearing() -> None:
 
 
 @contextmanager
-def listening(hear: Callable[[Rule, tuple[PyTree, ...]], None]) -> Iterator[None]:
-    """Within it, hear(rule, args) is called before every call of a custom rule in this thread."""
+def listening(hear: Callable[[Rule, tuple[PyTree, ...], str], None]) -> Iterator[None]:
+    """Within it, hear(rule, args, place) is called before every call of a custom rule in this thread."""
 
     def profile(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code in CODES:
-            called = frame.f_locals
-            hear(called["self"], positional(called["self"], called["args"], called["kwargs"]))
+            rule, args, kwargs = (frame.f_locals[name] for name in ("self", "args", "kwargs"))
+            hear(rule, positional(rule, args, kwargs), place_of_call(rule, frame))
 
     before = sys.getprofile()
     sys.setprofile(profile)
@@ -101,34 +125,79 @@ def positional(rule: Rule, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) 
     return bound.args
 
 
-def heard(
-    f: Callable, arrays: Sequence[Array], wanted: Callable[[Rule], bool]
-) -> tuple[list[Call], dict[int, list], ClosedJaxpr]:
-    """(the calls in f(arrays); an empty dict, where `run_marks` puts the values of the `wanted` ones by their numbers;
-    f's jaxpr)."""
-    calls: dict[tuple, Call] = {}
-    values: dict[int, list] = {}
+def place_of_call(rule: Rule, frame: FrameType | None) -> str:
+    """The line that led to this frame, outside of JAX and, if there is one, of the file of the rule."""
+    places = []
+    while frame and frame.f_code.co_filename != __file__:
+        if not frame.f_code.co_filename.startswith(FOLDER_OF_JAX):
+            places.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    home = code_of(rule.fun).co_filename
+    abroad = [place for place in places if place[0] != home]
+    return short(*[*abroad, *places][0]) if places else ""
 
-    def hear(rule: Rule, args: tuple[PyTree, ...]) -> None:
+
+class Heard(NamedTuple):
+    """The calls in a function; its jaxpr; and, once `run_marks` has run it, the values of the calls by their numbers and
+    those of what was captured."""
+
+    calls: list[Call]
+    closed: ClosedJaxpr
+    values: dict[int, list[np.ndarray]]
+    captured: list[tuple[Capture, list[np.ndarray]]]
+
+
+def heard(f: Callable, arrays: Sequence[Array], wanted: Callable[[Rule], bool]) -> Heard:
+    """What is heard while f(arrays) is traced, with marks at the calls of the rules that are `wanted`."""
+    calls: dict[tuple, Call] = {}
+    values: dict[int, list[np.ndarray]] = {}
+    captured: list[tuple[Capture, list[np.ndarray]]] = []
+
+    def hear(rule: Rule, args: tuple[PyTree, ...], place: str) -> None:
         leaves, treedef = jax.tree.flatten(args)
         specs = [jax.ShapeDtypeStruct(v.shape, v.dtype) if is_array(v) else v for v in leaves]
         key = (rule, str(treedef), *(v if has_hash(v) else id(v) for v in specs))
-        calls.setdefault(key, Call(rule, treedef.unflatten(specs), None))
-        number = list(calls).index(key)
+        calls.setdefault(key, Call(rule, treedef.unflatten(specs), place))
         if wanted(rule):
-            mark(lambda *v: values.setdefault(number, list(map(np.array, v))), [v for v in leaves if has_values(v)])
+            number = list(calls).index(key)
+            mark(lambda v: values.setdefault(number, v), [v for v in leaves if has_values(v)])
+            for capture in captures(rule):
+                mark(lambda v, c=capture: captured.append((c, v)), capture.tracers)
 
     with listening(hear), anew(object()):
         closed = jax.make_jaxpr(f)(arrays)
-    return list(calls.values()), values, closed
+    return Heard(list(calls.values()), closed, values, captured)
 
 
-def mark(keep: Callable, arrays: Sequence[Array]) -> None:
-    """Whatever runs the program that is being traced calls keep(*arrays) here; under vmap, with the first example."""
+def captures(rule: Rule) -> list[Capture]:
+    """The variables around the functions of a rule that hold values of the function that is being traced."""
+    found: list[Capture] = []
+    seen: set[int] = set()
+    functions = [rule.fun, *rules_of(rule)]
+    while functions:
+        f = inspect.unwrap(functions.pop())
+        cells = () if id(f) in seen else getattr(f, "__closure__", None) or ()
+        seen.add(id(f))
+        for capture in [Capture(cell, cell.cell_contents) for cell in cells if is_bound(cell)]:
+            found += [capture] if capture.tracers else []
+            functions += [capture.content] if callable(capture.content) else []
+    return found
+
+
+def is_bound(cell: CellType) -> bool:
+    """Whether a variable that functions share has a value yet."""
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def mark(keep: Callable[[list[np.ndarray]], object], arrays: Sequence[Array]) -> None:
+    """Whoever runs the program that is being traced calls keep(arrays) here; under vmap, with the first example."""
 
     @jax.custom_batching.custom_vmap
     def pass_on(arrays: list[Array]) -> tuple[()]:
-        jax.debug.callback(keep, *arrays)
+        jax.debug.callback(lambda arrays: keep(list(map(np.array, arrays))), arrays)
         return ()
 
     @pass_on.def_vmap
@@ -164,22 +233,29 @@ def source_of(rule: Rule) -> Callable:
 
 
 def place_of(rule: Rule) -> str:
-    """'file.py:12', where the function that has the rule was written: from here, or in its package."""
+    """'file.py:12', where the function that has the rule was written."""
     code = code_of(source_of(rule))
-    path = os.path.relpath(code.co_filename)
-    if path.startswith(os.pardir):
-        path = code.co_filename.rpartition(f"site-packages{os.sep}")[2]
-        path = os.path.basename(path) if os.path.isabs(path) else path
-    return f"{path}:{code.co_firstlineno}"
+    return short(code.co_filename, code.co_firstlineno)
+
+
+def short(path: str, line: int) -> str:
+    """A place in a file: as seen from here, or from where packages are installed, or without its folder."""
+    near = os.path.relpath(path)
+    installed = path.rpartition(f"site-packages{os.sep}")[2]
+    far = os.path.basename(path) if installed == path else installed
+    return f"{far if near.startswith(os.pardir) else near}:{line}"
 
 
 def is_own_of_jax(rule: Rule) -> bool:
     """Whether the function and its rule were written in JAX's own folder."""
-    rules = [rule.jvp] if isinstance(rule, jax.custom_jvp) else [rule.fwd, rule.bwd]
-    folder = os.path.dirname(jax.__file__) + os.sep
-    if source_of(rule) is not rule.fun:
-        return code_of(source_of(rule)).co_filename.startswith(folder)
-    return all(code_of(f).co_filename.startswith(folder) for f in (rule.fun, *rules))
+    source = source_of(rule)
+    functions = [source, *rules_of(rule)] if source is rule.fun else [source]
+    return all(code_of(f).co_filename.startswith(FOLDER_OF_JAX) for f in functions)
+
+
+def rules_of(rule: Rule) -> list[Callable]:
+    """The functions that are the rule."""
+    return [rule.jvp] if isinstance(rule, jax.custom_jvp) else [rule.fwd, rule.bwd]
 
 
 def code_of(f: Callable) -> CodeType:
