@@ -54,8 +54,9 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "questions": {"options", "arguments", "problems", "decide", "custom_rules", "named_model", "reports"},
     "exact_value": GATHERED,
     "many_cases": {*GATHERED, "decide", "problems", "questions"},
+    "whole_step": {*GATHERED, "options", "problems", "custom_rules", "decide", "questions"},
     "strategies": set(),
-    "__init__": {"questions", "exact_value", "many_cases", "reports"},
+    "__init__": {"questions", "exact_value", "many_cases", "whole_step", "reports"},
 }
 LIBRARIES = {"jaxnn.data": {"numpy"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}, "reference": {"numpy"}}
 

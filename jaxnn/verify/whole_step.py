@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import Parameter, Signature
-from math import log10, nan, prod
+from math import inf, log10, nan
 from typing import NamedTuple
 
 import jax
@@ -40,7 +40,7 @@ from jaxnn.verify.tracing.calls import (
 )
 from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, trace
 
-CARRIED = 3000  # entries of all arguments, beyond which no rule is checked in balls
+KEYWORDS = ("key", "points", "digits", "strict", "require")
 SECONDS = 60.0  # after which no other rule is begun
 AS_IT_IS = Kind(Draw.GIVEN, elsewhere="real shape")
 Seed = int | list[int]
@@ -55,8 +55,12 @@ def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyT
     against autodiff of what it computes as it is, in its own dtype on the default device. Skipped are rules that have
     no float arrays or raise an error of their own where they are differentiated, and JAX's own unless `jax_rules`.
 
-    BadAnswer: no rule is left. What step raises is raised.
+    The keywords are those of `Options` that hold for any rule: key, points, digits, strict, require.
+
+    TypeError: another keyword. BadAnswer: no rule is left. What step raises is raised.
     """
+    for name in sorted(options.keys() - set(KEYWORDS)):
+        raise TypeError(f"{name}= is no option of rules: there are jax_rules, {', '.join(KEYWORDS)}.")
     start, seed = time.monotonic(), seed_of(Options(**options).key)
 
     def is_asked(rule: Rule) -> bool:
@@ -79,8 +83,7 @@ def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyT
     if not checked:
         raise BadAnswer(
             f"{called(step)} calls no custom derivative rule that can be checked"
-            f"{', only ' if found else ''}{', '.join(sorted({rule.name for rule in found.values()}))}: "
-            "is its decorator or defvjp missing?"
+            f"{', only ' if found else ''}{', '.join(sorted({rule.name for rule in found.values()}))}."
         )
     return RulesReport(
         title=f"custom rules in {called(step)}",
@@ -158,22 +161,31 @@ def check(met: Met, seed: Seed, options: dict[str, PyTree]) -> CheckedRule | Ski
         if is_refusal(error):
             return skipped(met, f"where it is differentiated it raises {type(error).__name__}")
         return unchecked(met, f"the rule does not run: {first_line(error)}", FAIL)
-    sizes = smaller_sizes(met.args, lambda args: out_shapes(met._replace(args=args)))
-    small = met._replace(args=smaller(met.args, sizes))
-    is_carried = sum(map(prod, shapes_of(small.args))) <= CARRIED
-    try:
-        exact = question(small)(*function_of(small), **options) if is_carried else None
-    except Exception as error:  # what it computes cannot be differentiated
-        return unchecked(met, first_line(error))
-    report = combined(exact, as_it_is(problem, seed), is_cut=bool(sizes))
-    return checked(met, report, shapes_of(small.args) if is_carried else None)
+    real = as_it_is(problem, seed)
+    report, cut = real, None
+    for sizes in smaller_sizes(met.args, lambda args: out_shapes(met._replace(args=args))):
+        small = met._replace(args=smaller(met.args, sizes))
+        try:
+            exact = question(small)(*function_of(small), **options)
+        except Exception as error:  # what it computes cannot be differentiated
+            return unchecked(met, first_line(error))
+        report, cut = combined(exact, real, is_cut=bool(sizes)), shapes_of(small.args)
+        if exact.verdict != INCONCLUSIVE and not contradicts(exact, real):
+            break
+    return checked(met, report, cut)
 
 
 def checked(met: Met, report: Report, cut: Shapes | None) -> CheckedRule:
     """The report under the name of the rule."""
-    place = place_of(met.rule)
-    report = replace(report, title=f"rule of {met.name} at {place}, called at {met.call.place}")
-    return CheckedRule(met.name, place, met.call.place, shapes_of(met.args), cut, report)
+    report = replace(report, title=f"rule of {met.name} at {place_of(met.rule)}")
+    return CheckedRule(
+        name=met.name,
+        place=place_of(met.rule),
+        call=met.call.place,
+        shapes=shapes_of(met.args),
+        cut=cut,
+        report=report,
+    )
 
 
 def unchecked(met: Met, reason: str, verdict: Verdict = INCONCLUSIVE) -> CheckedRule:
@@ -212,7 +224,7 @@ def function_of(met: Met) -> tuple[PyTree, ...]:
     """
     fixed = {i % len(met.args) for i in met.rule.nondiff_argnums}
     free = [i for i, arg in enumerate(met.args) if i not in fixed and is_finite(arg)]
-    rule = copied(met.rule) if is_own_of_jax(met.rule) else met.rule
+    rule = copied(met.rule)
 
     def f(*args: PyTree) -> PyTree:
         every = list(met.args)
@@ -233,13 +245,18 @@ def is_finite(arg: PyTree) -> bool:
 
 
 def copied(rule: Rule) -> Rule:
-    """The same rule as one that is not JAX's own: JAX's own are taken for right elsewhere."""
-    copy = type(rule)(lambda *args: rule.fun(*args), rule.nondiff_argnums)
+    """The same rule as one that is not JAX's own, whose rules are taken for right in what is compared."""
+
+    def in_our_name(f: PyTree) -> Callable:
+        return lambda *args: f(*args)
+
     if isinstance(rule, jax.custom_jvp):
-        copy.defjvp(lambda *args: rule.jvp(*args), rule.symbolic_zeros)
-    else:
-        copy.defvjp(lambda *args: rule.fwd(*args), lambda *args: rule.bwd(*args), rule.symbolic_zeros)
-    return copy
+        jvp = jax.custom_jvp(in_our_name(rule.fun), rule.nondiff_argnums)
+        jvp.defjvp(in_our_name(rule.jvp), rule.symbolic_zeros)
+        return jvp
+    vjp = jax.custom_vjp(in_our_name(rule.fun), rule.nondiff_argnums)
+    vjp.defvjp(in_our_name(rule.fwd), in_our_name(rule.bwd), rule.symbolic_zeros)
+    return vjp
 
 
 def out_shapes(met: Met) -> Shapes:
@@ -277,13 +294,18 @@ def as_it_is(problem: Problem, seed: Seed) -> Report:
     )
 
 
-def combined(exact: Report | None, real: Report, *, is_cut: bool) -> Report:
-    """The report at the shapes that balls carry, if they carry it at any, and the one as it is."""
-    if exact is None or (real.verdict == FAIL and exact.verdict != FAIL):
+def combined(exact: Report, real: Report, *, is_cut: bool) -> Report:
+    """One report of that at the shapes that balls carry, and of that as it is."""
+    if real.verdict == FAIL and exact.verdict != FAIL:
         return real
-    points, notes = (*exact.points, *real.points), (*exact.notes, real.reason)
-    seen = min((leaf.digits for leaf in exact.leaves if leaf.verdict == FAIL), default=nan)
-    if exact.verdict == FAIL and is_cut and real.ok and seen < real.digits - 1:
-        reason = f"wrong where it is cut down ({exact.reason}) and {real.reason}: does it hold for some sizes alone?"
-        return replace(exact, verdict=INCONCLUSIVE, reason=reason, points=points)
-    return replace(exact, points=points, notes=notes)
+    both = replace(exact, points=(*exact.points, *real.points), notes=(*exact.notes, real.reason))
+    if is_cut and contradicts(exact, real):
+        reason = f"wrong where it is cut down ({exact.reason}), {real.reason}: does it hold for some sizes alone?"
+        return replace(both, verdict=INCONCLUSIVE, reason=reason)
+    return both
+
+
+def contradicts(exact: Report, real: Report) -> bool:
+    """Whether a fault that is seen at one size is large enough to be seen at the real one, and is not."""
+    seen = min((leaf.digits for leaf in exact.leaves if leaf.verdict == FAIL), default=inf)
+    return exact.verdict == FAIL and real.ok and seen < real.digits - 1

@@ -1,7 +1,7 @@
 """Large arguments of a rule cut down, axis by axis, to what balls can carry. Sizes that are equal stay equal."""
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from itertools import count, islice
 from math import prod
 
 import jax
@@ -11,20 +11,22 @@ from jaxnn.protocols import PyTree
 
 SMALL = 4  # an axis so long stays
 FEW = 200  # entries of all arguments, of which nothing is cut
+CARRIED = 3000  # entries of all arguments that balls carry in a few seconds
 
 Sizes = dict[int, int]  # of an axis: what it is cut to
 Shapes = tuple[tuple[int, ...], ...]
 
 
-def smaller_sizes(args: PyTree, out_shapes: Callable[[PyTree], Shapes]) -> Sizes:
-    """To what the axes of the arrays in `args` are cut; {} if all is small, or runs at no other sizes.
+def smaller_sizes(args: PyTree, out_shapes: Callable[[PyTree], Shapes]) -> Iterator[Sizes]:
+    """To what the axes of the arrays in `args` are cut: first to little, then to as much as balls carry. {} says that
+    nothing is cut; there is none if all is large and runs at no other sizes.
 
     out_shapes(args): the shapes of the outputs, which must be cut as those of `args` are; it raises if there are none.
     """
-    shapes = shapes_of(args)
-    if sum(map(prod, shapes)) <= FEW:
-        return {}
-    axes, true = {n for shape in shapes for n in shape}, out_shapes(args)
+    axes, true = {n for shape in shapes_of(args) for n in shape}, out_shapes(args)
+
+    def entries(sizes: Sizes) -> int:
+        return sum(prod(cut(shape, sizes)) for shape in shapes_of(args))
 
     def runs(sizes: Sizes) -> bool:
         try:
@@ -33,18 +35,28 @@ def smaller_sizes(args: PyTree, out_shapes: Callable[[PyTree], Shapes]) -> Sizes
             return False
         return len(out) == len(true) and all(fits(new, old, sizes) for new, old in zip(out, true, strict=True))
 
-    return next(filter(runs, all_at_once(axes)), None) or one_by_one(axes, runs)
+    if entries({}) > FEW:
+        sizes = next(filter(runs, all_at_once(axes)), None) or one_by_one(axes, runs)
+        yield from [sizes] if sizes and entries(sizes) <= CARRIED else []
+    if entries({}) <= CARRIED:
+        yield {}
+    else:
+        yield from islice((sizes for sizes in halved(axes) if entries(sizes) <= CARRIED and runs(sizes)), 1)
 
 
 def all_at_once(axes: set[int]) -> Iterator[Sizes]:
     """Sizes of all long axes: small numbers, small even ones, or all of them divided by the same power of 2."""
     large = sorted(n for n in axes if n > SMALL)
-    if not large:
-        return
     for first, step in ((3, 1), (4, 2)):
         free = (n for n in count(first, step) if n > SMALL or n not in axes)
         yield {n: min(n, k) for n, k in zip(large, free, strict=False)}
-    for power in reversed(range(1, min(large).bit_length())):
+    yield from reversed(list(halved(axes)))
+
+
+def halved(axes: set[int]) -> Iterator[Sizes]:
+    """All long axes divided by 2, by 4 and so on, as long as they can be."""
+    large = [n for n in axes if n > SMALL]
+    for power in range(1, max(axes).bit_length()):
         if all(n % 2**power == 0 and n > 2**power for n in large):
             yield {n: n >> power for n in large}
 

@@ -72,7 +72,7 @@ def calls_of(f: Callable, args: tuple[PyTree, ...], wanted: Callable[[Rule], boo
         new = list(leaves)
         for i, v in zip(inputs, arrays, strict=True):
             new[i] = v
-        return jax.tree.leaves(f(*treedef.unflatten(new)))
+        return jax.tree.leaves(f(*jax.tree.unflatten(treedef, new)))
 
     arrays = [leaves[i] for i in inputs]
     try:
@@ -138,8 +138,8 @@ def place_of_call(rule: Rule, frame: FrameType | None) -> str:
 
 
 class Heard(NamedTuple):
-    """The calls in a function; its jaxpr; and, once `run_marks` has run it, the values of the calls by their numbers and
-    those of what was captured."""
+    """The calls in a function; its jaxpr; and, once `run_marks` has run it, the values of the calls by their numbers,
+    and of what was captured."""
 
     calls: list[Call]
     closed: ClosedJaxpr
@@ -153,16 +153,19 @@ def heard(f: Callable, arrays: Sequence[Array], wanted: Callable[[Rule], bool]) 
     values: dict[int, list[np.ndarray]] = {}
     captured: list[tuple[Capture, list[np.ndarray]]] = []
 
+    def keep(capture: Capture, contents: list[np.ndarray]) -> None:
+        captured.append((capture, contents))
+
     def hear(rule: Rule, args: tuple[PyTree, ...], place: str) -> None:
         leaves, treedef = jax.tree.flatten(args)
         specs = [jax.ShapeDtypeStruct(v.shape, v.dtype) if is_array(v) else v for v in leaves]
         key = (rule, str(treedef), *(v if has_hash(v) else id(v) for v in specs))
-        calls.setdefault(key, Call(rule, treedef.unflatten(specs), place))
+        calls.setdefault(key, Call(rule, jax.tree.unflatten(treedef, specs), place))
         if wanted(rule):
             number = list(calls).index(key)
             mark(lambda v: values.setdefault(number, v), [v for v in leaves if has_values(v)])
             for capture in captures(rule):
-                mark(lambda v, c=capture: captured.append((c, v)), capture.tracers)
+                mark(partial(keep, capture), capture.tracers)
 
     with listening(hear), anew(object()):
         closed = jax.make_jaxpr(f)(arrays)
@@ -195,9 +198,12 @@ def is_bound(cell: CellType) -> bool:
 def mark(keep: Callable[[list[np.ndarray]], object], arrays: Sequence[Array]) -> None:
     """Whoever runs the program that is being traced calls keep(arrays) here; under vmap, with the first example."""
 
+    def kept(arrays: list[Array]) -> None:
+        keep(list(map(np.array, arrays)))
+
     @jax.custom_batching.custom_vmap
     def pass_on(arrays: list[Array]) -> tuple[()]:
-        jax.debug.callback(lambda arrays: keep(list(map(np.array, arrays))), arrays)
+        jax.debug.callback(kept, arrays)
         return ()
 
     @pass_on.def_vmap
@@ -254,11 +260,17 @@ def is_own_of_jax(rule: Rule) -> bool:
 
 
 def rules_of(rule: Rule) -> list[Callable]:
-    """The functions that are the rule."""
-    return [rule.jvp] if isinstance(rule, jax.custom_jvp) else [rule.fwd, rule.bwd]
+    """The functions that are the rule; of `defjvps`, what it was given for the arguments."""
+    wrapper = jax.custom_jvp(lambda: None)
+    wrapper.defjvps()
+    functions = [rule.jvp] if isinstance(rule, jax.custom_jvp) else [rule.fwd, rule.bwd]
+    given = [f for f in functions if f]
+    if [code_of(f) for f in given] == [code_of(wrapper.jvp)]:
+        return [f for f in inspect.getclosurevars(given[0]).nonlocals["jvps"] if f]
+    return given
 
 
-def code_of(f: Callable) -> CodeType:
+def code_of(f: PyTree) -> CodeType:
     """The code of a function, of one that is partially applied, of a method, or of an object that can be called."""
     f = inspect.unwrap(f)
     while isinstance(f, partial):
