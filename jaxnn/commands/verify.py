@@ -22,7 +22,7 @@ from jaxnn import catalogue
 from jaxnn import verify as verifier
 from jaxnn.commands.config import Verify
 from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions, python_file
-from jaxnn.commands.verify_step import rules_in_step
+from jaxnn.commands.verify_step import rules_in, step_of
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
@@ -47,13 +47,14 @@ def verify(config: Verify) -> int:
         console.print(f"Written to {path}: put your formulas in, then run: jaxnn verify {path}", markup=False)
         return 0
     file = python_file(config.file) if config.file else None
+    step = step_of(config.rules) if config.rules else None
     for path in filter(None, (config.html, config.json)):
-        check_writable(path, file)
+        check_writable(path, step.path if step else file)
     options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
-    if config.rules:
-        step = rules_in_step(config.rules, options, console)
-        show(step, console)
-        reports = list(step.reports)
+    if step:
+        found = rules_in(step, options, console)
+        show(found, console)
+        reports = list(found.reports)
     elif file:
         reports = [report_on_file(file, options, console, config.power)]
     else:
