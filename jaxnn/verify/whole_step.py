@@ -3,7 +3,7 @@ exactly, at smaller shapes where these are too large for balls; and once as it i
 
 import dis
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import Parameter, Signature
 from math import inf, log10, nan
@@ -17,7 +17,7 @@ from jaxnn.verify.arguments import BadAnswer, Problem, called, is_float_leaf, pa
 from jaxnn.verify.custom_rules.smaller import Shapes, shapes_of, smaller, smaller_sizes
 from jaxnn.verify.decide import leaves_of, why_wrong
 from jaxnn.verify.evidence.comparison import run
-from jaxnn.verify.evidence.floating import first_line, in_own_dtype
+from jaxnn.verify.evidence.floating import first_line, in_own_dtype, judged
 from jaxnn.verify.evidence.outcome import Outcome, eps
 from jaxnn.verify.evidence.points import Draw, Kind, redraw, seed_of
 from jaxnn.verify.options import Options
@@ -151,10 +151,13 @@ def check(met: Met, seed: Seed, options: dict[str, PyTree]) -> CheckedRule | Ski
     """The rule at shapes that balls can carry, and as it is."""
     try:
         problem = problem_of(met)
-    except BadAnswer:
-        return skipped(met, "no float array goes in, or none comes out")
+        has_floats = bool(problem.arguments.differentiated)
+    except BadAnswer:  # no float array comes out
+        has_floats = False
     except Exception as error:  # whatever a user's function raises
         return unchecked(met, first_line(error))
+    if not has_floats:
+        return skipped(met, "no float array goes in, or none comes out")
     try:
         trace(problem.claim, problem.arguments, AS_WRITTEN)
     except Exception as error:
@@ -190,7 +193,8 @@ def checked(met: Met, report: Report, cut: Shapes | None) -> CheckedRule:
 
 def unchecked(met: Met, reason: str, verdict: Verdict = INCONCLUSIVE) -> CheckedRule:
     """A rule of which nothing could be evaluated."""
-    return checked(met, Report("", verdict, f"{reason}.", Evidence.DTYPE, digits=nan, leaves=()), None)
+    report = Report("", verdict, f"{reason.rstrip('.')}.", Evidence.DTYPE, digits=nan, leaves=())
+    return checked(met, report, None)
 
 
 def skipped(met: Met, reason: str) -> SkippedRule:
@@ -198,13 +202,13 @@ def skipped(met: Met, reason: str) -> SkippedRule:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether somebody else than JAX raised the error, as rules do that must not be differentiated."""
+    """Whether a line of somebody's code raises the error, as in rules that must not be used. JAX does not, nor a slip."""
     frame = error.__traceback__
     while frame and frame.tb_next:
         frame = frame.tb_next
     assert frame, "the error was raised"
     code = frame.tb_frame.f_code
-    is_raise = dis.opname[code.co_code[frame.tb_lasti]] == "RAISE_VARARGS"  # or a call of JAX, whose frames are hidden
+    is_raise = dis.opname[code.co_code[frame.tb_lasti]] == "RAISE_VARARGS"
     return is_raise and not code.co_filename.startswith(FOLDER_OF_JAX)
 
 
@@ -222,8 +226,7 @@ def function_of(met: Met) -> tuple[PyTree, ...]:
 
     Left out are `nondiff_argnums`, and arguments that are not finite, such as a mask of −∞.
     """
-    fixed = {i % len(met.args) for i in met.rule.nondiff_argnums}
-    free = [i for i, arg in enumerate(met.args) if i not in fixed and is_finite(arg)]
+    free = [i for i, arg in enumerate(met.args) if i not in met.rule.nondiff_argnums and is_finite(arg)]
     rule = copied(met.rule)
 
     def f(*args: PyTree) -> PyTree:
@@ -269,29 +272,47 @@ def as_it_is(problem: Problem, seed: Seed) -> Report:
     """The rule in its own dtype, on the default device, against autodiff in float64 of what it computes."""
     arguments, rng = problem.arguments, np.random.default_rng(seed)
     floats = redraw(AS_IT_IS, arguments.floats, arguments.dtypes, problem.redrawable, problem.cotangents, rng)
-    jitted = replace(problem, claim=jax.jit(problem.claim), truth=jax.jit(problem.truth))
-    try:
-        outcome = in_own_dtype(AS_IT_IS, jitted, floats, run(jitted.truth, floats, np.float64), "")
-    except Exception as error:  # what it computes has no derivative, or needs another device, or more memory
-        outcome = Outcome(AS_IT_IS, INCONCLUSIVE, first_line(error))
-    where = f"at its real shape, in its own dtype on {jax.devices()[0].device_kind}"
-    if outcome.verdict == PASS and outcome.digits < min(-log10(eps(t)) for t in arguments.dtypes) / 2:
-        outcome = replace(outcome, verdict=INCONCLUSIVE, reason="float64 and its own dtype are too far apart")
+    outcome = in_floats_as_it_is(problem, floats)
     leaves = leaves_of(problem, [outcome])
-    reasons = {
-        PASS: f"right, {shown(outcome.digits)} digits agree {where}",
-        FAIL: why_wrong(leaves, str(AS_IT_IS)) if outcome.verdict == FAIL else "",
-        INCONCLUSIVE: f"{where}: {outcome.reason}.",
-    }
+    where = f"at its real shape, in its own dtype on {jax.devices()[0].device_kind}"
+    if outcome.verdict == FAIL:
+        reason = why_wrong(leaves, str(AS_IT_IS))
+    else:
+        agree = f"right, {shown(outcome.digits)} digits agree {where}"
+        reason = agree if outcome.verdict == PASS else f"{where}: {outcome.reason}."
     return Report(
         title=problem.title,
         verdict=outcome.verdict,
-        reason=reasons[outcome.verdict],
+        reason=reason,
         evidence=Evidence.DTYPE,
         digits=outcome.digits,
         leaves=leaves,
         points=(Point(str(AS_IT_IS), outcome.verdict, outcome.reason, outcome.digits),),
     )
+
+
+def in_floats_as_it_is(problem: Problem, floats: Sequence[np.ndarray]) -> Outcome:
+    """The `Outcome` at these values; INCONCLUSIVE where it is that of rounding, or nothing can be run."""
+    jitted = replace(problem, claim=jax.jit(problem.claim), truth=jax.jit(problem.truth))
+    try:
+        true = run(jitted.truth, floats, np.float64)
+        outcome = in_own_dtype(AS_IT_IS, jitted, floats, true, "")
+    except Exception as error:  # what it computes has no derivative, or needs another device, or more memory
+        return Outcome(AS_IT_IS, INCONCLUSIVE, first_line(error))
+    if outcome.verdict == PASS and outcome.digits < min(-log10(eps(t)) for t in problem.arguments.dtypes) / 3:
+        return replace(outcome, verdict=INCONCLUSIVE, reason="float64 and its own dtype are too far apart")
+    if outcome.verdict == FAIL and is_right_in_float64(jitted, floats, true):
+        return replace(outcome, verdict=INCONCLUSIVE, reason="it is right in float64, and inaccurate in its own dtype")
+    return outcome
+
+
+def is_right_in_float64(problem: Problem, floats: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> bool:
+    """Whether half of the digits of float64 agree."""
+    try:
+        hand = run(problem.claim, floats, np.float64)
+    except Exception:  # a rule that is written for its own dtype
+        return False
+    return all(j.verdict == PASS for j in judged(hand, true, [1e-8] * len(true)))
 
 
 def combined(exact: Report, real: Report, *, is_cut: bool) -> Report:

@@ -99,13 +99,17 @@ def smaller(args: PyTree, sizes: Mapping[int, int]) -> PyTree:
 
 
 def smaller_array(v: np.ndarray, sizes: Mapping[int, int]) -> np.ndarray:
-    """The array with its axes cut. Whole numbers that may count along a longer axis are taken modulo the new size; in a
-    distribution, one-hot rows among them, the entries so far apart are added up; a mask keeps a 0 and a 1."""
+    """The array with its axes cut. Whole numbers that may count along a longer axis are taken modulo the new size, or
+    at most the last if they are sorted; in a distribution, such as one-hot rows, entries so far apart are added up; a
+    mask keeps a 0 and a 1."""
     shape = cut(v.shape, sizes)
     if v.dtype.kind in "iu":
         small = v[corner(shape)]
-        sizes_above = [k for n, k in sizes.items() if n > np.max(v, initial=0)]
-        return np.where(small < 0, small, small % min(sizes_above)).astype(v.dtype) if sizes_above else small
+        k = min((k for n, k in sizes.items() if n > np.max(v, initial=0)), default=None)
+        if k is None:
+            return small
+        is_sorted = v.ndim > 0 and (np.diff(v) >= 0).all()
+        return np.where(small < 0, small, np.minimum(small, k - 1) if is_sorted else small % k).astype(v.dtype)
     axis = axis_of_distribution(v)
     if axis is not None:
         rows = np.moveaxis(np.asarray(v, np.float64), axis, -1)

@@ -61,8 +61,8 @@ def calls_of(f: Callable, args: tuple[PyTree, ...], wanted: Callable[[Rule], boo
     """(the calls of custom rules in f(*args), each once, in order; why they have no values, "" if they may have some).
 
     The arrays in `args` are traced, all else is as it is; then f is run, as far as the arguments of the rules that are
-    `wanted` need it; the others have no values. A rule that was written around values of f's is given those of its
-    first call. What f raises is raised.
+    `wanted` need it; the others have no values. An f that asks for values, as float(v) does, is run and not traced. A
+    rule that was written around values of f's is given those of its first call. What f raises is raised.
     """
     check_hearing()
     leaves, treedef = jax.tree.flatten(args)
@@ -75,15 +75,19 @@ def calls_of(f: Callable, args: tuple[PyTree, ...], wanted: Callable[[Rule], boo
         return jax.tree.leaves(f(*jax.tree.unflatten(treedef, new)))
 
     arrays = [leaves[i] for i in inputs]
+    trace = partial(jax.make_jaxpr(of_arrays), arrays)
     try:
-        calls, closed, values, captured = heard(of_arrays, arrays, wanted)
-        run_marks(closed, arrays)
+        found = heard(trace, wanted)
+        run_marks(found.out, arrays)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):  # f asks for values
+        found = heard(lambda: of_arrays([v.copy() for v in arrays]), wanted)  # copies, which f may donate
+        jax.effects_barrier()
     except Exception as error:  # f's own, which it says again; or a mark stands where none can, as in a kernel
-        calls = heard(of_arrays, arrays, lambda rule: False).calls
-        return calls, (str(error).strip() or type(error).__name__).splitlines()[0]
-    for capture, contents in reversed(captured):
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return heard(trace, lambda rule: False).calls, why
+    for capture, contents in reversed(found.captured):
         capture.replace(contents)
-    return [call._replace(values=values.get(i)) for i, call in enumerate(calls)], ""
+    return [call._replace(values=found.values.get(i)) for i, call in enumerate(found.calls)], ""
 
 
 def check_hearing() -> None:
@@ -118,9 +122,10 @@ def listening(hear: Callable[[Rule, tuple[PyTree, ...], str], None]) -> Iterator
 
 def positional(rule: Rule, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> tuple[PyTree, ...]:
     """All arguments of a call by their positions, as JAX resolves them."""
-    if not kwargs:
+    try:
+        bound = inspect.signature(rule.fun).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # which JAX says; or a builtin, which need not have a signature
         return args
-    bound = inspect.signature(rule.fun).bind(*args, **kwargs)
     bound.apply_defaults()
     return bound.args
 
@@ -138,17 +143,17 @@ def place_of_call(rule: Rule, frame: FrameType | None) -> str:
 
 
 class Heard(NamedTuple):
-    """The calls in a function; its jaxpr; and, once `run_marks` has run it, the values of the calls by their numbers,
+    """The calls in a function, and what it returned; once its marks were run, the values of the calls by their numbers,
     and of what was captured."""
 
     calls: list[Call]
-    closed: ClosedJaxpr
+    out: PyTree
     values: dict[int, list[np.ndarray]]
     captured: list[tuple[Capture, list[np.ndarray]]]
 
 
-def heard(f: Callable, arrays: Sequence[Array], wanted: Callable[[Rule], bool]) -> Heard:
-    """What is heard while f(arrays) is traced, with marks at the calls of the rules that are `wanted`."""
+def heard(f: Callable[[], PyTree], wanted: Callable[[Rule], bool]) -> Heard:
+    """What is heard while f() is traced or run, with marks at the calls of the rules that are `wanted`."""
     calls: dict[tuple, Call] = {}
     values: dict[int, list[np.ndarray]] = {}
     captured: list[tuple[Capture, list[np.ndarray]]] = []
@@ -168,8 +173,8 @@ def heard(f: Callable, arrays: Sequence[Array], wanted: Callable[[Rule], bool]) 
                 mark(partial(keep, capture), capture.tracers)
 
     with listening(hear), anew(object()):
-        closed = jax.make_jaxpr(f)(arrays)
-    return Heard(list(calls.values()), closed, values, captured)
+        out = f()
+    return Heard(list(calls.values()), out, values, captured)
 
 
 def captures(rule: Rule) -> list[Capture]:

@@ -52,12 +52,14 @@ def test_to_what_axes_are_cut(name):
 
 
 def test_numbers_along_an_axis_stay_within_it():
-    labels, logits = np.arange(-1, 99, dtype=np.int32), np.float32(draw(size=(100, 120)))
-    small_labels, small_logits, n, pair = smaller((labels, logits, 120, (7, 120)), {100: 6, 120: 5})
+    labels, logits = np.int32([-1, *range(118, 19, -1)]), np.float32(draw(size=(100, 120)))
+    args = labels, labels[::-1] // 30, logits, 120, (7, 120)
+    small_labels, segments, small_logits, n, pair = smaller(args, {100: 6, 120: 5})
     assert small_logits.shape == (6, 5)
     assert (n, pair) == (5, (7, 5))
-    assert small_labels.shape == (6,)
-    assert set(small_labels) <= {-1, 0, 1, 2, 3, 4}
+    assert small_labels.tolist() == [-1, 3, 2, 1, 0, 4]
+    assert segments.tolist() == [0] * 6
+    assert smaller_array(np.arange(100), {100: 3, 50: 2}).tolist() == [0, 1, 2]
 
 
 def test_a_mask_keeps_a_zero_and_a_one():

@@ -80,11 +80,11 @@ def test_under_vmap_the_rule_meets_one_example():
 
 def test_keywords_settings_and_keys_are_arguments():
     @partial(jax.custom_vjp, nondiff_argnums=(1,))
-    def power(x, n, key=None):
+    def power(x, n=2, key=None):
         return x**n
 
     power.defvjp(lambda x, n, key: (x**n, x), lambda n, x, dout: (n * x ** (n - 1) * dout, None))
-    calls, _ = calls_of(lambda x, key: power(x, key=key, n=2), (X, jax.random.key(0)), lambda rule: True)
+    calls, _ = calls_of(lambda x, key: power(x, key=key), (X, jax.random.key(0)), lambda rule: True)
     assert [v if type(v) is int else v.shape for v in calls[0].args] == [(3,), 2, ()]
     np.testing.assert_array_equal(calls[0].values, [X])
 
@@ -109,6 +109,18 @@ def test_a_step_that_cannot_run_has_calls_without_values():
     calls, why = calls_of(lambda x: cube(no_lowering(x)), (X,), lambda rule: True)
     assert [call.values for call in calls] == [None]
     assert why
+
+
+def test_a_step_that_asks_for_values_is_run():
+    names, values = heard(lambda x: float(jax.grad(lambda x: cube(2 * x).sum())(x)[0]), X)
+    assert names == {("cube", (3,))}
+    np.testing.assert_array_equal(values, [2 * X])
+
+
+def test_what_a_step_donates_is_there_afterwards():
+    x = jnp.asarray(X)
+    heard(lambda x: float(jax.jit(lambda x: cube(x), donate_argnums=0)(x)[0]), x)
+    np.testing.assert_array_equal(x, X)
 
 
 def test_an_error_is_the_functions_own():
