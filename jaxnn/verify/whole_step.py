@@ -202,7 +202,7 @@ def skipped(met: Met, reason: str) -> SkippedRule:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a line of somebody's code raises the error, as in rules that must not be used. JAX does not, nor a slip."""
+    """Whether a line of somebody's code raises the error, as in rules that must not be used: no slip, and not JAX."""
     frame = error.__traceback__
     while frame and frame.tb_next:
         frame = frame.tb_next
