@@ -44,7 +44,7 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "tracing": {"arguments", "arithmetic"},
     "problems": {"arguments", "tracing"},
     "evidence": {"options", "reports", "arguments", "arithmetic", "tracing"},
-    "custom_rules": {"evidence", "tracing"},
+    "custom_rules": {"arguments", "evidence", "reports", "tracing"},
     "diagnosis": GATHERED,
     "links": GATHERED,
     "power": GATHERED,
@@ -54,7 +54,7 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "questions": {"options", "arguments", "problems", "decide", "custom_rules", "named_model", "reports"},
     "exact_value": GATHERED,
     "many_cases": {*GATHERED, "decide", "problems", "questions"},
-    "whole_step": {*GATHERED, "options", "problems", "custom_rules", "decide", "questions"},
+    "whole_step": {*GATHERED, "options", "problems", "custom_rules", "questions"},
     "strategies": set(),
     "__init__": {"questions", "exact_value", "many_cases", "whole_step", "reports"},
 }

@@ -3,10 +3,10 @@ exactly, at smaller shapes where these are too large for balls; and once as it i
 
 import dis
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from inspect import Parameter, Signature
-from math import inf, log10, nan
+from math import inf, nan
 from typing import NamedTuple
 
 import jax
@@ -14,19 +14,16 @@ import numpy as np
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import BadAnswer, Problem, called, is_float_leaf, parameter_names
+from jaxnn.verify.custom_rules.real_shape import at_real_shape
 from jaxnn.verify.custom_rules.smaller import Shapes, shapes_of, smaller, smaller_sizes
-from jaxnn.verify.decide import leaves_of, why_wrong
-from jaxnn.verify.evidence.comparison import run
-from jaxnn.verify.evidence.floating import first_line, in_own_dtype, judged
-from jaxnn.verify.evidence.outcome import Outcome, eps
-from jaxnn.verify.evidence.points import Draw, Kind, redraw, seed_of
+from jaxnn.verify.evidence.floating import first_line
+from jaxnn.verify.evidence.points import seed_of
 from jaxnn.verify.options import Options
 from jaxnn.verify.problems import custom_jvp_problem, custom_vjp_problem
 from jaxnn.verify.questions import custom_jvp, custom_vjp
-from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Point, Verdict
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, Evidence, Verdict
 from jaxnn.verify.reports.report import Report
 from jaxnn.verify.reports.rules_report import CheckedRule, RulesReport, SkippedRule
-from jaxnn.verify.reports.words import shown
 from jaxnn.verify.tracing.calls import (
     FOLDER_OF_JAX,
     Call,
@@ -42,7 +39,6 @@ from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, trace
 
 KEYWORDS = ("key", "points", "digits", "strict", "require")
 SECONDS = 60.0  # after which no other rule is begun
-AS_IT_IS = Kind(Draw.GIVEN, elsewhere="real shape")
 Seed = int | list[int]
 
 
@@ -164,7 +160,7 @@ def check(met: Met, seed: Seed, options: dict[str, PyTree]) -> CheckedRule | Ski
         if is_refusal(error):
             return skipped(met, f"where it is differentiated it raises {type(error).__name__}")
         return unchecked(met, f"the rule does not run: {first_line(error)}", FAIL)
-    real = as_it_is(problem, seed)
+    real = at_real_shape(problem, seed)
     report, cut = real, None
     for sizes in smaller_sizes(met.args, lambda args: out_shapes(met._replace(args=args))):
         small = met._replace(args=smaller(met.args, sizes))
@@ -266,53 +262,6 @@ def out_shapes(met: Met) -> Shapes:
     """The shapes of the rule's derivatives and values."""
     problem = problem_of(met)
     return tuple(v.shape for v in trace(problem.claim, problem.arguments, AS_WRITTEN).out_avals)
-
-
-def as_it_is(problem: Problem, seed: Seed) -> Report:
-    """The rule in its own dtype, on the default device, against autodiff in float64 of what it computes."""
-    arguments, rng = problem.arguments, np.random.default_rng(seed)
-    floats = redraw(AS_IT_IS, arguments.floats, arguments.dtypes, problem.redrawable, problem.cotangents, rng)
-    outcome = in_floats_as_it_is(problem, floats)
-    leaves = leaves_of(problem, [outcome])
-    where = f"at its real shape, in its own dtype on {jax.devices()[0].device_kind}"
-    if outcome.verdict == FAIL:
-        reason = why_wrong(leaves, str(AS_IT_IS))
-    else:
-        agree = f"right, {shown(outcome.digits)} digits agree {where}"
-        reason = agree if outcome.verdict == PASS else f"{where}: {outcome.reason}."
-    return Report(
-        title=problem.title,
-        verdict=outcome.verdict,
-        reason=reason,
-        evidence=Evidence.DTYPE,
-        digits=outcome.digits,
-        leaves=leaves,
-        points=(Point(str(AS_IT_IS), outcome.verdict, outcome.reason, outcome.digits),),
-    )
-
-
-def in_floats_as_it_is(problem: Problem, floats: Sequence[np.ndarray]) -> Outcome:
-    """The `Outcome` at these values; INCONCLUSIVE where it is that of rounding, or nothing can be run."""
-    jitted = replace(problem, claim=jax.jit(problem.claim), truth=jax.jit(problem.truth))
-    try:
-        true = run(jitted.truth, floats, np.float64)
-        outcome = in_own_dtype(AS_IT_IS, jitted, floats, true, "")
-    except Exception as error:  # what it computes has no derivative, or needs another device, or more memory
-        return Outcome(AS_IT_IS, INCONCLUSIVE, first_line(error))
-    if outcome.verdict == PASS and outcome.digits < min(-log10(eps(t)) for t in problem.arguments.dtypes) / 3:
-        return replace(outcome, verdict=INCONCLUSIVE, reason="float64 and its own dtype are too far apart")
-    if outcome.verdict == FAIL and is_right_in_float64(jitted, floats, true):
-        return replace(outcome, verdict=INCONCLUSIVE, reason="it is right in float64, and inaccurate in its own dtype")
-    return outcome
-
-
-def is_right_in_float64(problem: Problem, floats: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> bool:
-    """Whether half of the digits of float64 agree."""
-    try:
-        hand = run(problem.claim, floats, np.float64)
-    except Exception:  # a rule that is written for its own dtype
-        return False
-    return all(j.verdict == PASS for j in judged(hand, true, [1e-8] * len(true)))
 
 
 def combined(exact: Report, real: Report, *, is_cut: bool) -> Report:

@@ -134,18 +134,13 @@ def black_box(kind: Kind, check: Check, floats: Floats) -> Outcome:
     problem, floats = check.problem, tuple(floats)
     if check.options.require == "exact":
         return Outcome(kind, INCONCLUSIVE, "the rule cannot be evaluated exactly, and require='exact'", floats=floats)
+    hand = run(problem.claim, floats)
     note = "the rule is a black box (a kernel, a callback): it ran in its own dtype, against the exact truth"
     try:
         true = true_floats(check.comparison, floats, check.deadline)
     except (Unsupported, TooLarge, Undecided) as error:
         true = run(problem.truth, floats, np.float64)
         note = f"neither the rule nor the truth can be evaluated exactly ({error}): the truth is that of float64"
-    return in_own_dtype(kind, problem, floats, true, note)
-
-
-def in_own_dtype(kind: Kind, problem: Problem, floats: Floats, true: Floats, note: str) -> Outcome:
-    """The hand rule in the dtype of its arguments against these true values: as `black_box`."""
-    hand = run(problem.claim, floats)
     if not all(np.isfinite(t).all() for t in true):
         return undefined(kind, floats)
     resolution = [eps(h.dtype) for h in hand]

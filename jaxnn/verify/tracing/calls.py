@@ -164,7 +164,7 @@ def heard(f: Callable[[], PyTree], wanted: Callable[[Rule], bool]) -> Heard:
     def hear(rule: Rule, args: tuple[PyTree, ...], place: str) -> None:
         leaves, treedef = jax.tree.flatten(args)
         specs = [jax.ShapeDtypeStruct(v.shape, v.dtype) if is_array(v) else v for v in leaves]
-        key = (rule, str(treedef), *(v if has_hash(v) else id(v) for v in specs))
+        key = (rule, str(treedef), *((type(v), v if has_hash(v) else id(v)) for v in specs))
         calls.setdefault(key, Call(rule, jax.tree.unflatten(treedef, specs), place))
         if wanted(rule):
             number = list(calls).index(key)
