@@ -81,6 +81,7 @@ class Problem:
     truth: Function
     scalar: Callable[[list], PyTree] | None = None
     paths: tuple[str, ...]
+    derivatives: int = 0  # so many of the arrays, the first, are derivatives; what follows are values
     has_value: bool = False
     redrawable: tuple[int, ...] = ()  # the float leaves that may be drawn anew
     cotangents: tuple[int, ...] = ()  # the float leaves, tangents too, that are random at every point

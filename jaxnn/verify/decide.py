@@ -18,9 +18,11 @@ from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
 from jaxnn.verify.evidence import branches, witnesses
 from jaxnn.verify.evidence.branches import Sides
+from jaxnn.verify.evidence.by_balls import outcome_by_balls
 from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
 from jaxnn.verify.evidence.floating import black_box, in_floats
-from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded, outcome_by_balls
+from jaxnn.verify.evidence.judge import State
+from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
 from jaxnn.verify.evidence.witnesses import Testimony
 from jaxnn.verify.links import links, unlinked
@@ -33,6 +35,7 @@ from jaxnn.verify.reports.report import Report
 from jaxnn.verify.reports.words import differs, shown
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
+FLOAT64 = 18.0  # digits: more than a rounded number has
 DRAWN = 3  # other arguments, where the user draws them
 ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
@@ -174,12 +177,19 @@ def decision(
     wrong = next((o for o in outcomes if o.verdict == FAIL), None)
     if wrong:
         return Decision(FAIL, why_wrong(leaves, str(wrong.kind)))
-    passed, blind = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
+    passed, open_ = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
     if not passed:
-        return Decision(INCONCLUSIVE, f"{blind[0].reason}.")
+        return Decision(INCONCLUSIVE, f"{open_[0].reason}.")
+    if outcomes[0] in open_ and outcomes[0].kind == GIVEN and not outcomes[0].jump:
+        return Decision(INCONCLUSIVE, f"at the given point, {outcomes[0].reason}.")
+    if all(o.blind for o in passed):
+        return Decision(INCONCLUSIVE, "the derivative is 0 at every point, as if all were saturated.")
+    hidden = next(cancelled(passed, leaves), None)
+    if hidden:
+        return Decision(INCONCLUSIVE, f"the terms of {hidden} cancel at every point: no digit is shown.")
     settled = sides_seen(passed)
-    for o in blind:
-        if any(seen - settled[site] for site, seen in o.sides.items()):
+    for o in open_:
+        if not o.jump and any(seen - settled[site] for site, seen in o.sides.items()):
             return Decision(INCONCLUSIVE, f"at the {o.kind} point, {o.reason}.")
     left = [b for b in table if b.unseen and not b.special]
     if strict and left:
@@ -190,6 +200,16 @@ def decision(
     digits, n = min(o.digits for o in passed), len(passed)
     agree = "all" if digits == math.inf else shown(digits)
     return Decision(PASS, f"right, {agree} digits agree at {n} point{'s' if n > 1 else ''}")
+
+
+def cancelled(outcomes: Sequence[Outcome], leaves: Sequence[Leaf]) -> Iterator[str]:
+    """The entries that are neither right nor wrong, because their terms cancel, at every point; those that may be 0 on
+    both sides at every point are right."""
+    for k, leaf in enumerate(leaves):
+        known = [states for o in outcomes if o.judged and (states := o.judged[k].states) is not None]
+        states = np.stack([s for s in known if s.shape == known[0].shape]) if known else np.zeros(0)
+        hidden = (states == State.CANCELLED).any(0) & ~(states == State.RIGHT).any(0)
+        yield from (f"{leaf.path}{list(map(int, index))}" for index in np.argwhere(hidden))
 
 
 def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> Report:
@@ -246,7 +266,12 @@ def testimony_on(problem: Problem, comparison: Comparison, points: Points) -> Te
 
 
 def rounding_notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """At which points both sides are equal up to the rounding of constants."""
+    """At which points both sides are equal to so many digits and no further, or up to the rounding of constants."""
+    apart = [o for o in outcomes if o.verdict == PASS and any(j.apart for j in o.judged)]
+    if apart:
+        least, where = min(o.digits for o in apart), ", ".join(str(o.kind) for o in apart)
+        like = "of an iteration that has converged so far" if least > FLOAT64 else "of rounded constants or tables"
+        yield f"equal to {shown(least)} digits and no further, as {like}, at {where}"
     for rounded in ROUNDINGS[1:]:
         equal = [o for o in outcomes if o.verdict == PASS and o.rounded == rounded]
         if equal:

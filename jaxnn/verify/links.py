@@ -22,7 +22,7 @@ from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, Step, TooLarge
 from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr
 from jaxnn.verify.evidence.differences import BallFunction
-from jaxnn.verify.evidence.judge import Judgement, judge, magnitude, scales
+from jaxnn.verify.evidence.judge import DIGITS, Allowed, Judgement, judge, magnitude, scales
 from jaxnn.verify.evidence.outcome import Outcome
 from jaxnn.verify.reports.findings import FAIL, PASS, Evidence, Link
 from jaxnn.verify.tracing.jaxprs import rewritten, through, trace, without_rules
@@ -173,7 +173,10 @@ def link_of(name: str, hand: Sequence[Balls], true: Sequence[Balls], expected: S
 def judge_all(hand: Sequence[Balls], true: Sequence[Balls]) -> list[Judgement]:
     """Judgements of arrays, to the scale of the largest of them."""
     whole = max(map(magnitude, true), default=ZERO)
-    return [judge(a, t, whole if whole > 0 else s) for a, t, s in zip(hand, true, scales(true), strict=True)]
+    return [
+        judge(a, t, whole if whole > 0 else s, Allowed.of(DIGITS))
+        for a, t, s in zip(hand, true, scales(true), strict=True)
+    ]
 
 
 def same(hand: Sequence[Balls], true: Sequence[Balls]) -> bool:

@@ -86,6 +86,7 @@ def gradient_problem(
         truth=truth,
         scalar=scalar,
         paths=(*argument_paths(arguments, single), *(["value"] if values else [])),
+        derivatives=len(arguments.differentiated),
         has_value=bool(values),
         redrawable=arguments.differentiated,
         listed=listed,
@@ -132,6 +133,7 @@ def vjp_problem(
         truth=truth,
         scalar=scalar,
         paths=argument_paths(arguments),
+        derivatives=len(arguments.differentiated),
         redrawable=redrawable_leaves(arguments, named),
         cotangents=cotangents,
         listed=listed,
@@ -166,6 +168,7 @@ def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         truth=derivative(lambda g: own_derivative(g)[0]),
         scalar=scalar,
         paths=(*argument_paths(arguments), *out.names),
+        derivatives=len(arguments.differentiated),
         redrawable=redrawable_leaves(arguments, named),
         cotangents=cotangents,
     )
@@ -194,6 +197,7 @@ def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         claim=derivative(lambda g: g),
         truth=derivative(lambda g: own_derivative(g)[0]),
         paths=(*(f"tangent of {name}" for name in out.names), *out.names),
+        derivatives=len(out.names),
         redrawable=redrawable_leaves(arguments, named),
         cotangents=tangents,
     )

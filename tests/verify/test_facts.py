@@ -86,11 +86,11 @@ def test_choices_at_a_kink(hand, verdict):
     assert verify.gradient(lambda w: jnp.abs(w).sum(), hand, 0 * W).verdict == verdict
 
 
-def test_more_ties_than_can_be_tried_are_undecided():
+def test_any_choice_at_many_ties():
     """|w| at 40 zeros, half of the choices one way and half the other."""
     slopes = np.resize(np.float32([1, -1]), 40)
     report = verify.gradient(lambda w: jnp.abs(w).sum(), lambda w: at_zero(w, slopes), np.zeros(40, np.float32))
-    assert report.points[0].verdict == INCONCLUSIVE
+    assert report.points[0].verdict == PASS
 
 
 def test_the_three_answers_at_a_kink():

@@ -76,6 +76,11 @@ def half_ulps(entries: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     return np.where(is_short | is_whole, 0, np.ldexp(1.0, exponent - bits - 1))
 
 
+def absolute(balls: Balls) -> Balls:
+    """|v| of every entry."""
+    return wrap(np.frompyfunc(abs, 1, 1)(balls))
+
+
 def magnitude(balls: Balls) -> arb:
     """The largest |midpoint|, as a ball without radius; 0 if there are no entries."""
     return max((abs(v.mid()) for v in balls.flat), default=ZERO)

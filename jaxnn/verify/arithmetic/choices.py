@@ -46,7 +46,8 @@ def compare(name: str) -> Rule:
             return relation(name, np.where(known, a > b, UNKNOWN), np.where(known, a == b, UNKNOWN))
         if object not in (x.dtype, y.dtype):
             return COMPARISONS[name](x, y)
-        return relation(name, *ev.ties.compare(x, y, place))
+        truths, nan = relation(name, *ev.ties.compare(x, y, place)), ev.known_nans(x, y)
+        return logic(np.where(nan, float(name == "ne"), codes(truths))) if nan.any() else truths
 
     return rule
 

@@ -101,7 +101,7 @@ def polynomial(ev: Evaluator, params: EqnParams, place: Place, x: Balls, *coeffi
 
 def is_finite(ev: Evaluator, params: EqnParams, place: Place, x: Balls) -> Truths:
     """Which entries of x are finite."""
-    return logic(wrap(np.frompyfunc(is_finite_ball, 1, 1)(x)))
+    return logic(np.where(ev.known_nans(x), FALSE, wrap(np.frompyfunc(is_finite_ball, 1, 1)(x))))
 
 
 OF_A_BALL: dict[str, Callable[[arb], arb]] = {

@@ -77,13 +77,22 @@ class Evaluation:
         self.sides: set[tuple[str, str, bool]] = set()  # of the decisions of NumPy code: (place, kind, truth)
         self.named_values: dict[str, list[tuple[int, Balls]]] = {}  # by `checkpoint_name`: [(step, value), …]
         self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
+        self.nans: dict[int, np.ndarray] = {}  # which entries of a value are nan because the data are, by its id
         self.matrices: dict[tuple, arb_mat] = {}  # flint's matrix of an array, for products.py
 
     def enter(self, v: PyTree) -> Value:
         """A constant. A float of rank 0 is a number that someone wrote down or computed: rounded like a literal."""
         if not is_float(v):
             return v if jax.dtypes.issubdtype(getattr(v, "dtype", None), jax.dtypes.prng_key) else np.asarray(v)
-        return enter(v, "inputs" in self.rounded) if np.ndim(v) else self.literal(v, getattr(v, "dtype", np.float64))
+        if not np.ndim(v):
+            return self.literal(v, getattr(v, "dtype", np.float64))
+        return self.noted(enter(v, "inputs" in self.rounded))
+
+    def noted(self, data: Balls) -> Balls:
+        """Data, of which nan entries are known to be nan: whatever is made of them is too, and no comparison holds."""
+        if not all(v.is_finite() for v in data.flat):
+            self.nans[id(data)] = is_nan(data)
+        return data
 
     def literal(self, v: PyTree, dtype: DTypeLike = np.float64) -> Value:
         """A number in a formula: the same one wherever it is written."""
@@ -143,7 +152,22 @@ class Evaluation:
             outputs = self.compute(eqn, inputs, len(self.steps))
             self.steps.append(Step(name, params, inputs, outputs, place, eqn))
             self.outputs[key] = outputs
+            self.note_nans(inputs, outputs)
         return self.outputs[key]
+
+    def note_nans(self, inputs: list[Value], outputs: list[Value]) -> None:
+        """Notes which entries of the outputs are nan because those of the inputs are."""
+        masks = [self.nans[id(v)] for v in inputs if id(v) in self.nans]
+        for out in filter(is_balls, outputs if masks else ()):
+            same_shape = all(mask.shape == out.shape for mask in masks)
+            self.nans[id(out)] = is_nan(out) & (
+                functools.reduce(np.logical_or, masks) if same_shape else np.array(True)
+            )
+
+    def known_nans(self, *values: Value) -> np.ndarray:
+        """Which entries are nan in one of these values because the data are."""
+        masks = [self.nans[id(v)] for v in values if id(v) in self.nans]
+        return functools.reduce(np.logical_or, masks, np.array(False))
 
     def compute(self, eqn: JaxprEqn, inputs: list[Value], place: int) -> list[Value]:
         """The outputs of an equation that is no call: by JAX or NumPy if no input is a ball, else by a rule."""
@@ -195,6 +219,11 @@ class Evaluation:
             self.entries += size
         if time.monotonic() + seconds > self.deadline or self.entries > ENTRIES:
             raise TooLarge(f"{name} of {size:,} entries")
+
+
+def is_nan(balls: Balls) -> np.ndarray:
+    """Which entries are nan."""
+    return np.asarray(np.frompyfunc(lambda v: v.is_nan(), 1, 1)(balls), bool)
 
 
 def short(place: str) -> str:

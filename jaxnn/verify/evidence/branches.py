@@ -25,6 +25,7 @@ POSSIBLE = {
     "clamp": ("below", "inside", "above"),
     "abs": ("negative", "positive"),
     "sign": ("negative", "positive"),
+    "direction": ("opposite", "mixed"),  # in which a tie was left, see singular.py
 }
 SPECIAL = {"eq", "ne"}
 POSITIVE = {"exp", "exp2", "logistic", "abs", "square", "cosh", "erfc", "sqrt", "rsqrt"}

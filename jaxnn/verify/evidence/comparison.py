@@ -56,6 +56,12 @@ class Comparison:
         assert self.scalar_jaxpr is not None, "the forward pass is not traced"
         return self.hand_jaxpr, self.scalar_jaxpr
 
+    def cost(self, problem: Problem) -> BallFunction:
+        """The forward pass itself."""
+        if self.scalar_jaxpr is None or self.mode is None:
+            return of_numpy(problem.cost)
+        return of_jaxpr(self.scalar_jaxpr, problem.arguments, self.mode)
+
     def free(self, problem: Problem) -> Sequence[int]:
         """Which float leaves are inputs of the jaxprs."""
         assert self.mode is not None, "NumPy code has no jaxprs"

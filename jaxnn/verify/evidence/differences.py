@@ -31,7 +31,7 @@ def along_line(
     """h, and S(v + k·h·way) for every k in steps."""
     exact = Evaluation(ev.precision, ties=ev.ties, deadline=ev.deadline)
     exact.sides = ev.sides
-    centre = [wrap(np.frompyfunc(arb.mid, 1, 1)(v)) for v in balls]
+    centre = [exact.noted(wrap(np.frompyfunc(arb.mid, 1, 1)(v))) for v in balls]
     h = arb(2) ** -(ev.precision * 2 // 5)
     values = []
     for k in steps:
@@ -46,7 +46,8 @@ def is_kinked(scalar: BallFunction, ev: Evaluation, balls: list[Balls], argument
     """Whether the slopes to the two sides along a random direction differ."""
     ways = {i: random_direction(i, balls[i].shape) for i in arguments.differentiated}
     _, (after, here, before) = along_line(scalar, ev, balls, ways, (1, 0, -1))
-    return not abs(after - 2 * here + before) < (abs(after - here) + abs(here - before)) * 1e-9
+    bend = abs(after - 2 * here + before)
+    return not (bend.is_zero() or bend < (abs(after - here) + abs(here - before)) * 1e-9)
 
 
 def gradient(

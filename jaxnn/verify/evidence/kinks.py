@@ -14,10 +14,10 @@ import numpy as np
 from flint import arb
 from scipy.optimize import lsq_linear
 
-from jaxnn.verify.arithmetic.balls import wrap
+from jaxnn.verify.arithmetic.balls import finite, wrap
 from jaxnn.verify.arithmetic.decisions import Place, Ties, Undecided, step_of
 from jaxnn.verify.arithmetic.evaluation import Step
-from jaxnn.verify.evidence.judge import judge, scales
+from jaxnn.verify.evidence.judge import Allowed, judge, scales
 from jaxnn.verify.reports.findings import PASS
 
 UNITS = 32
@@ -62,10 +62,18 @@ def choice(
         if len(names) > UNITS or len(steps) > 3:
             return Choice(Explained.TOO_MANY)
         base = evaluate(Ties(default=1.0, steps=steps))
-        moved = [evaluate(Ties({name: 0.0}, default=1.0, steps=steps)) for name in names]
+        flips = [(name, evaluate(Ties({name: 0.0}, default=1.0, steps=steps))) for name in names]
     except Undecided:
         return Choice(Explained.TOO_MANY)
-    return least_squares(hand, base, moved, names, digits)
+    finite_flips = [(name, leaves) for name, leaves in flips if all(map(finite, leaves))]  # no choice is not finite
+    if not finite_flips or not all(map(finite, base)):
+        return Choice(Explained.WRONG)
+    names, moved = zip(*finite_flips, strict=True)
+    found, firsts = least_squares(hand, base, moved, names, digits)
+    if found.explained == Explained.RIGHT:  # ties within ties do not add up: all the choices at once
+        ties = Ties(dict(zip(names, firsts, strict=True)), 1.0, steps)
+        return found if agree(hand, evaluate(ties), min(digits, 9)) else Choice(Explained.WRONG)
+    return found
 
 
 def equal_shares(n: int) -> Iterable[tuple[float, ...]]:
@@ -73,9 +81,12 @@ def equal_shares(n: int) -> Iterable[tuple[float, ...]]:
     return itertools.product((0.0, 0.5, 1.0), repeat=n) if n <= 3 else ((0.0,), (0.5,), (1.0,))
 
 
-def least_squares(hand: Leaves, base: Leaves, moved: Sequence[Leaves], names: Sequence[Place], digits: float) -> Choice:
-    """The choice of a share in [0, 1] for each tie that comes nearest to `hand`. base: all ties fall to the first side;
-    moved: for each tie, that one falls to the other."""
+def least_squares(
+    hand: Leaves, base: Leaves, moved: Sequence[Leaves], names: Sequence[Place], digits: float
+) -> tuple[Choice, np.ndarray]:
+    """(the choice that comes nearest to `hand`, the share in [0, 1] of the first side in each tie), were every tie's
+    part in the derivative the same whatever the others are. base: all ties fall to the first side; moved: for each
+    tie, that one falls to the other."""
     moves = [[wrap(b - a) for a, b in zip(base, leaves, strict=True)] for leaves in moved]
     gap = [wrap(h - a) for h, a in zip(hand, base, strict=True)]
     A = np.array([flat(move) for move in moves]).T
@@ -83,13 +94,14 @@ def least_squares(hand: Leaves, base: Leaves, moved: Sequence[Leaves], names: Se
     s = lsq_linear(A / size, flat(gap) / size, bounds=(0, 1), method="bvls", max_iter=10 * UNITS).x
     mixed = [wrap(a + sum(m[k] * arb(v) for v, m in zip(s, moves, strict=True))) for k, a in enumerate(base)]
     if not agree(hand, mixed, min(digits, 9)):
-        return Choice(Explained.WRONG)
+        return Choice(Explained.WRONG), 1 - s
     groups: dict[Place, float] = defaultdict(float)  # of those that tie for one maximum, one alone can be it
     for name, share in zip(names, s, strict=True):
         groups[place_of_maximum(name)] += share
     if max(groups.values()) > 1 + 1e-9:  # other shares can give the same, unless no tie's move depends on the others'
-        return Choice(Explained.WRONG if np.linalg.matrix_rank(A) == len(s) else Explained.TOO_MANY)
-    return right(names, f"takes {', '.join(f'{round(1 - v, 3):g}' for v in s)} of the derivative of the larger side")
+        return Choice(Explained.WRONG if np.linalg.matrix_rank(A) == len(s) else Explained.TOO_MANY), 1 - s
+    words = f"takes {', '.join(f'{round(1 - v, 3):g}' for v in s)} of the derivative of the larger side"
+    return right(names, words), 1 - s
 
 
 def place_of_maximum(name: Place) -> Place:
@@ -100,11 +112,9 @@ def place_of_maximum(name: Place) -> Place:
 
 
 def agree(hand: Leaves, true: Leaves, digits: float) -> bool:
-    """Whether all leaves agree, a least-squares share's own rounding allowed for."""
-    return all(
-        judge(wrap(h + arb(0, 1) * s * 10.0 ** -(digits + 1)), t, s, digits).verdict == PASS
-        for h, t, s in zip(hand, true, scales(true), strict=True)
-    )
+    """Whether no entry differs by more than so many digits, of itself or of the largest of its leaf."""
+    allowed = Allowed.of(digits)
+    return all(judge(h, t, s, allowed).verdict == PASS for h, t, s in zip(hand, true, scales(true), strict=True))
 
 
 def right(names: Sequence[Place], words: str) -> Choice:

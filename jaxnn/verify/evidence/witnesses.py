@@ -20,7 +20,7 @@ from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation
 from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr, of_numpy
 from jaxnn.verify.evidence.differences import BallFunction, difference, random_direction
-from jaxnn.verify.evidence.judge import judge, scales
+from jaxnn.verify.evidence.judge import Allowed, judge, scales
 from jaxnn.verify.evidence.outcome import Outcome
 from jaxnn.verify.options import Options
 from jaxnn.verify.reports.findings import PASS, Witness
@@ -153,12 +153,14 @@ def agreement(
     leaves: list[Balls], hand: list[Balls], true: list[Balls], digits: float = 12
 ) -> tuple[bool, bool, float]:
     """(agrees with hand, agrees with truth, digits of the latter)."""
-    to_truth = [judge(a, t, scale, digits) for a, t, scale in zip(leaves, true, scales(true), strict=True)]
+    to_truth = [judge(a, t, scale, Allowed.of(digits)) for a, t, scale in zip(leaves, true, scales(true), strict=True)]
     return agree(leaves, hand, digits), all(j.verdict == PASS for j in to_truth), min(j.digits for j in to_truth)
 
 
 def agree(a: list[Balls], b: list[Balls], digits: float = 12) -> bool:
-    return all(judge(x, y, scale, digits).verdict == PASS for x, y, scale in zip(a, b, scales(b), strict=True))
+    return all(
+        judge(x, y, scale, Allowed.of(digits)).verdict == PASS for x, y, scale in zip(a, b, scales(b), strict=True)
+    )
 
 
 def has_stop(jaxpr: Jaxpr) -> bool:

@@ -364,13 +364,14 @@ def test_every_change_of_our_own_rules_is_noticed(name):
 
 
 def test_what_the_data_hide_survives_by_name():
-    f = lambda w, x: jnp.tanh(x @ w).sum()  # noqa: E731
-    grad = lambda w, x: (1 - jnp.tanh(x @ w) ** 2) @ x  # noqa: E731
-    blind = verify.gradient(f, grad, np.float32(DRAW(size=3)), 0 * X).power()
+    f = lambda p, x: jnp.tanh(x @ p[0]).sum() + p[1]  # noqa: E731
+    grad = lambda p, x: ((1 - jnp.tanh(x @ p[0]) ** 2) @ x, jnp.ones_like(p[1]))  # noqa: E731
+    params = np.float32(DRAW(size=3)), np.float32(1)
+    blind = verify.gradient(f, grad, params, 0 * X).power()
     assert blind.killed < blind.non_equivalent
     assert all("x, as it is given, hides it" in survivor.reason for survivor in blind.survivors)
     assert "changes of the rule are noticed" in str(blind)
-    seeing = verify.gradient(f, grad, np.float32(DRAW(size=3)), X)
+    seeing = verify.gradient(f, grad, params, X)
     assert seeing.power().survivors == ()
     assert "power      " in str(seeing)
     assert json.loads(json.dumps(seeing.to_dict()))["power"]["survivors"] == []
