@@ -22,7 +22,7 @@ from jaxnn import catalogue
 from jaxnn import verify as verifier
 from jaxnn.commands.config import Verify
 from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions, python_file
-from jaxnn.commands.verify_step import rules_in, step_of
+from jaxnn.commands.verify_step import Step, rules_in, step_of
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
@@ -52,9 +52,7 @@ def verify(config: Verify) -> int:
         check_writable(path, step.path if step else file)
     options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
     if step:
-        found = rules_in(step, options, console)
-        show(found, console)
-        reports = list(found.reports)
+        reports = reports_on_step(step, options, console)
     elif file:
         reports = [report_on_file(file, options, console, config.power)]
     else:
@@ -220,6 +218,15 @@ def report_on_file(path: Path, options: Keywords, console: Console, power: bool)
         str(report)  # measures the precision and looks for causes, which runs the user's code
     show(report, console)
     return report
+
+
+def reports_on_step(step: Step, options: Keywords, console: Console) -> list[Report]:
+    """The reports on the custom rules that a step in a file of the user's calls; they are printed as one."""
+    with console.status(f"verifying {step.path.name}"), in_users_words(step.path), imported(step.path) as module:
+        report = rules_in(step, module, options)
+        str(report)  # looks for causes, which runs the user's code
+    show(report, console)
+    return list(report.reports)
 
 
 def flags(options: Keywords) -> str:

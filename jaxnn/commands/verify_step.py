@@ -1,12 +1,11 @@
 """What `jaxnn verify --rules FILE.py:STEP` asks: of a user's file, the function to trace and its arguments."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
-from rich.console import Console
-
 from jaxnn import verify as verifier
-from jaxnn.commands.own_file import arguments, check_takes, imported, in_users_words, python_file
+from jaxnn.commands.own_file import arguments, check_takes, python_file
 from jaxnn.protocols import PyTree
 from jaxnn.verify import RulesReport
 
@@ -26,19 +25,16 @@ def step_of(where: str) -> Step:
     return Step(python_file(Path(file)), name)
 
 
-def rules_in(step: Step, options: dict[str, PyTree], console: Console) -> RulesReport:
-    """The report on the custom rules that the step calls. ValueError says in a sentence what the file does not define:
-    the function, or example(key), which returns its arguments."""
+def rules_in(step: Step, module: ModuleType, options: dict[str, PyTree]) -> RulesReport:
+    """The report on the custom rules that the step calls; module: its file, imported. ValueError says in a sentence
+    what the file does not define: the function, or example(key), which returns its arguments."""
     path, name = step
-    with console.status(f"verifying {path.name}"), in_users_words(path), imported(path) as module:
-        for needed in (name, "example"):
-            if not callable(getattr(module, needed, None)):
-                raise ValueError(
-                    f"{path} defines no function {needed}: a file whose rules are verified defines {name} and "
-                    f"example(key), which returns the tuple of the arguments of {name}."
-                )
-        f, args = getattr(module, name), arguments(path, module.example, options["key"])
-        check_takes(f, args, f"{path}: {name}", "what example returns")
-        report = verifier.rules(f, *args, **options)
-        str(report)  # looks for causes, which runs the user's code
-    return report
+    for needed in (name, "example"):
+        if not callable(getattr(module, needed, None)):
+            raise ValueError(
+                f"{path} defines no function {needed}: a file whose rules are verified defines {name} and "
+                f"example(key), which returns the tuple of the arguments of {name}."
+            )
+    f, args = getattr(module, name), arguments(path, module.example, options["key"])
+    check_takes(f, args, f"{path}: {name}", "what example returns")
+    return verifier.rules(f, *args, **options)
