@@ -20,9 +20,9 @@ from rich.text import Text
 
 from jaxnn import catalogue
 from jaxnn import verify as verifier
-from jaxnn.commands.config import Verify
+from jaxnn.commands.config import Step, Verify
 from jaxnn.commands.own_file import NEEDED, imported, in_users_words, own_functions, python_file
-from jaxnn.commands.verify_step import Step, rules_in, step_of
+from jaxnn.commands.verify_step import rules_in
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
@@ -47,9 +47,9 @@ def verify(config: Verify) -> int:
         console.print(f"Written to {path}: put your formulas in, then run: jaxnn verify {path}", markup=False)
         return 0
     file = python_file(config.file) if config.file else None
-    step = step_of(config.rules) if config.rules else None
+    step = config.step._replace(file=python_file(config.step.file)) if config.step else None
     for path in filter(None, (config.html, config.json)):
-        check_writable(path, step.path if step else file)
+        check_writable(path, step.file if step else file)
     options = {name: getattr(config, name) for name in ("key", "points", "digits", "strict", "require")}
     if step:
         reports = reports_on_step(step, options, console)
@@ -222,8 +222,9 @@ def report_on_file(path: Path, options: Keywords, console: Console, power: bool)
 
 def reports_on_step(step: Step, options: Keywords, console: Console) -> list[Report]:
     """The reports on the custom rules that a step in a file of the user's calls; they are printed as one."""
-    with console.status(f"verifying {step.path.name}"), in_users_words(step.path), imported(step.path) as module:
-        report = rules_in(step, module, options)
+    file, name = step
+    with console.status(f"verifying {file.name}"), in_users_words(file), imported(file) as module:
+        report = rules_in(file, name, module, options)
         str(report)  # looks for causes, which runs the user's code
     show(report, console)
     return list(report.reports)

@@ -350,7 +350,7 @@ def test_an_error_in_a_neighbour_names_its_line(here, capsys):
         (["--key", "-1"], "--key is -1: it must be 0 or more, and below 2³¹."),
         (["--digits", "0"], "--digits is 0.0: it must be a positive number, 1000 at most."),
         (["--digits", "nan"], "--digits is nan: it must be a positive number, 1000 at most."),
-        (["--rules", "a.py"], "--rules a.py: give a file and the name of a function in it, such as train.py:step."),
+        (["--rules", "a.py"], "--rules a.py: give a file and a function in it, such as train.py:step."),
         (["--rules", "none.py:step"], "There is no file none.py."),
         (["--rules", "json.py:cost"], "json.py has the name of a module that is in use, json: rename the file."),
         (
