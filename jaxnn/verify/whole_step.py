@@ -23,7 +23,7 @@ from jaxnn.verify.problems import custom_jvp_problem, custom_vjp_problem
 from jaxnn.verify.questions import custom_jvp, custom_vjp
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, Evidence, Verdict
 from jaxnn.verify.reports.report import Report
-from jaxnn.verify.reports.rules_report import CheckedRule, RulesReport, SkippedRule
+from jaxnn.verify.reports.rules_report import CheckedRule, RulesReport, SkippedRule, shapes_words
 from jaxnn.verify.tracing.calls import (
     FOLDER_OF_JAX,
     Call,
@@ -175,15 +175,17 @@ def check(met: Met, seed: Seed, options: dict[str, PyTree]) -> CheckedRule | Ski
 
 
 def checked(met: Met, report: Report, cut: Shapes | None) -> CheckedRule:
-    """The report under the name of the rule."""
-    report = replace(report, title=f"rule of {met.name} at {place_of(met.rule)}")
+    """The report under the name of the rule, with its shapes."""
+    place, shapes = place_of(met.rule), shapes_of(met.args)
+    title = f"rule of {met.name} at {place}, of {shapes_words(shapes)}"
+    title += f" cut to {shapes_words(cut)}" if cut not in (None, shapes) else ""
     return CheckedRule(
         name=met.name,
-        place=place_of(met.rule),
+        place=place,
         call=met.call.place,
-        shapes=shapes_of(met.args),
+        shapes=shapes,
         cut=cut,
-        report=report,
+        report=replace(report, title=title),
     )
 
 

@@ -417,7 +417,8 @@ def test_the_rules_of_a_step(here, capsys, new, code, verdict):
     assert re.search(rf"cube +mine.py:4 +mine.py:14 +\(40, 30\) +\(4, 3\) +{verdict} +exact ", out)
     assert "skipped    relu" in out
     found = json.loads(Path("found.json").read_text())
-    assert (found["verdict"], found["reports"][0]["title"]) == (verdict, "rule of cube at mine.py:4")
+    assert found["verdict"] == verdict
+    assert found["reports"][0]["title"] == "rule of cube at mine.py:4, of (40, 30) cut to (4, 3)"
     assert verdict in Path("page.html").read_text()
 
 
