@@ -128,6 +128,7 @@ MOVES: dict[str, Rule] = {
     "split": split,
     "tile": lambda ev, params, place, x: np.tile(x, params["reps"]),
     "broadcast_in_dim": broadcast_in_dim,
+    "broadcast_to": lambda ev, params, place, x: np.broadcast_to(x, params["shape"]),
     "slice": slice_,
     "pad": pad,
     "dynamic_slice": dynamic_slice,

@@ -20,6 +20,9 @@ class Evaluator(Protocol):
 
     ties: Ties
     matrices: dict[tuple, arb_mat]
+    memory: PyTree  # the class of refs
+    order: PyTree  # of a kernel's grid
+    program: list[tuple[int, int]]
 
     def enter(self, v: PyTree) -> Value: ...
 
@@ -29,7 +32,13 @@ class Evaluator(Protocol):
 
     def stack(self, values: list[Value]) -> Value: ...
 
+    def choose(self, which: Value, no: Value, yes: Value) -> Value: ...
+
     def note_decision(self, v: Value) -> None: ...
+
+    def note(self, name: str, inputs: list[Value], outputs: list[Value]) -> None: ...
+
+    def check_time(self, seconds: float, what: str) -> None: ...
 
 
 def each_entry(f: Callable[[arb], arb]) -> Rule:

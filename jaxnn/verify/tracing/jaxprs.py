@@ -15,6 +15,7 @@ from jax.extend.core.primitives import closed_call_p
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments
+from jaxnn.verify.tracing.kernels import has_kernel, unrolled
 
 
 class Mode(NamedTuple):
@@ -86,11 +87,13 @@ def value_and_gradient(
 
 
 def through(f: Callable, rewrite: Callable[[Jaxpr], Jaxpr]) -> Callable:
-    """f evaluated by way of its jaxpr, which `rewrite` has changed."""
+    """f evaluated by way of its jaxpr, which `rewrite` has changed; with kernels as what autodiff can pull back through."""
 
     def g(*args: PyTree) -> PyTree:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-        out = jaxpr_as_fun(ClosedJaxpr(rewrite(closed.jaxpr), closed.consts))(*jax.tree.leaves(args))
+        new = ClosedJaxpr(rewrite(closed.jaxpr), closed.consts)
+        evaluated = unrolled(new) if has_kernel(new.jaxpr) else jaxpr_as_fun(new)
+        out = evaluated(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), out)
 
     return g
