@@ -86,6 +86,7 @@ class Problem:
     cotangents: tuple[int, ...] = ()  # the float leaves, tangents too, that are random at every point
     listed: Callable[[PyTree], list[PyTree]] = list  # the list of arrays in what a function like the hand rule returned
     by_autodiff: Callable[..., list] | None = None  # (floats, own=) -> `truth`, of the forward pass that own makes
+    notes: tuple[str, ...] = ()  # what the report says of the question itself
 
     @property
     def is_gradient(self) -> bool:

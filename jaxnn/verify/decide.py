@@ -173,7 +173,8 @@ def decision(
     """
     wrong = next((o for o in outcomes if o.verdict == FAIL), None)
     if wrong:
-        return Decision(FAIL, why_wrong(leaves, str(wrong.kind)))
+        why = why_wrong(leaves, str(wrong.kind)) if wrong.judged else f"{wrong.reason}, at the {wrong.kind} point."
+        return Decision(FAIL, why)
     passed, blind = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
     if not passed:
         return Decision(INCONCLUSIVE, f"{blind[0].reason}.")
@@ -201,13 +202,13 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
     testimony = testimony_on(problem, comparison, points)
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
-    notes = [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
+    notes = [*problem.notes, *chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
     notes += [*hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
     notes += unlinked(comparison) if wrong else ()
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, given.problem, given.comparison, outcomes)
-    if wrong:
+    if wrong and wrong.judged:
         diagnose = partial(causes, *case, wrong, problem_of, args, seed)
         later = Questions(grade=grade, trail=partial(links, *case, wrong), diagnose=diagnose)
     elif verdict == PASS:

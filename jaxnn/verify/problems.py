@@ -22,6 +22,7 @@ from jaxnn.verify.arguments import (
 from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, own_derivative, trace, value_and_gradient, without_rules
 
 Argnums = int | Sequence[int]
+OF_JAX = "the rules that were checked are JAX's own: there are no others"
 
 
 def gradient_problem(
@@ -139,42 +140,53 @@ def vjp_problem(
     )
 
 
-def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> Problem:
-    """The vector-Jacobian product by f's own rules against that of f with its rules taken away."""
+def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None, plain: Callable | None = None) -> Problem:
+    """The vector-Jacobian product by f's own rules against that of f, or of `plain`, with all rules taken away; and the
+    values: those of the rule's forward pass and, with `plain`, those of f where nothing is differentiated."""
     wanted, named = chosen(argnums, args)
-    check_has_rule(f, args)
+    of_jax = has_rules_of_jax_alone(f, args)
     out = outputs(f, args)
     arguments, cotangents = with_random(args, wanted, out.leaves, f)
+    meant, times = (plain, 2) if plain else (f, 1)
+    check_shapes(f, meant, args)
 
-    def derivative(own: Callable[[Callable], Callable]) -> Function:
-        def of(floats: list) -> list[PyTree]:
-            *_, dout = arguments.build(floats)
-            inputs = [floats[i] for i in arguments.differentiated]
-            values, pull = jax.vjp(own(function(f, out.take, arguments, floats)), inputs)
-            return [*pull(dout)[0], *values]
+    def derivative(g: Callable, own: Callable[[Callable], Callable], floats: list) -> list[PyTree]:
+        *_, dout = arguments.build(floats)
+        inputs = [floats[i] for i in arguments.differentiated]
+        values, pull = jax.vjp(own(function(g, out.take, arguments, floats)), inputs)
+        return [*pull(dout)[0], *values]
 
-        return of
+    def claim(floats: list) -> list[PyTree]:
+        *args, _ = arguments.build(floats)
+        return [*derivative(f, lambda g: g, floats), *(out.take(f(*args)) if plain else [])]
+
+    def truth(floats: list) -> list[PyTree]:
+        leaves = derivative(meant, lambda g: own_derivative(g, of_jax)[0], floats)
+        n = len(arguments.differentiated)
+        return [*leaves[:n], *leaves[n:] * times]
 
     def scalar(floats: list) -> PyTree:
         *args, dout = arguments.build(floats)
-        return inner(out.take(f(*args)), dout)
+        return inner(out.take(meant(*args)), dout)
 
+    undifferentiated = tuple(f"{name} where nothing is differentiated" for name in out.names) if plain else ()
     return Problem(
         title=f"custom rule of {called(f)}",
         arguments=arguments,
-        claim=derivative(lambda g: g),
-        truth=derivative(lambda g: own_derivative(g)[0]),
+        claim=claim,
+        truth=truth,
         scalar=scalar,
-        paths=(*argument_paths(arguments), *out.names),
+        paths=(*argument_paths(arguments), *out.names, *undifferentiated),
         redrawable=redrawable_leaves(arguments, named),
         cotangents=cotangents,
+        notes=(OF_JAX,) if of_jax else (),
     )
 
 
 def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> Problem:
     """The directional derivative by f's own rules against that of f with its rules taken away."""
     wanted, named = chosen(argnums, args)
-    check_has_rule(f, args)
+    of_jax = has_rules_of_jax_alone(f, args)
     out = outputs(f, args)
     asked = arguments_of(args, wanted, f)
     arguments, tangents = with_random(args, wanted, [asked.floats[i] for i in asked.differentiated], f)
@@ -192,10 +204,11 @@ def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         title=f"custom rule of {called(f)}",
         arguments=arguments,
         claim=derivative(lambda g: g),
-        truth=derivative(lambda g: own_derivative(g)[0]),
+        truth=derivative(lambda g: own_derivative(g, of_jax)[0]),
         paths=(*(f"tangent of {name}" for name in out.names), *out.names),
         redrawable=redrawable_leaves(arguments, named),
         cotangents=tangents,
+        notes=(OF_JAX,) if of_jax else (),
     )
 
 
@@ -216,16 +229,27 @@ def same_problem(f: Callable, g: Callable, *args: PyTree, argnums: Argnums | Non
     )
 
 
-def check_has_rule(f: Callable, args: tuple[PyTree, ...]) -> None:
-    """BadAnswer if no rule in f is somebody's own."""
+def check_shapes(f: Callable, plain: Callable, args: tuple[PyTree, ...]) -> None:
+    """BadAnswer if plain(*args) has another tree or other shapes than f(*args)."""
     arguments = arguments_of(args, range(len(args)), f)
-    names: list[str] = []
-    closed = trace(lambda floats: jax.tree.leaves(f(*arguments.build(floats))), arguments, AS_WRITTEN)
-    without_rules(closed.jaxpr, names)
-    if not names:
+    ours, meant = (jax.tree.map(np.shape, arguments.answer(g)) for g in (f, plain))
+    if ours != meant:
         raise BadAnswer(
-            f"{called(f)} has no custom derivative rule, except for JAX's own: is its decorator or defvjp missing?"
+            f"{called(plain)} returns the shapes {meant}, and {called(f)} {ours}: plain= must compute what it does."
         )
+
+
+def has_rules_of_jax_alone(f: Callable, args: tuple[PyTree, ...]) -> bool:
+    """Whether every rule in f is one of JAX's own; BadAnswer if there is none."""
+    arguments = arguments_of(args, range(len(args)), f)
+    closed = trace(lambda floats: jax.tree.leaves(f(*arguments.build(floats))), arguments, AS_WRITTEN)
+    names: list[str] = []
+    without_rules(closed.jaxpr, names, of_jax=True)
+    if not names:
+        raise BadAnswer(f"{called(f)} has no custom derivative rule: is its decorator or defvjp missing?")
+    others: list[str] = []
+    without_rules(closed.jaxpr, others)
+    return not others
 
 
 class Outputs(NamedTuple):

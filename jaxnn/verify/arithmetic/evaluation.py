@@ -160,7 +160,10 @@ class Evaluation:
         known = not any(is_balls(v) or isinstance(v, Logic) for v in inputs)
         keys = any(isinstance(v, jax.Array) for v in inputs)
         if known and (keys or name not in primitives.SAME_IN_NUMPY):
-            outputs = eqn.primitive.bind(*inputs, **params)
+            try:
+                outputs = eqn.primitive.bind(*inputs, **params)
+            except NotImplementedError as error:  # a primitive that another device has
+                raise Unsupported(f"the primitive {name}") from error
             return list(map(self.enter, outputs if eqn.primitive.multiple_results else [outputs]))
         if name not in primitives.RULES:
             raise Unsupported(f"the primitive {name}")

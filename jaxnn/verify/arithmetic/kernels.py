@@ -33,16 +33,16 @@ def pallas_call(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[V
     bounds = iter(inputs[: mapping.num_dynamic_grid_bounds])
     grid = [n if isinstance(n, int) else int(next(bounds)) for n in mapping.grid]
     operands = inputs[mapping.num_dynamic_grid_bounds :]
-    names, blocks = names_of(body), mapping.block_mappings
-    refs = [ev.memory.of(v, name) for v, name in zip(operands, names, strict=False)]
+    kernel, names, blocks = body.debug_info.func_name, names_of(body), mapping.block_mappings
+    refs = [ev.memory.of(v, kernel, name) for v, name in zip(operands, names, strict=False)]
     scalars = refs[: mapping.num_index_operands]
     same = {output: refs[i] for i, output in params["input_output_aliases"]}
     outputs = [
-        same.get(k) or ev.memory.new(block.array_aval, names[len(refs) + k])
+        same.get(k) or ev.memory.new(block.array_aval, kernel, names[len(refs) + k])
         for k, block in enumerate(blocks[mapping.num_inputs :])
     ]
     n = len(refs) + len(outputs)
-    scratch = [ev.memory.new(v.aval, name) for v, name in zip(body.invars[n:], names[n:], strict=True)]
+    scratch = [ev.memory.new(v.aval, kernel, name) for v, name in zip(body.invars[n:], names[n:], strict=True)]
     arrays = [*refs[len(scalars) :], *outputs]
     outer, counted = ev.program, [k for k in range(len(grid)) if k not in mapping.vmapped_dims]
     for step in steps_of(grid, backwards(ev.order, params)):

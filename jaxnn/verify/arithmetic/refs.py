@@ -20,6 +20,7 @@ from jaxnn.verify.arithmetic.decisions import Logic, Undecided, Unsupported
 from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Value
 
 OUTSIDE, MASKED = -1, -2  # positions of nothing
+is_none = np.frompyfunc(lambda v: v is None, 1, 1)
 
 
 class Why(Enum):
@@ -31,12 +32,15 @@ class Why(Enum):
 
 
 class Origin(NamedTuple):
-    """Where an undefined entry was read. block: where the block begins; step: of the grid. None: by no step."""
+    """Where an undefined entry was read. kernel, ref: their names; block: where it begins; step: of the grid, None if
+    the entry is one of the kernel's result; entry: of the block, or of the result."""
 
+    kernel: str
     ref: str
     why: Why
-    block: tuple[int, ...] | None = None
+    block: tuple[int, ...] = ()
     step: tuple[int, ...] | None = None
+    entry: tuple[int, ...] = ()
 
 
 class Undefined(arb):
@@ -62,21 +66,22 @@ class Memory:
         self.written = written  # the arrays that were written into the entries, in that order
 
     @classmethod
-    def of(cls, value: Value, name: str) -> "Memory":
+    def of(cls, value: Value, kernel: str, name: str) -> "Memory":
         """A ref whose entries are those of an array."""
         if isinstance(value, Logic):
             raise Undecided
         value = np.asarray(value)
         end = np.full(1, nothing(value.dtype), value.dtype)
-        return cls(np.concatenate([value.ravel(), end]), positions(value.shape), Origin(name, Why.BEYOND), [value])
+        entries, origin = np.concatenate([value.ravel(), end]), Origin(kernel, name, Why.BEYOND)
+        return cls(entries, positions(value.shape), origin, [value])
 
     @classmethod
-    def new(cls, aval: PyTree, name: str) -> "Memory":
+    def new(cls, aval: PyTree, kernel: str, name: str) -> "Memory":
         """A ref in which nothing is written."""
         check_entries(aval)
         dtype = np.dtype(object) if is_float(aval) else aval.dtype
         entries = np.full(math.prod(aval.shape) + 1, nothing(dtype), dtype)
-        return cls(entries, positions(aval.shape), Origin(name, Why.UNWRITTEN), [])
+        return cls(entries, positions(aval.shape), Origin(kernel, name, Why.UNWRITTEN), [])
 
     def part(self, at: np.ndarray, **facts: PyTree) -> "Memory":
         """The ref of these positions alone."""
@@ -105,9 +110,9 @@ class Memory:
         """A copy of the entries."""
         values = wrap(self.entries[np.maximum(self.at, OUTSIDE)])
         if is_balls(values):
-            for i in [i for i, v in enumerate(values.flat) if v is None]:
-                why = {OUTSIDE: Why.BEYOND, MASKED: Why.MASKED}.get(self.at.flat[i], Why.UNWRITTEN)
-                values.flat[i] = undefined(self.origin._replace(why=why))
+            for i in map(tuple, np.argwhere(is_none(values))):
+                why = {OUTSIDE: Why.BEYOND, MASKED: Why.MASKED}.get(self.at[i], Why.UNWRITTEN)
+                values[i] = undefined(self.origin._replace(why=why, entry=i))
         return values
 
     def write(self, value: Value) -> None:
@@ -155,8 +160,8 @@ class Run(NamedTuple):
 
 
 def indexed(at: np.ndarray, indices: Sequence[PyTree]) -> np.ndarray:
-    """at[indices], OUTSIDE where that is out of bounds, with NumPy's order of axes. Indices are runs, JAX's or ours, and
-    integers or arrays of them."""
+    """at[indices], OUTSIDE where that is out of bounds, with NumPy's order of axes. Indices are runs, JAX's or ours,
+    and integers or arrays of them."""
     padded = np.pad(at, [(0, 1)] * at.ndim, constant_values=OUTSIDE)
     key: list[PyTree] = []
     for axis, (index, n) in enumerate(zip(indices, at.shape, strict=True)):
@@ -236,7 +241,7 @@ def atomic_rmw(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Va
 def run_scoped(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
     """The outputs of a jaxpr that is given new memory. Its constants are the inputs."""
     jaxpr = params["jaxpr"]
-    return ev.run(jaxpr, inputs, [ev.memory.new(v.aval, "memory in run_scoped") for v in jaxpr.invars])
+    return ev.run(jaxpr, inputs, [ev.memory.new(v.aval, "run_scoped", "its memory") for v in jaxpr.invars])
 
 
 REFS: dict[str, Callable[[Evaluator, EqnParams, list[Value]], list[Value]]] = {

@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from jaxnn.verify.evidence.floating import first_line
 from jaxnn.verify.evidence.outcome import eps
 from jaxnn.verify.tracing.jaxprs import own_derivative
+from jaxnn.verify.tracing.kernels import has_kernel
 
 ROUNDINGS = 64
 
@@ -51,6 +52,17 @@ def faults(g: ArraysFunction, args: Arrays, dout: Arrays) -> Faults:
             when_differentiated(g, args, dout),
         ]
     )
+
+
+def kernel_error(g: ArraysFunction, args: Arrays, dout: Arrays) -> str | None:
+    """Why a rule that has kernels in it does not run on this device; None if it does, or has none."""
+    rule = rule_of(g)
+    if has_kernel(jax.make_jaxpr(rule)(args, dout).jaxpr):
+        try:
+            rule(args, dout)
+        except Exception as error:  # whatever JAX raises without the device, or in the compiler
+            return first_line(error)
+    return None
 
 
 def rule_of(g: ArraysFunction) -> Rule:

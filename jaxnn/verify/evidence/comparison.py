@@ -4,7 +4,7 @@ A side is the jaxpr of a JAX function; or NumPy code run on real numbers; or, fo
 differences of its cost at high precision. A rule that is none of these is a black box: it runs in its dtype.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -48,6 +48,7 @@ class Comparison:
     hand_jaxpr: ClosedJaxpr | None = None  # the hand rule, if it can be traced
     numpy: bool = False
     kinked: Callable[[Evaluation, list[Balls]], bool] | None = None  # of NumPy code: whether there is a kink
+    unknown: tuple[str, ...] = ()  # the primitives that make a black box of the hand rule
 
     @property
     def jaxprs(self) -> tuple[ClosedJaxpr, ClosedJaxpr]:
@@ -85,7 +86,9 @@ def comparison_of(problem: Problem) -> Comparison:
     if own:
         in_numpy = not claims and works(of_numpy(problem.claim), problem.arguments)
         claim = of_numpy(problem.claim) if in_numpy else None
-        return Comparison(claim, of_jaxpr(truths[own], problem.arguments, own), own, traced_scalar(problem, own))
+        truth, scalar = of_jaxpr(truths[own], problem.arguments, own), traced_scalar(problem, own)
+        unknown = tuple(dict.fromkeys(unknown_primitives(claims[own].jaxpr))) if own in claims else ()
+        return Comparison(claim, truth, own, scalar, unknown=unknown)
     if claims:
         mode, jaxpr = next(iter(claims.items()))
         return with_differenced_truth(problem, of_jaxpr(jaxpr, problem.arguments, mode))
@@ -137,13 +140,18 @@ def with_differenced_truth(problem: Problem, claim: BallFunction) -> Comparison:
 
 def has_unknown(jaxpr: Jaxpr) -> bool:
     """Whether a primitive computes with floats in a way that balls do not know."""
+    return any(True for _ in unknown_primitives(jaxpr))
+
+
+def unknown_primitives(jaxpr: Jaxpr) -> Iterator[str]:
+    """The names of primitives that compute with floats in a way that balls do not know."""
     for eqn in jaxpr.eqns:
-        known = eqn.primitive.name in primitives.RULES.keys() | CALLS.keys() | TRANSPARENT | {"debug_callback"}
+        name = eqn.primitive.name
+        known = name in primitives.RULES.keys() | CALLS.keys() | TRANSPARENT | {"debug_callback"}
         if not known and any(is_float(v.aval) for v in eqn.invars if hasattr(v.aval, "dtype")):
-            return True
-        if any(map(has_unknown, jaxprs_in_params(eqn.params))) and eqn.primitive.name in CALLS:
-            return True
-    return False
+            yield name
+        for inner in jaxprs_in_params(eqn.params) if name in CALLS else ():
+            yield from unknown_primitives(inner)
 
 
 def traced_scalar(problem: Problem, mode: Mode) -> ClosedJaxpr | None:

@@ -20,6 +20,7 @@ from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.evidence.judge import DIGITS, UNDEFINED, Judgement, Why, judge, scales
 from jaxnn.verify.evidence.kinks import Explained, Pairs, choice, kinks
 from jaxnn.verify.evidence.points import Kind
+from jaxnn.verify.evidence.undefined import UndefinedEntry, check_defined
 from jaxnn.verify.options import Options
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Verdict
 
@@ -106,7 +107,7 @@ def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], rou
             if error > min(64 * unit_of_inputs(check.problem), 0.05):
                 break
         outcome = at_rounding(kind, check, floats, rounded)
-        if outcome.verdict != FAIL:
+        if outcome.verdict != FAIL or not outcome.judged:
             return outcome
         if wrong:  # what is wrong all the same, by how much it is exactly
             pairs = zip(wrong.judged, outcome.judged, strict=True)
@@ -200,6 +201,8 @@ def at_precisions(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounde
             latest = judged_at(precision, check, floats, rounded)
         except Undecided:
             continue
+        except UndefinedEntry as error:
+            return Outcome(kind, FAIL, str(error), floats=tuple(floats))
         if isinstance(latest, Judged):
             if latest.is_final or width / 2 <= latest.width < math.inf:
                 break
@@ -218,7 +221,8 @@ def at_precisions(kind: Kind, check: Check, floats: Sequence[np.ndarray], rounde
 def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounded: Rounded) -> Judged | Infinite:
     """Both sides at one precision. `Infinite` may mean that it is too low: log(1 − σ(800)) needs 1200 bits.
 
-    Undecided: an integer depends on which of two balls that overlap is larger."""
+    Undecided: an integer depends on which of two balls that overlap is larger. UndefinedEntry: a result depends on what
+    nobody wrote."""
     problem, comparison, options, deadline = check
     ev = Evaluation(precision, rounded, deadline=deadline)
     balls = entered(ev, floats, problem)
@@ -229,6 +233,7 @@ def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounde
         cost = [] if scalar is None else ev(scalar, [balls[i] for i in comparison.free(problem)])
         assert comparison.claim is not None, "a black box is not evaluated in balls"
         hand = comparison.claim(ev, balls)
+        check_defined(ev.steps, [*cost, *true, *hand])
         if not all(map(finite, [*cost, *true])):
             return Infinite(first_infinite(ev.steps))
         digits = digits_asked(options, max(ev.unit, unit_of_inputs(problem) if "inputs" in rounded else 0))

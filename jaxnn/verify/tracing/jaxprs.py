@@ -4,7 +4,9 @@ They are traced in float64 first, so that literals keep all their digits; a func
 traced as it is written.
 """
 
+import gc
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -45,7 +47,22 @@ def trace(f: Callable[[list], list], arguments: Arguments, mode: Mode) -> Closed
                 new[i] = v
             return f(new)
 
-        return jax.make_jaxpr(of_free)(*(values[i] for i in free))
+        closed = jax.make_jaxpr(of_free)(*(values[i] for i in free))
+    wide = [weakref.ref(c) for c in closed.consts if isinstance(c, np.ndarray)]
+    closed = ClosedJaxpr(closed.jaxpr, [np.array(c) if isinstance(c, np.ndarray) else c for c in closed.consts])
+    forget(wide)
+    return closed
+
+
+def forget(wide: Sequence[weakref.ref]) -> None:
+    """Lets go of constants as JAX holds them in float64.
+
+    JAX takes an array of NumPy's for what it once was, as long as anybody holds that: a function that has captured one
+    of 64 bits would not run in 32 any more."""
+    for let_go in (lambda: None, gc.collect, jax.clear_caches):
+        let_go()
+        if not any(ref() is not None for ref in wide):
+            return
 
 
 def free_inputs(arguments: Arguments, mode: Mode) -> Sequence[int]:
@@ -53,8 +70,8 @@ def free_inputs(arguments: Arguments, mode: Mode) -> Sequence[int]:
     return range(len(arguments.floats)) if mode.every else arguments.differentiated
 
 
-def own_derivative(f: Callable) -> tuple[Callable, list[str]]:
-    """(g, names): f with its custom derivative rules taken away, except those of JAX itself, and their names.
+def own_derivative(f: Callable, of_jax: bool = False) -> tuple[Callable, list[str]]:
+    """(g, names): f with its custom derivative rules taken away, those of JAX itself only if `of_jax`, and their names.
 
     A wrong rule inside a cost would otherwise be compared with itself. The list of names is filled when g is traced.
     """
@@ -62,7 +79,7 @@ def own_derivative(f: Callable) -> tuple[Callable, list[str]]:
 
     def plain(jaxpr: Jaxpr) -> Jaxpr:
         names.clear()
-        return without_rules(jaxpr, names)
+        return without_rules(jaxpr, names, of_jax)
 
     return through(f, plain), names
 
@@ -87,7 +104,7 @@ def value_and_gradient(
 
 
 def through(f: Callable, rewrite: Callable[[Jaxpr], Jaxpr]) -> Callable:
-    """f evaluated by way of its jaxpr, which `rewrite` has changed; with kernels as what autodiff can pull back through."""
+    """f evaluated by way of its jaxpr, which `rewrite` has changed. Kernels are unrolled, for autodiff."""
 
     def g(*args: PyTree) -> PyTree:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
@@ -115,8 +132,8 @@ def rewritten(jaxpr: Jaxpr, rule: Callable[[JaxprEqn], JaxprEqn]) -> Jaxpr:
     return jaxpr.replace(eqns=list(map(replacement, jaxpr.eqns)))
 
 
-def without_rules(jaxpr: Jaxpr, names: list[str]) -> Jaxpr:
-    """The jaxpr with calls of the plain function in the place of calls with a rule that is not JAX's own.
+def without_rules(jaxpr: Jaxpr, names: list[str], of_jax: bool = False) -> Jaxpr:
+    """The jaxpr with calls of the plain function in the place of calls with a rule; with one of JAX's own if `of_jax`.
 
     The names of these functions are appended to `names`."""
 
@@ -126,7 +143,7 @@ def without_rules(jaxpr: Jaxpr, names: list[str]) -> Jaxpr:
         call = eqn.params["call_jaxpr"]
         call = call if isinstance(call, ClosedJaxpr) else ClosedJaxpr(call, ())
         rules = [v for k, v in eqn.params.items() if k != "call_jaxpr" and hasattr(v, "debug_info")]
-        if not is_custom_gradient(call.jaxpr) and all(map(is_jax_own, [call.jaxpr, *rules])):
+        if not (of_jax or is_custom_gradient(call.jaxpr)) and all(map(is_jax_own, [call.jaxpr, *rules])):
             return eqn
         names.append(call.jaxpr.debug_info.func_name)
         return eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call})

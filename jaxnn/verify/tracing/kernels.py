@@ -4,7 +4,6 @@ The rules of arithmetic/kernels.py run on tracers. Whole numbers that are known 
 and decide blocks, branches and the lengths of loops; floats are JAX's.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -32,18 +31,18 @@ class TracedMemory(Memory):
     """A ref whose entries are one array in a list: NumPy's while they are known, else JAX's."""
 
     @classmethod
-    def of(cls, value: Value, name: str) -> "TracedMemory":
+    def of(cls, value: Value, kernel: str, name: str) -> "TracedMemory":
         """A ref whose entries are those of an array."""
         end = np.full(1, anything(value.dtype), value.dtype)
         flat = (np if isinstance(value, np.ndarray) else jnp).concatenate([value.ravel(), end])
-        return cls([flat], positions(value.shape), Origin(name, Why.BEYOND), [])
+        return cls([flat], positions(value.shape), Origin(kernel, name, Why.BEYOND), [])
 
     @classmethod
-    def new(cls, aval: PyTree, name: str) -> "TracedMemory":
+    def new(cls, aval: PyTree, kernel: str, name: str) -> "TracedMemory":
         """A ref in which nothing is written."""
         check_entries(aval)
         entries = np.full(math.prod(aval.shape) + 1, anything(aval.dtype), aval.dtype)
-        return cls([entries], positions(aval.shape), Origin(name, Why.UNWRITTEN), [])
+        return cls([entries], positions(aval.shape), Origin(kernel, name, Why.UNWRITTEN), [])
 
     def read(self) -> Value:
         """A copy of the entries."""
@@ -157,7 +156,6 @@ class Unrolling:
         """A trace has no deadline."""
 
 
-@functools.lru_cache(4096)
 def has_kernel(jaxpr: Jaxpr) -> bool:
     """Whether `pallas_call` is in it."""
     here = any(eqn.primitive.name == "pallas_call" for eqn in jaxpr.eqns)
