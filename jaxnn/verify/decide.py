@@ -20,6 +20,7 @@ from jaxnn.verify.evidence import branches, witnesses
 from jaxnn.verify.evidence.branches import Sides
 from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
 from jaxnn.verify.evidence.floating import black_box, in_floats
+from jaxnn.verify.evidence.grid_order import in_other_orders
 from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded, outcome_by_balls
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
 from jaxnn.verify.evidence.witnesses import Testimony
@@ -140,7 +141,9 @@ def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
     if check.comparison.claim is None:
         return black_box(kind, check, floats)
     try:
-        return outcome_by_balls(kind, check, floats, roundings)
+        outcome = outcome_by_balls(kind, check, floats, roundings)
+        ordered = outcome.verdict == PASS and kind == GIVEN and check.comparison.has_kernel
+        return in_other_orders(check, outcome) if ordered else outcome
     except Unsupported as error:
         return in_floats(kind, check, floats, f"it cannot be evaluated exactly ({error})")
     except TooLarge as error:

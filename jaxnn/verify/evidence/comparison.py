@@ -32,6 +32,7 @@ from jaxnn.verify.tracing.jaxprs import (
     free_inputs,
     trace,
 )
+from jaxnn.verify.tracing.kernels import has_kernel
 
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
 Jaxprs = dict[Mode, ClosedJaxpr]
@@ -49,6 +50,7 @@ class Comparison:
     numpy: bool = False
     kinked: Callable[[Evaluation, list[Balls]], bool] | None = None  # of NumPy code: whether there is a kink
     unknown: tuple[str, ...] = ()  # the primitives that make a black box of the hand rule
+    has_kernel: bool = False  # whether a kernel is evaluated on either side
 
     @property
     def jaxprs(self) -> tuple[ClosedJaxpr, ClosedJaxpr]:
@@ -80,7 +82,9 @@ def comparison_of(problem: Problem) -> Comparison:
         if not both_known(claims, truths, mode):
             continue
         hand, true = (of_jaxpr(jaxprs[mode], problem.arguments, mode) for jaxprs in (claims, truths))
-        return Comparison(hand, true, mode, traced_scalar(problem, mode), claims[mode])
+        scalar = traced_scalar(problem, mode)
+        every = [closed.jaxpr for closed in (claims[mode], truths[mode], scalar) if closed]
+        return Comparison(hand, true, mode, scalar, claims[mode], has_kernel=any(map(has_kernel, every)))
     own_dtype_first = (AS_WRITTEN, AS_WRITTEN_BY_PARAMETERS, IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS)
     own = next((mode for mode in own_dtype_first if mode in truths), None)
     if own:
