@@ -49,5 +49,5 @@ def in_words(origin: Origin, place: str) -> str:
     if origin.step is None:
         return f"the kernel {origin.kernel} leaves {origin.ref} unwritten at {entry}"
     part = f" of the block that begins at {block}" if block else ""
-    what = f"the kernel {origin.kernel} reads {origin.ref} {origin.why.value}"
-    return f"{what}, at {entry}{part}, grid step {step}, and the result depends on it ({place})"
+    what = f"the kernel {origin.kernel} reads {origin.ref} {origin.why.value}, at {entry}{part}"
+    return f"{what}{f', grid step {step}' if step else ''}, and the result depends on it ({place})"

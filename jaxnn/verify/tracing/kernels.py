@@ -4,9 +4,9 @@ The rules of arithmetic/kernels.py run on tracers. Whole numbers that are known 
 and decide blocks, branches and the lengths of loops; floats are JAX's.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -20,11 +20,17 @@ from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.decisions import Ties, Unsupported
 from jaxnn.verify.arithmetic.evaluation import needed_equations
 from jaxnn.verify.arithmetic.kernels import KERNELS, Order
-from jaxnn.verify.arithmetic.refs import REFS, Memory, Origin, Why, check_entries, nothing, positions
+from jaxnn.verify.arithmetic.moves import rolled
+from jaxnn.verify.arithmetic.refs import OUTSIDE, REFS, Memory, Origin, Why, check_entries, nothing, positions
 from jaxnn.verify.arithmetic.rules import EqnParams, Value, open_jaxpr
 
 ANYTHING = 0.5  # not nan, which the pullback of a masked entry would multiply by 0
 INLINED = {"jit", "closed_call", "eval_jaxpr"}
+DERIVED: dict[str, Callable[..., Value]] = {  # primitives without a derivative, as what has one
+    "reciprocal": lambda params, x: 1 / x,
+    "broadcast_to": lambda params, x: jnp.broadcast_to(x, params["shape"]),
+    "roll": lambda params, x, shift: rolled(jnp, params, x, shift),
+}
 
 
 class TracedMemory(Memory):
@@ -46,7 +52,8 @@ class TracedMemory(Memory):
 
     def read(self) -> Value:
         """A copy of the entries."""
-        return self.entries[0][np.maximum(self.at, -1)]
+        values = self.entries[0][np.maximum(self.at, OUTSIDE)]
+        return np.asarray(values) if isinstance(values, np.generic) else values
 
     def write(self, value: Value) -> None:
         """Puts these values in the places of the entries."""
@@ -80,6 +87,7 @@ class Unrolling:
     def __init__(self) -> None:
         self.program: list[tuple[int, int]] = []
         self.matrices: dict = {}
+        self.floats: dict[int, tuple[Value, Value]] = {}  # that are known, by the ids of JAX's: (JAX's, what it is)
 
     def run(self, jaxpr: Jaxpr, consts: Sequence[Value], inputs: Sequence[Value]) -> list[Value]:
         """The outputs of a jaxpr, equation by equation."""
@@ -93,17 +101,39 @@ class Unrolling:
         return [read(v) for v in jaxpr.outvars]
 
     def apply(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        """The outputs of one equation: of a call that is opened, by its rule; of known numbers, known ones."""
+        """The outputs of one equation: of a call that is opened, by its rule; of known numbers, known whole ones.
+
+        A float that is known stays JAX's, or it would be rounded; what it is decides whole numbers alone."""
         name, params = eqn.primitive.name, eqn.params
-        known = all(isinstance(v, np.ndarray) and not is_float(v) for v in inputs)
-        known = known and not any(is_float(v.aval) for v in eqn.outvars)  # a float that is computed here is rounded
-        if self.is_opened(name, params, inputs) and not (known and name in INLINED):
-            return CALLS[name](self, params, inputs)
-        if known and name in primitives.SAME_IN_NUMPY:
-            outputs = primitives.RULES[name](self, params, 0, *inputs)
+        concrete = [self.concrete(v) for v in inputs]
+        is_known = all(v is not None for v in concrete)
+        is_whole = is_known and not any(is_float(v.aval) for v in eqn.outvars)
+        if self.is_opened(name, params, inputs) and not (is_whole and name in INLINED):
+            is_open = name == "cond" and not isinstance(inputs[0], np.ndarray)
+            return self.branches(params, inputs) if is_open else CALLS[name](self, params, inputs)
+        if is_whole:
+            return self.known(eqn, concrete)
+        outputs = DERIVED[name](params, *inputs) if name in DERIVED else bound(eqn, inputs)
+        outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
+        for i, value in enumerate(self.known(eqn, concrete) if is_known else ()):
+            self.floats[id(outputs[i])] = outputs[i], value
+            outputs[i] = outputs[i] if is_float(value) else value
+        return outputs
+
+    def concrete(self, v: Value) -> Value | None:
+        """What a value is, None if that is not known."""
+        if isinstance(v, jax.core.Tracer):
+            return self.floats.get(id(v), (v, None))[1]
+        return v if isinstance(v, (np.ndarray, jax.Array)) else None
+
+    def known(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        """The outputs of an equation of known inputs."""
+        name = eqn.primitive.name
+        if name in primitives.SAME_IN_NUMPY and not any(map(is_float, [*inputs, *(v.aval for v in eqn.outvars)])):
+            outputs = primitives.RULES[name](self, eqn.params, 0, *inputs)
         else:
-            with jax.ensure_compile_time_eval() if known else nullcontext():
-                outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(params))
+            with jax.ensure_compile_time_eval():
+                outputs = bound(eqn, inputs)
         return list(map(self.enter, outputs if eqn.primitive.multiple_results else [outputs]))
 
     def is_opened(self, name: str, params: EqnParams, inputs: list[Value]) -> bool:
@@ -113,12 +143,30 @@ class Unrolling:
         if name in INLINED or name in KERNELS or name in REFS:
             return True
         inner = any(isinstance(v, Memory) for v in inputs) or any(map(has_kernel, jaxprs_in_params(params)))
-        if name in ("cond", "while"):
-            known = isinstance(inputs[0], np.ndarray) if name == "cond" else self.is_counted(params, inputs)
+        if name == "while":
+            known = self.is_counted(params, inputs)
             if inner and not known:
-                raise Unsupported(f"a kernel in which numbers decide a {name}")
+                raise Unsupported("a kernel in which numbers decide when a loop ends")
             return known
-        return inner
+        return inner or (name == "cond" and isinstance(inputs[0], np.ndarray))
+
+    def branches(self, params: EqnParams, inputs: list[Value]) -> list[Value]:
+        """The outputs of the branch that numbers choose; the memory is then what that branch makes of it."""
+        index, *operands = inputs
+        shared = list({id(v.entries): v.entries for v in operands if isinstance(v, Memory)}.values())
+
+        def outputs_of(branch: ClosedJaxpr, memory: list[Value]) -> tuple[list[Value], list[Value]]:
+            for entries, state in zip(shared, memory, strict=True):
+                entries[0] = state
+            jaxpr, consts = open_jaxpr(self, branch)
+            outputs = self.run(jaxpr, consts, operands)
+            return outputs, [entries[0] for entries in shared]
+
+        branches = [functools.partial(outputs_of, branch) for branch in params["branches"]]
+        outputs, memory = jax.lax.switch(index, branches, [jnp.asarray(entries[0]) for entries in shared])
+        for entries, state in zip(shared, memory, strict=True):
+            entries[0] = state
+        return outputs
 
     def is_counted(self, params: EqnParams, inputs: list[Value]) -> bool:
         """Whether it is known when a loop ends."""
@@ -154,6 +202,11 @@ class Unrolling:
 
     def check_time(self, seconds: float, what: str) -> None:
         """A trace has no deadline."""
+
+
+def bound(eqn: JaxprEqn, inputs: list[Value]) -> PyTree:
+    """What JAX makes of an equation on other inputs."""
+    return eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
 
 
 def has_kernel(jaxpr: Jaxpr) -> bool:
