@@ -19,7 +19,7 @@ from jaxnn.verify.arithmetic.balls import is_balls, is_float, wrap
 from jaxnn.verify.arithmetic.decisions import Logic, Undecided, Unsupported
 from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Value
 
-OUTSIDE, MASKED = -1, -2  # positions of nothing
+OUTSIDE, MASKED, ASTRAY = -1, -2, -3  # positions of nothing: in a block beyond the array, by a mask, by an index
 is_none = np.frompyfunc(lambda v: v is None, 1, 1)
 
 
@@ -29,6 +29,7 @@ class Why(Enum):
     BEYOND = "beyond its end"
     MASKED = "where its mask is false"
     UNWRITTEN = "where nothing was written"
+    ASTRAY = "beyond its end, where it is written"
 
 
 class Origin(NamedTuple):
@@ -97,7 +98,7 @@ class Memory:
         for transform in transforms or ():
             kind = type(transform).__name__
             if kind == "NDIndexer":
-                at = indexed(at, transform.indices)
+                at = indexed(at, transform.indices, ASTRAY)
             elif kind == "ReshapeTransform":
                 at = at.reshape(transform.shape)
             elif kind == "TransposeTransform":
@@ -111,7 +112,7 @@ class Memory:
         values = wrap(self.entries[np.maximum(self.at, OUTSIDE)])
         if is_balls(values):
             for i in map(tuple, np.argwhere(is_none(values))):
-                why = {OUTSIDE: Why.BEYOND, MASKED: Why.MASKED}.get(self.at[i], Why.UNWRITTEN)
+                why = Why.UNWRITTEN if self.at[i] >= 0 else Why.MASKED if self.at[i] == MASKED else Why.BEYOND
                 values[i] = undefined(self.origin._replace(why=why, entry=i))
         return values
 
@@ -159,10 +160,10 @@ class Run(NamedTuple):
     stride: int = 1
 
 
-def indexed(at: np.ndarray, indices: Sequence[PyTree]) -> np.ndarray:
-    """at[indices], OUTSIDE where that is out of bounds, with NumPy's order of axes. Indices are runs, JAX's or ours,
+def indexed(at: np.ndarray, indices: Sequence[PyTree], beyond: int = OUTSIDE) -> np.ndarray:
+    """at[indices], `beyond` where that is out of bounds, with NumPy's order of axes. Indices are runs, JAX's or ours,
     and integers or arrays of them."""
-    padded = np.pad(at, [(0, 1)] * at.ndim, constant_values=OUTSIDE)
+    padded = np.pad(at, [(0, 1)] * at.ndim, constant_values=beyond)
     key: list[PyTree] = []
     for axis, (index, n) in enumerate(zip(indices, at.shape, strict=True)):
         is_run = all(hasattr(index, name) for name in ("start", "size", "stride"))
@@ -182,18 +183,26 @@ def read(ev: Evaluator, part: Memory) -> Value:
 
 def write(ev: Evaluator, part: Memory, value: Value, mask: Value | None = None) -> list[Value]:
     """Puts a value into a part, where the mask is true: [what was there before]."""
-    before = read(ev, part)
+    before, part = read(ev, part), part.where(mask)
+    check_written(ev, part)
     is_open = mask is not None and not isinstance(mask, np.ndarray)
-    part.where(mask).write(ev.choose(mask, before, value) if is_open else value)
+    part.write(ev.choose(mask, before, value) if is_open else value)
     return [before]
 
 
 def add(ev: Evaluator, part: Memory, value: Value) -> list[Value]:
     """Adds a value to a part: [what was there before]."""
     before = read(ev, part)
+    check_written(ev, part)
     part.add(value)
     ev.note("add", [before, value], [part.read()])
     return [before]
+
+
+def check_written(ev: Evaluator, part: Memory) -> None:
+    """Notes an index beyond the end of the ref that is written. A block may be there: what it writes is dropped."""
+    for i in np.argwhere(part.at == ASTRAY)[:1]:
+        ev.note("stray write", [], [], origin=part.origin._replace(why=Why.ASTRAY, entry=tuple(i)))
 
 
 def get(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:

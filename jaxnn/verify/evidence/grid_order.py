@@ -7,7 +7,7 @@ import flint
 
 from jaxnn.verify.arithmetic.balls import Balls
 from jaxnn.verify.arithmetic.decisions import Undecided
-from jaxnn.verify.arithmetic.evaluation import Evaluation
+from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.arithmetic.kernels import Order
 from jaxnn.verify.evidence.outcome import Check, Outcome, entered
 from jaxnn.verify.reports.findings import FAIL
@@ -26,7 +26,7 @@ def in_other_orders(check: Check, outcome: Outcome) -> Outcome:
         if same(sides(check, outcome, Order.FREE_BACKWARDS), forwards):
             note = "the result depends on the order of a kernel's grid: a TPU keeps it, a GPU does not"
             return replace(outcome, notes=(*outcome.notes, note))
-    except Undecided:
+    except (Undecided, TooLarge):
         return outcome
     reason = "the result depends on the order of a kernel's grid, which its device may run in any order"
     return replace(outcome, verdict=FAIL, reason=reason, judged=())

@@ -1,4 +1,4 @@
-"""Which entry that nobody wrote, read by a kernel, reached an output."""
+"""What a kernel does that is not defined: a result that depends on what nobody wrote, a store beyond a ref's end."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from jaxnn.verify.arithmetic.balls import Balls, is_balls
 from jaxnn.verify.arithmetic.evaluation import Step
-from jaxnn.verify.arithmetic.refs import Origin, Undefined
+from jaxnn.verify.arithmetic.refs import Origin, Undefined, Why
 from jaxnn.verify.arithmetic.rules import Value
 from jaxnn.verify.evidence.branches import used
 
 
 class UndefinedEntry(ArithmeticError):
-    """A result depends on an entry that nobody wrote. The message says what a kernel reads, and where."""
+    """A result depends on an entry that nobody wrote, or a kernel writes where nothing is. The message says where."""
 
     def __init__(self, origin: Origin, place: str):
         self.origin = origin
@@ -20,8 +20,11 @@ class UndefinedEntry(ArithmeticError):
 
 
 def check_defined(steps: Sequence[Step], outputs: Iterable[Balls]) -> None:
-    """UndefinedEntry if an output depends on one: what is no number is followed back to where it came up, entry by
-    entry."""
+    """UndefinedEntry if an output depends on one, or a kernel wrote to one. What is no number is followed back to where
+    it came up, entry by entry."""
+    for step in steps:
+        if step.name == "stray write":
+            raise UndefinedEntry(step.params["origin"], step.place)
     live = {id(v) for leaf in outputs for v in leaf.flat if v.is_nan()}
     for step in reversed(steps) if live else ():
         masks = [among(live, v) for v in step.outputs]
@@ -46,8 +49,11 @@ def among(live: set[int], v: Value) -> np.ndarray:
 def in_words(origin: Origin, place: str) -> str:
     """What a kernel reads that is undefined, or does not write."""
     entry, block, step = (list(map(int, v or ())) for v in (origin.entry, origin.block, origin.step))
+    who = f"the kernel {origin.kernel}"
     if origin.step is None:
-        return f"the kernel {origin.kernel} leaves {origin.ref} unwritten at {entry}"
+        return f"{who} leaves {origin.ref} unwritten at {entry}"
     part = f" of the block that begins at {block}" if block else ""
-    what = f"the kernel {origin.kernel} reads {origin.ref} {origin.why.value}, at {entry}{part}"
-    return f"{what}{f', grid step {step}' if step else ''}, and the result depends on it ({place})"
+    where = f"at {entry}{part}{f', grid step {step}' if step else ''}"
+    if origin.why == Why.ASTRAY:
+        return f"{who} writes {origin.ref} beyond its end, {where} ({place})"
+    return f"{who} reads {origin.ref} {origin.why.value}, {where}, and the result depends on it ({place})"

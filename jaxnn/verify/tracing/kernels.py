@@ -130,7 +130,8 @@ class Unrolling:
         """The outputs of an equation of known inputs."""
         name = eqn.primitive.name
         if name in primitives.SAME_IN_NUMPY and not any(map(is_float, [*inputs, *(v.aval for v in eqn.outvars)])):
-            outputs = primitives.RULES[name](self, eqn.params, 0, *inputs)
+            with np.errstate(all="ignore"):
+                outputs = primitives.RULES[name](self, eqn.params, 0, *inputs)
         else:
             with jax.ensure_compile_time_eval():
                 outputs = bound(eqn, inputs)
@@ -197,7 +198,7 @@ class Unrolling:
     def note_decision(self, v: Value) -> None:
         """Nothing is noted of a trace."""
 
-    def note(self, name: str, inputs: list[Value], outputs: list[Value]) -> None:
+    def note(self, name: str, inputs: list[Value], outputs: list[Value], **params: PyTree) -> None:
         """Nothing is noted of a trace."""
 
     def check_time(self, seconds: float, what: str) -> None:

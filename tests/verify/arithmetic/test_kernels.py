@@ -151,6 +151,20 @@ def histogram(i_ref, x_ref, zeros_ref, o_ref):
     triton.atomic_add(o_ref, i_ref[...], x_ref[...])
 
 
+def positive(x_ref, o_ref):
+    """A branch that numbers decide."""
+    o_ref[...] = -x_ref[...]
+
+    @pl.when(x_ref[...].sum() > 0)
+    def _():
+        o_ref[...] *= x_ref[...]
+
+
+def rolled(x_ref, o_ref):
+    """What has no derivative in JAX."""
+    o_ref[...] = tpu.roll(x_ref[...], 3, 1) + tpu.roll(x_ref[...], 1, 1, stride=2, stride_axis=0)
+
+
 def halves(x_ref, o_ref):
     """A function with a rule inside a kernel, a reshaped ref, a stride."""
     o_ref[...] = jax.nn.relu(x_ref.reshape(2, 4)[:, 1::2])
@@ -163,7 +177,11 @@ def of_scalars(x, indices=(2, 0, 1)):
         in_specs=[Block((pl.squeezed, 4), lambda i, index: (index[i], 0))],
         out_specs=Block((pl.squeezed, 4), lambda i, index: (i, 0)),
     )
-    return pl.pallas_call(chosen, out_shape=out(3, 4), grid_spec=specs)(np.int32(indices), x)
+    return pl.pallas_call(chosen, out_shape=out(3, 4), grid_spec=specs)(jnp.asarray(indices, jnp.int32), x)
+
+
+def plain_of_scalars(x):
+    return x[jnp.array([2, 0, 1])] * jnp.array([[3.0], [1.0], [2.0]])
 
 
 def softmax(x):
@@ -202,14 +220,23 @@ RIGHT = {
         (f32(4, 3),),
     ),
     "run_scoped": Right(pl.pallas_call(scoped, out_shape=out(2, 3)), lambda x: x.T[1:3, ::2], (f32(6, 4),)),
-    "prefetched scalars": Right(
-        of_scalars, lambda x: x[jnp.array([2, 0, 1])] * jnp.array([[3.0], [1.0], [2.0]]), (f32(3, 4),)
-    ),
+    "prefetched scalars": Right(of_scalars, plain_of_scalars, (f32(3, 4),)),
     "masked loads and stores": Right(pl.pallas_call(masked, out_shape=out(10), grid=3), jnp.exp, (f32(10),)),
     "atomic sums": Right(
         lambda x: pl.pallas_call(histogram, out_shape=out(2), input_output_aliases={2: 0})(BIN, x, jnp.zeros(2)),
         lambda x: jnp.zeros(2).at[BIN].add(x),
         (f32(4),),
+    ),
+    "scalars that numbers decide": Right(
+        lambda x: of_scalars(x, jnp.array([2.9, 0.1, 1.5]).astype(jnp.int32)), plain_of_scalars, (f32(3, 4),)
+    ),
+    "a branch": Right(
+        pl.pallas_call(positive, out_shape=out(4)), lambda x: jnp.where(x.sum() > 0, -(x**2), -x), (f32(4),)
+    ),
+    "roll": Right(
+        pl.pallas_call(rolled, out_shape=out(3, 8)),
+        lambda x: jnp.roll(x, 3, 1) + jnp.stack([jnp.roll(x[i], 1 + 2 * i) for i in range(3)]),
+        (f32(3, 8),),
     ),
     "a reshaped ref": Right(
         pl.pallas_call(halves, out_shape=out(2, 2)), lambda x: jax.nn.relu(x.reshape(2, 4)[:, 1::2]), (f32(8),)
@@ -242,12 +269,17 @@ def test_a_kernel_is_unrolled_for_autodiff(name):
 
 
 def undefined(f, *args):
-    """The `Origin` of what nobody wrote and f(*args) depends on."""
+    """The `Origin` of what is undefined in f(*args)."""
     closed, ev = jax.make_jaxpr(f)(*args), Evaluation(200)
     balls = [enter(v) if is_float(v) else v for v in args]
     with flint.ctx.workprec(200), pytest.raises(UndefinedEntry) as error:
         check_defined(ev.steps, ev(closed, balls))
     return error.value.origin
+
+
+def masked_loads(x_ref, o_ref):
+    at = pl.program_id(0) * 4 + jnp.arange(4)
+    o_ref[at] = triton.load(x_ref.at[at], mask=at < 10, other=0.0)
 
 
 def accumulated(x_ref, o_ref, acc_ref):
@@ -282,6 +314,11 @@ WRONG = {
         ),
         f32(4),
         {"ref": "x_ref", "why": Why.MASKED, "entry": (3,)},
+    ),
+    "a store that is not masked": (
+        pl.pallas_call(masked_loads, out_shape=out(10), grid=3),
+        f32(10),
+        {"ref": "o_ref", "why": Why.ASTRAY, "step": (2,), "entry": (2,)},
     ),
     "a slice beyond the end": (
         pl.pallas_call(lambda x_ref, o_ref: o_ref.__setitem__(..., x_ref[pl.ds(jnp.int32(2), 4)]), out_shape=out(4)),
