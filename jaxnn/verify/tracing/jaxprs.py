@@ -4,9 +4,7 @@ They are traced in float64 first, so that literals keep all their digits; a func
 traced as it is written.
 """
 
-import gc
 import os
-import weakref
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -35,7 +33,10 @@ MODES = (IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS, AS_WRITTEN, AS_WRITTEN_BY_PARAMET
 
 
 def trace(f: Callable[[list], list], arguments: Arguments, mode: Mode) -> ClosedJaxpr:
-    """The closed jaxpr of f(floats) -> list, whose inputs are float leaves; the others are constants in it."""
+    """The closed jaxpr of f(floats) -> list, whose inputs are float leaves; the others are constants in it.
+
+    JAX takes an array of NumPy's for what it once made of it, as long as anybody holds that: a function that captured
+    one of 64 bits would not run in 32 any more. So constants are copied."""
     floats, dtypes = arguments.floats, arguments.dtypes
     free = free_inputs(arguments, mode)
     with jax.enable_x64(mode.x64 or jax.config.read("jax_enable_x64")):
@@ -48,21 +49,7 @@ def trace(f: Callable[[list], list], arguments: Arguments, mode: Mode) -> Closed
             return f(new)
 
         closed = jax.make_jaxpr(of_free)(*(values[i] for i in free))
-    wide = [weakref.ref(c) for c in closed.consts if isinstance(c, np.ndarray)]
-    closed = ClosedJaxpr(closed.jaxpr, [np.array(c) if isinstance(c, np.ndarray) else c for c in closed.consts])
-    forget(wide)
-    return closed
-
-
-def forget(wide: Sequence[weakref.ref]) -> None:
-    """Lets go of constants as JAX holds them in float64.
-
-    JAX takes an array of NumPy's for what it once was, as long as anybody holds that: a function that has captured one
-    of 64 bits would not run in 32 any more."""
-    for let_go in (lambda: None, gc.collect, jax.clear_caches):
-        let_go()
-        if not any(ref() is not None for ref in wide):
-            return
+    return ClosedJaxpr(closed.jaxpr, [np.array(c) if isinstance(c, np.ndarray) else c for c in closed.consts])
 
 
 def free_inputs(arguments: Arguments, mode: Mode) -> Sequence[int]:

@@ -213,6 +213,7 @@ RIGHT = {
     "scratch": Right(matmul(), jnp.matmul, (f32(8, 6), f32(6, 8))),
     "sums in the output": Right(matmul(in_output=True), jnp.matmul, (f32(8, 6), f32(6, 8))),
     "vmapped": Right(jax.vmap(softmax_of_rows), softmax, (f32(2, 6, 5),)),
+    "vmapped steps": Right(jax.vmap(row_sums(selected, 4)), jax.vmap(plain_row_sums(4)), (f32(2, 10),)),
     "a loop": Right(pl.pallas_call(loop, out_shape=out(4)), lambda x: jnp.cumsum(x.reshape(4, 2).sum(1)), (f32(8),)),
     "a loop as long as the step says": Right(
         pl.pallas_call(triangle, out_shape=out(4, 3), grid=4, out_specs=Block((1, 3), lambda i: (i, 0))),
@@ -228,7 +229,7 @@ RIGHT = {
         (f32(4),),
     ),
     "scalars that numbers decide": Right(
-        lambda x: of_scalars(x, jnp.array([2.9, 0.1, 1.5]).astype(jnp.int32)), plain_of_scalars, (f32(3, 4),)
+        lambda x: of_scalars(x, (2 * jnp.array([1.4, 0.1, 0.7])).astype(jnp.int32)), plain_of_scalars, (f32(3, 4),)
     ),
     "a branch": Right(
         pl.pallas_call(positive, out_shape=out(4)), lambda x: jnp.where(x.sum() > 0, -(x**2), -x), (f32(4),)

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 from jax.experimental import pallas as pl
 
 from jaxnn import verify
+from jaxnn.verify.tracing import jaxprs
 
 with warnings.catch_warnings(action="ignore"):  # since JAX 0.12 they are deprecated
     from jax.experimental.pallas.ops.gpu import attention, layer_norm, rms_norm, softmax
@@ -182,6 +183,14 @@ def test_jax_own_rules_are_accepted(ask, f):
     report = ask(f, np.float32([0, 0.5, -2]))
     assert report.ok
     assert any("JAX's own" in note for note in report.notes)
+
+
+def test_a_wrong_rule_of_jax_own_is_found(monkeypatch):
+    monkeypatch.setattr(jaxprs, "is_jax_own", lambda f: True)
+    for ask in (verify.custom_vjp, verify.custom_jvp):
+        f = jax.custom_jvp(jnp.sin)
+        f.defjvp(lambda primals, tangents: (jnp.sin(*primals), 2 * jnp.cos(*primals) * tangents[0]))
+        assert ask(f, f32(3)).verdict == verify.FAIL
 
 
 @pytest.mark.parametrize(
