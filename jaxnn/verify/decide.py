@@ -21,6 +21,7 @@ from jaxnn.verify.evidence.branches import Sides
 from jaxnn.verify.evidence.by_balls import outcome_by_balls
 from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of, run
 from jaxnn.verify.evidence.floating import black_box, in_floats
+from jaxnn.verify.evidence.grid_order import in_other_orders
 from jaxnn.verify.evidence.judge import State
 from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
@@ -148,7 +149,9 @@ def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
     if check.comparison.claim is None:
         return black_box(kind, check, floats)
     try:
-        return outcome_by_balls(kind, check, floats, roundings)
+        outcome = outcome_by_balls(kind, check, floats, roundings)
+        ordered = outcome.verdict == PASS and kind == GIVEN and check.comparison.has_kernel
+        return in_other_orders(check, outcome) if ordered else outcome
     except Unsupported as error:
         return in_floats(kind, check, floats, f"it cannot be evaluated exactly ({error})")
     except TooLarge as error:
@@ -181,7 +184,8 @@ def decision(
     """
     wrong = next((o for o in outcomes if o.verdict == FAIL), None)
     if wrong:
-        return Decision(FAIL, why_wrong(leaves, str(wrong.kind)))
+        why = why_wrong(leaves, str(wrong.kind)) if wrong.judged else f"{wrong.reason}, at the {wrong.kind} point."
+        return Decision(FAIL, why)
     passed, open_ = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
     if not passed:
         return Decision(INCONCLUSIVE, f"{open_[0].reason}.")
@@ -226,7 +230,7 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
     testimony = testimony_on(problem, comparison, points)
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
-    notes = [*given.problem.notes, *chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
+    notes = [*problem.notes, *chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
     notes += [*hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
     notes += (
@@ -234,7 +238,7 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     )
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, given.problem, given.comparison, outcomes)
-    if wrong:
+    if wrong and wrong.judged:
         diagnose = partial(causes, *case, wrong, problem_of, args, seed)
         later = Questions(grade=grade, trail=partial(links, *case, wrong), diagnose=diagnose)
     elif verdict == PASS:

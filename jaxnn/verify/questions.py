@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxnn import backprop
 from jaxnn.protocols import Layer, Loss, LossPair, Params, Penalty, PyTree
 from jaxnn.verify.arguments import Problem, called, is_float_leaf
-from jaxnn.verify.custom_rules.contract import all_faults, faults
+from jaxnn.verify.custom_rules.contract import all_faults, faults, kernel_error
 from jaxnn.verify.custom_rules.devices import split_faults
 from jaxnn.verify.decide import decide
 from jaxnn.verify.named_model import NamedLoss, named
@@ -88,6 +88,7 @@ def custom_vjp(
     *args: PyTree,
     argnums: Argnums | None = None,
     surrogate: Callable | None = None,
+    plain: Callable | None = None,
     **options: PyTree,
 ) -> Report:
     """Whether the rules of the `jax.custom_vjp` functions in f are the derivative of what they compute: a `Report`.
@@ -96,12 +97,30 @@ def custom_vjp(
     the same again, under jit and under vmap, and 0 for 0; whether they can be differentiated once more is noted.
     surrogate(*args) -> a tree like that of f: the rules are meant to be the derivative of this function, and not of f.
 
-    BadAnswer: f has no custom rule, and there is no surrogate; f returns no float array; the surrogate returns another
-    tree, shapes or dtypes than f.
+    plain: what f is meant to compute, plain(*args), in a plain or a slower form. f must then compute the same, and its
+    rule be the derivative of that; the reason of a FAIL says which of the two is wrong.
+
+    BadAnswer: f has no custom rule, and there is no surrogate; f returns no float array; the surrogate or `plain` returns
+    another tree or other shapes than f.
     """
-    problem_at = functools.partial(custom_vjp_problem, f, argnums=argnums, surrogate=surrogate)
-    report = answer(problem_at, args, options, f"custom_vjp({called(f)}, …")
-    return with_faults(report, f, args, argnums, surrogate or f) if report.ok else report
+    problem_at = functools.partial(custom_vjp_problem, f, argnums=argnums, surrogate=surrogate, plain=plain)
+    meant = f", plain={called(plain)}" if plain else ""
+    report = answer(problem_at, args, options, f"custom_vjp({called(f)}, …{meant}")
+    if report.ok:
+        return with_faults(report, f, args, argnums, surrogate or f)
+    return which_is_wrong(report, f, plain, args) if plain and report.verdict == FAIL else report
+
+
+def which_is_wrong(report: Report, f: Callable, plain: Callable, args: tuple[PyTree, ...]) -> Report:
+    """The report on a rule of f that is meant to compute `plain`, with what is wrong: f's values, or its rule."""
+    if not report.leaves:
+        return report
+    n = 2 * len(outputs(f, args).names)  # the last leaves are values, of both passes
+    if any(leaf.verdict == FAIL for leaf in report.leaves[-n:]):
+        what = f"{called(f)} does not compute what {called(plain)} does"
+    else:
+        what = f"{called(f)} computes what {called(plain)} does, but its rule is not the derivative"
+    return dataclasses.replace(report, reason=f"{what}: {report.reason}")
 
 
 def with_faults(
@@ -118,9 +137,14 @@ def with_faults(
     of_given = dataclasses.replace(arguments, differentiated=tuple(given))
     asked = [floats[i] for i in arguments.differentiated]
     names = [arguments.name(i) for i in given]
+    rule = function(f, take, arguments, floats)
+    error = kernel_error(rule, asked, dout)
+    if error:
+        note = f"what else JAX asks of a rule is not known: its kernel does not run here ({error})"
+        return dataclasses.replace(report, notes=(*report.notes, note))
     wrong, notes = all_faults(
         [
-            faults(function(f, take, arguments, floats), asked, dout, function(plain, take, arguments, floats)),
+            faults(rule, asked, dout, function(plain, take, arguments, floats)),
             split_faults(function(f, take, of_given, floats), [floats[i] for i in given], dout, names),
         ]
     )

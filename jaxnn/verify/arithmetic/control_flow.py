@@ -10,6 +10,8 @@ from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic.balls import is_balls, is_float
 from jaxnn.verify.arithmetic.choices import select
 from jaxnn.verify.arithmetic.decisions import TRUE, Logic, Undecided, codes, logic
+from jaxnn.verify.arithmetic.kernels import KERNELS
+from jaxnn.verify.arithmetic.refs import REFS
 from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Value, open_jaxpr
 
 Call = Callable[[Evaluator, EqnParams, list[Value]], list[Value]]
@@ -120,4 +122,6 @@ CALLS: dict[str, Call] = {
     "cond": cond,
     "custom_linear_solve": linear_solve,
     "call_hi_primitive": high_level,
+    **KERNELS,
+    **REFS,
 }

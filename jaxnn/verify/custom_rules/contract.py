@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from jaxnn.verify.evidence.floating import first_line
 from jaxnn.verify.evidence.outcome import eps
 from jaxnn.verify.tracing.jaxprs import own_derivative
+from jaxnn.verify.tracing.kernels import has_kernel
 
 ROUNDINGS = 64
 
@@ -39,18 +40,33 @@ def all_faults(parts: Iterable[Faults]) -> Faults:
 def faults(g: ArraysFunction, args: Arrays, dout: Arrays, plain: ArraysFunction) -> Faults:
     """The `Faults` of the rule of g, the derivative of `plain`, taken at `args` for the cotangents `dout`.
 
-    Nothing of the user's is raised, unless the rule fails as it is, or for a cotangent of zeros.
+    Nothing of the user's is raised, unless the rule fails as it is, or for a cotangent of zeros. Where it is the same
+    under jit, it is compiled once for all else that is asked.
     """
-    rule = rule_of(g)
+    rule, jitted = rule_of(g), jax.jit(rule_of(g))
+    cotangents = rule(args, dout)
+    again, compiled = (trial(f, cotangents, args, dout) for f in (rule, jitted))
+    quick = jitted if compiled.same else rule
     return all_faults(
         [
-            when_called_again(rule, args, dout),
-            under_jit(rule, args, dout),
-            for_zeros(rule, args, dout),
-            under_vmap(rule, args, dout),
+            when_called_again(again),
+            under_jit(compiled),
+            for_zeros(quick, args, dout),
+            under_vmap(quick, args, dout),
             when_differentiated(g, args, dout, plain),
         ]
     )
+
+
+def kernel_error(g: ArraysFunction, args: Arrays, dout: Arrays) -> str | None:
+    """Why a rule that has kernels in it is not for this device; None if it is, or has none."""
+    rule = rule_of(g)
+    if has_kernel(jax.make_jaxpr(rule)(args, dout).jaxpr):
+        try:
+            jax.jit(rule).lower(args, dout)
+        except Exception as error:  # whatever JAX raises without the device
+            return first_line(error)
+    return None
 
 
 def rule_of(g: ArraysFunction) -> Rule:
@@ -63,28 +79,27 @@ def rule_of(g: ArraysFunction) -> Rule:
 
 
 class Trial(NamedTuple):
-    """Whether something gives the same as the rule; its error if it fails."""
+    """Whether something gives the same as the rule gave; its error if it fails."""
 
     same: bool
     error: str | None = None
 
 
-def trial(f: Rule, rule: Rule, args: Arrays, dout: Arrays) -> Trial:
-    """Whether f, which may fail, gives the same as the rule."""
+def trial(f: Rule, cotangents: Arrays, args: Arrays, dout: Arrays) -> Trial:
+    """Whether f, which may fail, gives these cotangents."""
     try:
-        return Trial(alike(f(args, dout), rule(args, dout)))
+        return Trial(alike(f(args, dout), cotangents))
     except Exception as error:  # whatever a user's rule raises
         return Trial(False, first_line(error))
 
 
-def when_called_again(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
-    if trial(rule, rule, args, dout).same:
+def when_called_again(again: Trial) -> Faults:
+    if again.same:
         return Faults()
     return Faults(wrong=("it gives something else when it is called again",))
 
 
-def under_jit(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
-    jitted = trial(jax.jit(rule), rule, args, dout)
+def under_jit(jitted: Trial) -> Faults:
     if jitted.same:
         return Faults()
     how = "gives something else" if jitted.error is None else f"fails: {jitted.error}"

@@ -4,7 +4,7 @@ A side is the jaxpr of a JAX function; or NumPy code run on real numbers; or, fo
 differences of its cost at high precision. A rule that is none of these is a black box: it runs in its dtype.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -32,6 +32,7 @@ from jaxnn.verify.tracing.jaxprs import (
     free_inputs,
     trace,
 )
+from jaxnn.verify.tracing.kernels import has_kernel
 
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
 Jaxprs = dict[Mode, ClosedJaxpr]
@@ -48,6 +49,8 @@ class Comparison:
     hand_jaxpr: ClosedJaxpr | None = None  # the hand rule, if it can be traced
     numpy: bool = False
     kinked: Callable[[Evaluation, list[Balls]], bool] | None = None  # of NumPy code: whether there is a kink
+    unknown: tuple[str, ...] = ()  # the primitives that make a black box of the hand rule
+    has_kernel: bool = False  # whether a kernel is evaluated on either side
 
     @property
     def jaxprs(self) -> tuple[ClosedJaxpr, ClosedJaxpr]:
@@ -85,13 +88,17 @@ def comparison_of(problem: Problem) -> Comparison:
         if not both_known(claims, truths, mode):
             continue
         hand, true = (of_jaxpr(jaxprs[mode], problem.arguments, mode) for jaxprs in (claims, truths))
-        return Comparison(hand, true, mode, traced_scalar(problem, mode), claims[mode])
+        scalar = traced_scalar(problem, mode)
+        every = [closed.jaxpr for closed in (claims[mode], truths[mode], scalar) if closed]
+        return Comparison(hand, true, mode, scalar, claims[mode], has_kernel=any(map(has_kernel, every)))
     own_dtype_first = (AS_WRITTEN, AS_WRITTEN_BY_PARAMETERS, IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS)
     own = next((mode for mode in own_dtype_first if mode in truths), None)
     if own:
         in_numpy = not claims and works(of_numpy(problem.claim), problem.arguments)
         claim = of_numpy(problem.claim) if in_numpy else None
-        return Comparison(claim, of_jaxpr(truths[own], problem.arguments, own), own, traced_scalar(problem, own))
+        truth, scalar = of_jaxpr(truths[own], problem.arguments, own), traced_scalar(problem, own)
+        unknown = tuple(dict.fromkeys(unknown_primitives(claims[own].jaxpr))) if own in claims else ()
+        return Comparison(claim, truth, own, scalar, unknown=unknown)
     if claims:
         mode, jaxpr = next(iter(claims.items()))
         return with_differenced_truth(problem, of_jaxpr(jaxpr, problem.arguments, mode))
@@ -143,13 +150,18 @@ def with_differenced_truth(problem: Problem, claim: BallFunction) -> Comparison:
 
 def has_unknown(jaxpr: Jaxpr) -> bool:
     """Whether a primitive computes with floats in a way that balls do not know."""
+    return any(True for _ in unknown_primitives(jaxpr))
+
+
+def unknown_primitives(jaxpr: Jaxpr) -> Iterator[str]:
+    """The names of primitives that compute with floats in a way that balls do not know."""
     for eqn in jaxpr.eqns:
-        known = eqn.primitive.name in primitives.RULES.keys() | CALLS.keys() | TRANSPARENT | {"debug_callback"}
+        name = eqn.primitive.name
+        known = name in primitives.RULES.keys() | CALLS.keys() | TRANSPARENT | {"debug_callback"}
         if not known and any(is_float(v.aval) for v in eqn.invars if hasattr(v.aval, "dtype")):
-            return True
-        if any(map(has_unknown, jaxprs_in_params(eqn.params))) and eqn.primitive.name in CALLS:
-            return True
-    return False
+            yield name
+        for inner in jaxprs_in_params(eqn.params) if name in CALLS else ():
+            yield from unknown_primitives(inner)
 
 
 def traced_scalar(problem: Problem, mode: Mode) -> ClosedJaxpr | None:

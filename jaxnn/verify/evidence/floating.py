@@ -134,8 +134,13 @@ def black_box(kind: Kind, check: Check, floats: Floats) -> Outcome:
     problem, floats = check.problem, tuple(floats)
     if check.options.require == "exact":
         return Outcome(kind, INCONCLUSIVE, "the rule cannot be evaluated exactly, and require='exact'", floats=floats)
-    hand = run(problem.claim, floats)
-    note = "the rule is a black box (a kernel, a callback): it ran in its own dtype, against the exact truth"
+    what = ", ".join(check.comparison.unknown) or "no JAX code"
+    try:
+        hand = run(problem.claim, floats)
+    except Exception as error:  # a kernel for another device
+        reason = f"the rule is a black box ({what}), and it does not run here: {first_line(error)}"
+        return Outcome(kind, INCONCLUSIVE, reason, floats=floats)
+    note = f"the rule is a black box ({what}): it ran in its own dtype, against the exact truth"
     try:
         true = true_floats(check.comparison, floats, check.deadline)
     except (Unsupported, TooLarge, Undecided) as error:
@@ -154,4 +159,4 @@ def black_box(kind: Kind, check: Check, floats: Floats) -> Outcome:
 
 
 def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    return str(error).strip().splitlines()[0][:160].rstrip(".") if str(error).strip() else type(error).__name__
