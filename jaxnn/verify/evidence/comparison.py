@@ -16,11 +16,14 @@ from jax.typing import DTypeLike
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments, BadAnswer, Function, Problem
-from jaxnn.verify.arithmetic import numpy_code, primitives
+from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, is_float
 from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TRANSPARENT, Evaluation, TooLarge
+from jaxnn.verify.arithmetic.numpy_code import computing
+from jaxnn.verify.arithmetic.places import with_stand_ins
+from jaxnn.verify.arithmetic.real_numbers import of_balls, to_balls
 from jaxnn.verify.evidence.differences import BallFunction, along, gradient, is_kinked, random_direction, slopes
 from jaxnn.verify.tracing.jaxprs import (
     AS_WRITTEN,
@@ -206,11 +209,12 @@ def of_jaxpr(closed: ClosedJaxpr, arguments: Arguments, mode: Mode) -> BallFunct
 
 def of_numpy(f: Function) -> BallFunction:
     """NumPy code as a side. Unsupported if it does not run on real numbers."""
+    on_reals = with_stand_ins(f)
 
     def side(ev: Evaluation, balls: list[Balls]) -> list[Balls]:
-        with numpy_code.computing(ev):
+        with computing(ev):
             try:
-                return [numpy_code.to_balls(v) for v in f([numpy_code.of_balls(b) for b in balls])]
+                return list(map(to_balls, on_reals(list(map(of_balls, balls)))))
             except (Undecided, TooLarge):
                 raise
             except Exception as error:  # NumPy has many ways to say that a function does not work on objects
