@@ -8,11 +8,12 @@ import contextlib
 import dis
 import functools
 import itertools
+import operator
 import sys
 import sysconfig
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from os import sep
 from typing import NamedTuple
 
@@ -105,7 +106,9 @@ class Places:
             self.visit_dict(vars(v))
         elif isinstance(v, type):
             self.visit_class(v)
-        elif self.is_users(type(v)) or is_of_verifier(type(v)):
+        elif is_of_verifier(type(v)):
+            self.queue += vars(v).values() if hasattr(v, "__dict__") else ()
+        elif self.is_users(type(v)):
             self.queue += [type(v), getattr(v, "__dict__", None)]
 
     def look(self, v: PyTree, put: Callable[[PyTree], None]) -> None:
@@ -123,10 +126,14 @@ class Places:
         for cell in f.__closure__ or ():
             with contextlib.suppress(ValueError):  # it is empty
                 self.visit_cell(cell, is_of_verifier(f))
-        self.queue.append(f.__dict__)
         if not self.is_users_space(f.__globals__):
             return
-        self.queue += [f.__globals__, f.__kwdefaults__, *imported(f.__code__, f.__globals__.get("__package__") or "")]
+        self.queue += [
+            f.__globals__,
+            f.__dict__,
+            f.__kwdefaults__,
+            *imported(f.__code__, f.__globals__.get("__package__") or ""),
+        ]
         code = with_imports_of_stand_ins(f.__code__)
         if code is not f.__code__:
             self.swaps.append(Place(functools.partial(setattr, f, "__code__"), f.__code__, code))
@@ -211,13 +218,15 @@ class Places:
         for space in self.without_float:
             space.pop("float", None)
         for now, before in zip(self.dicts, dicts, strict=True):
+            if are_same(now, before) and are_same(now.values(), before.values()):
+                continue
             for key, v in before.items():
                 if now.get(key, now) is not v:
                     now[key] = v
             for key in now.keys() - before.keys():
                 del now[key]
         for entries, old in zip(self.lists, lists, strict=True):
-            if len(entries) != len(old) or any(a is not b for a, b in zip(entries, old, strict=True)):
+            if not are_same(entries, old):
                 entries[:] = old
         for cell, v in zip(self.cells, variables, strict=True):
             cell.cell_contents = v
@@ -229,6 +238,11 @@ class Places:
 def is_of_verifier(f: Callable) -> bool:
     """Whether a function or a class is the verifier's own."""
     return (f.__module__ or "").startswith("jaxnn.verify")
+
+
+def are_same(a: Collection, b: Collection) -> bool:
+    """Whether these are the same objects, in the same order."""
+    return len(a) == len(b) and all(map(operator.is_, a, b))
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -264,13 +278,17 @@ def with_imports_of_stand_ins(code: types.CodeType) -> types.CodeType:
     return CODE[code]
 
 
+@functools.cache
+def names_of_imports(code: types.CodeType) -> tuple[str, ...]:
+    """The names of the modules that this code imports when it runs."""
+    here = [name for operation, name in names_in(code) if operation == "IMPORT_NAME"]
+    return (*here, *itertools.chain.from_iterable(map(names_of_imports, inner(code))))
+
+
 def imported(code: types.CodeType, package: str) -> Iterator[types.ModuleType]:
-    """The modules that functions of this package import when they run, if they are loaded."""
-    for operation, name in names_in(code):
-        if operation == "IMPORT_NAME":
-            yield from (sys.modules[full] for full in (name, f"{package}.{name}") if full in sys.modules)
-    for c in inner(code):
-        yield from imported(c, package)
+    """The modules that this code, of this package, imports when it runs, if they are loaded."""
+    for name in names_of_imports(code):
+        yield from (sys.modules[full] for full in (name, f"{package}.{name}") if full in sys.modules)
 
 
 def codes_in(space: dict) -> Iterator[types.CodeType]:

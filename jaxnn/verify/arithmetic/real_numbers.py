@@ -355,19 +355,13 @@ def one(v: Real) -> Reals:
 
 def of_balls(v: Balls) -> Reals:
     """The balls as real numbers, an array even if it has no dimensions."""
-    out = np.ndarray(v.shape, object)
-    out.ravel()[:] = [Real(b) for b in v.flat]
-    return out.view(Reals)
+    return wrap(AS_REALS(v)).view(Reals)
 
 
 def to_balls(v: ArrayLike) -> Balls:
     """Real numbers as their balls; plain numbers among them enter exactly."""
     v = np.asarray(v)
-    if v.dtype != object:
-        return enter(np.asarray(v, np.float64))
-    out = np.ndarray(v.shape, object)
-    out.ravel()[:] = [real_ball(entry) for entry in v.flat]
-    return out
+    return wrap(AS_BALLS(v)) if v.dtype == object else enter(np.asarray(v, np.float64))
 
 
 def real_ball(entry: object) -> arb:
@@ -376,3 +370,6 @@ def real_ball(entry: object) -> arb:
     if not isinstance(v, arb):
         raise TypeError(f"{type(entry).__name__} is no real number")
     return v
+
+
+AS_REALS, AS_BALLS = np.frompyfunc(Real, 1, 1), np.frompyfunc(real_ball, 1, 1)
