@@ -3,12 +3,10 @@
 A linear system is solved in balls, with an error bound; a Fourier transform is the sum that defines it.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 from flint import acb, arb, arb_mat
 
 from jaxnn.protocols import PyTree
@@ -31,16 +29,7 @@ from jaxnn.verify.arithmetic.real_numbers import (
     to_balls,
     whole_tree,
 )
-from jaxnn.verify.arithmetic.stand_ins import (
-    FLOATS,
-    MATH,
-    apply_along_axis,
-    holds,
-    log,
-    log_softmax,
-    logsumexp,
-    softmax,
-)
+from jaxnn.verify.arithmetic.stand_ins import COMMON, FLOATS, holds
 
 Special = dict[Callable, Callable]  # by the function that is called: the one that is called instead
 
@@ -262,11 +251,6 @@ def angle(z: PyTree, deg: bool = False) -> PyTree:
     return out * 180 / of_balls(np.full((), arb.pi(), object)) if deg else out
 
 
-def finfo(dtype: PyTree = float) -> np.finfo:
-    """np.finfo: real numbers stand for float64."""
-    return np.finfo(np.float64)
-
-
 def floats_of(v: PyTree) -> PyTree:
     """The floats next to real numbers, anywhere in lists, tuples and dicts: a test looks at no more."""
     if isinstance(v, Real):
@@ -278,21 +262,9 @@ def floats_of(v: PyTree) -> PyTree:
     return type(v)(map(floats_of, v)) if type(v) in (list, tuple) else v
 
 
-def on_floats(f: Callable) -> Callable:
-    """f, that only tests or prints, of the floats next to real numbers."""
-    return lambda *args, **kwargs: f(*map(floats_of, args), **floats_of(kwargs))
-
-
 def as_array(v: PyTree) -> PyTree:
     """A number of ours, or a list that has some, as an array: NumPy then asks the array's class, `Reals`."""
     return one(v) if isinstance(v, Real) else array(v) if type(v) in (list, tuple) and holds(v, (Real, Reals)) else v
-
-
-def function_of_math(name: str) -> Callable | None:
-    """The function of math as there is one of numbers, if there is."""
-    name = MATH.get(name, name)
-    f = UNARY.get(name) or getattr(np, name, None)
-    return f and (lambda *args: f(*map(as_array, args)))
 
 
 def special_functions() -> Special:
@@ -303,11 +275,8 @@ def special_functions() -> Special:
     transforms = {getattr(np.fft, f.__name__): f for f in (fft, ifft, rfft, irfft)}
     transforms |= {np.fft.fftn: along_axes(fft), np.fft.ifftn: along_axes(ifft)}
     transforms |= {np.fft.fft2: along_axes(fft, 2), np.fft.ifft2: along_axes(ifft, 2)}
-    others = {getattr(np, f.__name__): f for f in (array, interp, nan_to_num, angle, bincount, apply_along_axis)}
+    others = {getattr(np, f.__name__): f for f in (array, interp, nan_to_num, angle, bincount)}
     copies: Special = dict.fromkeys((np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray), view)
-    entrywise: Special = {np.sinc: UNARY["sinc"], np.i0: UNARY["i0"], np.isscalar: lambda v: np.ndim(v) == 0}
-    classes: Special = {**dict.fromkeys(FLOATS, number), np.finfo: finfo}
-    names = [name for name in dir(math) if callable(getattr(math, name)) and name not in ("floor", "ceil", "trunc")]
-    of_math = {getattr(math, name): f for name in names if (f := function_of_math(name))}
-    sums = {getattr(scipy.special, f.__name__): f for f in (logsumexp, softmax, log_softmax)}
-    return {**linalg, **transforms, **others, **copies, **entrywise, **classes, **of_math, math.log: log, **sums}
+    entrywise: Special = {np.sinc: UNARY["sinc"], np.i0: UNARY["i0"]}
+    classes: Special = dict.fromkeys(FLOATS, number)
+    return {**COMMON, **linalg, **transforms, **others, **copies, **entrywise, **classes}
