@@ -103,6 +103,8 @@ def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
     claims: Jaxprs = {}
     truths: Jaxprs = {}
     for mode in MODES:
+        if not mode.every and is_numpy(problem):  # a jaxpr would round what NumPy makes of data that are constants
+            return {}, {}
         for jaxprs, f in ((claims, problem.claim), (truths, problem.truth)):
             try:
                 jaxprs[mode] = trace(f, problem.arguments, mode)
@@ -110,8 +112,6 @@ def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
                 raise
             except Exception:  # whatever a function says that was not written for this mode
                 continue
-        if not mode.every and is_numpy(problem):  # a jaxpr would round what NumPy makes of data that are constants
-            return {}, {}
         if both_known(claims, truths, mode):
             break
     return claims, truths
@@ -162,7 +162,7 @@ def check_steady(problem: Problem, comparison: Comparison) -> None:
     functions += [("hand rule", problem.claim, comparison.hand_jaxpr)]
     for who, f, before in functions:
         try:
-            again = partial(trace, f, problem.arguments, comparison.mode or IN_FLOAT64)
+            again = partial(trace_in_own_mode, f, problem.arguments, comparison)
             same = summary(before or again()) == summary(again())
         except Exception:  # NumPy code
             once, *others = (run(f, problem.arguments.floats) for _ in range(CALLS_OF_NUMPY))
@@ -173,6 +173,13 @@ def check_steady(problem: Problem, comparison: Comparison) -> None:
                 "numbers without a key or a seed, or changes something outside of itself. Make it a function of its "
                 "arguments alone."
             )
+
+
+def trace_in_own_mode(f: Function, arguments: Arguments, comparison: Comparison) -> ClosedJaxpr:
+    """The jaxpr of f, in the mode of the comparison. TypeError: it is NumPy code."""
+    if comparison.mode is None:
+        raise TypeError("NumPy code")
+    return trace(f, arguments, comparison.mode)
 
 
 def is_close(a: np.ndarray, b: np.ndarray) -> bool:
@@ -188,9 +195,14 @@ def summary(closed: ClosedJaxpr) -> tuple[PyTree, ...]:
     return (
         [eqn.primitive.name for eqn in closed.jaxpr.eqns],
         [np.asarray(v.val).tobytes() for v in operands if isinstance(v, Literal)],
-        [np.asarray(c).tobytes() for c in closed.consts if isinstance(c, np.ndarray) or is_float(c)],
+        [np.asarray(c).tobytes() for c in closed.consts if not is_key(c)],
         [summary(v) for v in parameters if isinstance(v, ClosedJaxpr)],
     )
+
+
+def is_key(c: PyTree) -> bool:
+    """Whether a constant is one of JAX's random keys, which have no bytes."""
+    return jax.dtypes.issubdtype(getattr(c, "dtype", None), jax.dtypes.prng_key)
 
 
 def is_numpy(problem: Problem) -> bool:
