@@ -323,8 +323,10 @@ def plain(v: PyTree) -> PyTree:
 
 
 def bare(v: PyTree) -> PyTree:
-    """The JAX array of a `Traced`; anything else as it is."""
-    return v.x if isinstance(v, Traced) else v
+    """The JAX array of a `Traced`, or of floats; anything else as it is."""
+    if isinstance(v, Traced):
+        return v.x
+    return jnp.asarray(v) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v
 
 
 def dual(values: PyTree, x: PyTree) -> PyTree:
