@@ -26,7 +26,6 @@ INSTALLED = tuple(sysconfig.get_paths()[kind] + sep for kind in ("stdlib", "plat
 NEVER = {*sys.stdlib_module_names, "numpy", "jax", "jaxlib", "flint", "jaxnn"}  # whose code runs as it is
 LONG = 1000  # a longer list or dict of the user's holds data
 SMALL = 10_000  # a larger array of the user's is no buffer that the code writes into
-CODE: dict[types.CodeType, types.CodeType] = {}  # with its imports of stand-ins
 RUNS = threading.RLock()  # two runs at once would take each other's stand-ins away
 
 
@@ -134,7 +133,7 @@ class Places:
             f.__kwdefaults__,
             *imported(f.__code__, f.__globals__.get("__package__") or ""),
         ]
-        code = with_imports_of_stand_ins(f.__code__)
+        code = with_imports_of_stand_ins(f.__code__, f.__code__.co_filename)
         if code is not f.__code__:
             self.swaps.append(Place(functools.partial(setattr, f, "__code__"), f.__code__, code))
         defaults = f.__defaults__ or ()
@@ -265,17 +264,18 @@ def inner(code: types.CodeType) -> list[types.CodeType]:
     return [c for c in code.co_consts if isinstance(c, types.CodeType)]
 
 
-def with_imports_of_stand_ins(code: types.CodeType) -> types.CodeType:
-    """The code with `import stand_in_for_numpy` for an `import numpy` within a function; itself if there is none."""
-    if code not in CODE:
-        uses = set(names_in(code))
-        others = {name for operation, name in uses if operation != "IMPORT_NAME"}
-        exchanged = {name for operation, name in uses if ALIAS + name in sys.modules} - others
-        names = tuple(ALIAS + name if name in exchanged else name for name in code.co_names)
-        consts = tuple(with_imports_of_stand_ins(c) if isinstance(c, types.CodeType) else c for c in code.co_consts)
-        is_same = not exchanged and all(a is b for a, b in zip(consts, code.co_consts, strict=True))
-        CODE[code] = code if is_same else code.replace(co_names=names, co_consts=consts)
-    return CODE[code]
+@functools.lru_cache(4096)
+def with_imports_of_stand_ins(code: types.CodeType, file: str) -> types.CodeType:
+    """The code with `import stand_in_for_numpy` for an `import numpy` within a function; itself if there is none.
+
+    file: that of the code. Code of two files may be equal."""
+    uses = set(names_in(code))
+    others = {name for operation, name in uses if operation != "IMPORT_NAME"}
+    exchanged = {name for operation, name in uses if ALIAS + name in sys.modules} - others
+    names = tuple(ALIAS + name if name in exchanged else name for name in code.co_names)
+    consts = tuple(with_imports_of_stand_ins(c, file) if isinstance(c, types.CodeType) else c for c in code.co_consts)
+    is_same = not exchanged and are_same(consts, code.co_consts)
+    return code if is_same else code.replace(co_names=names, co_consts=consts)
 
 
 @functools.cache

@@ -539,6 +539,15 @@ def test_everything_is_as_before_when_the_code_raises(model):
     assert MODE.get() is None
 
 
+def test_equal_code_of_two_files_is_told_apart():
+    text = "import numpy as np\ndef cost(W):\n    return np.sum(np.where(W > 0, W, 2 * W))\n"
+    for file in ("one.py", "two.py"):
+        space = {"__name__": file[:3]}
+        exec(compile(text, file, "exec"), space)
+        report = verify.gradient(space["cost"], lambda W: np.where(W > 0, 1.0, 2.0), W)
+        assert [branch.place for branch in report.branches] == [f"{file}:3 (cost)"]
+
+
 def test_a_random_cost_is_said_before_anything_else():
     def cost(W, x, y):
         return np.mean((np.random.rand(20, 3, 2) > 0.5) * (x @ W - y) ** 2)  # noqa: NPY002
