@@ -73,7 +73,7 @@ class Places:
         self.cells: list[types.CellType] = []
         self.arrays: dict[int, np.ndarray] = {}
         self.without_float: list[dict] = []  # the globals that get a stand-in for float
-        self.packages: set[str] = set()  # installed, but those of the functions that are verified
+        self.modules: set[str] = set()  # installed, but those of the functions that are verified
         self.queue: list[PyTree] = [f]
         seen: dict[int, PyTree] = {}  # what was seen is kept, so that its id stays its own
         while self.queue:
@@ -150,7 +150,7 @@ class Places:
             self.cells.append(cell)
             self.look(v, functools.partial(setattr, cell, "cell_contents"))
         elif callable(v) or is_of_verifier(type(v)):
-            self.packages |= {package_of(v.__globals__)} if isinstance(v, types.FunctionType) else set()
+            self.modules |= {v.__module__} if isinstance(v, types.FunctionType) else set()
             self.queue.append(v)
 
     def visit_dict(self, v: dict) -> None:
@@ -180,10 +180,10 @@ class Places:
 
     def is_users_space(self, space: dict) -> bool:
         """Whether these are the globals of a file, or a cell, of the user's."""
-        package = package_of(space)
-        if package in NEVER:
+        name = str(space.get("__name__", ""))
+        if name.partition(".")[0] in NEVER:
             return False
-        return package in self.packages or not str(space.get("__file__") or "").startswith(INSTALLED)
+        return name in self.modules or not str(space.get("__file__") or "").startswith(INSTALLED)
 
     def run(self, f: Callable[[list], PyTree], floats: list) -> tuple[PyTree, bool]:
         """(f of copies of these arrays, with stand-ins; whether a float array that was there before was written)."""
@@ -247,11 +247,6 @@ def are_same(a: Collection, b: Collection) -> bool:
 def same(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two float arrays are one, bit by bit."""
     return a.tobytes() == b.tobytes()
-
-
-def package_of(space: dict) -> str:
-    """The outermost package of these globals."""
-    return str(space.get("__name__", "")).partition(".")[0]
 
 
 def names_in(code: types.CodeType) -> Iterator[tuple[str, str]]:

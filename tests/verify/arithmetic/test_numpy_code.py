@@ -545,7 +545,7 @@ def test_equal_code_of_two_files_is_told_apart():
         space = {"__name__": file[:3]}
         exec(compile(text, file, "exec"), space)
         report = verify.gradient(space["cost"], lambda W: np.where(W > 0, 1.0, 2.0), W)
-        assert [branch.place for branch in report.branches] == [f"{file}:3 (cost)"]
+        assert f"{file}:3 (cost)" in {branch.place for branch in report.branches}
 
 
 def test_a_random_cost_is_said_before_anything_else():
