@@ -19,7 +19,7 @@ import scipy.special
 
 from jaxnn.protocols import PyTree
 
-FLOATS: tuple[type, ...] = (float, np.float64, np.float32, np.floating)
+FLOATS: tuple[type, ...] = (float, np.float64, np.float32)
 CLASSES: tuple[type, ...] = (*FLOATS, np.vectorize, np.finfo)  # the classes that have stand-ins
 Generators = (np.random.Generator, np.random.RandomState)
 
@@ -295,6 +295,7 @@ def stand_in(v: PyTree) -> PyTree:
 
 def logsumexp(a: PyTree, axis: PyTree = None, b: PyTree = None, keepdims: bool = False) -> PyTree:
     """log Σ b eᵃ"""
+    a = running_mode().as_array(a)
     top = np.max(a, axis=axis, keepdims=True)
     terms = np.exp(a - top) if b is None else b * np.exp(a - top)
     out = np.log(np.sum(terms, axis=axis, keepdims=True)) + top
@@ -303,6 +304,7 @@ def logsumexp(a: PyTree, axis: PyTree = None, b: PyTree = None, keepdims: bool =
 
 def log_softmax(x: PyTree, axis: PyTree = None) -> PyTree:
     """x − log Σ eˣ"""
+    x = running_mode().as_array(x)
     return x - logsumexp(x, axis, keepdims=True)
 
 
@@ -313,7 +315,7 @@ def softmax(x: PyTree, axis: PyTree = None) -> PyTree:
 
 def apply_along_axis(f: Callable, axis: int, v: PyTree, *args: PyTree, **kwargs: PyTree) -> PyTree:
     """f of every line of v along an axis."""
-    v = np.moveaxis(v, axis, -1)
+    v = np.moveaxis(running_mode().as_array(v), axis, -1)
     rows = [f(v[i], *args, **kwargs) for i in np.ndindex(v.shape[:-1])]
     out = running_mode().as_array(rows)
     out = out.reshape((*v.shape[:-1], *out.shape[1:]))

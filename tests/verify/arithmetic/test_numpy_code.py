@@ -14,6 +14,7 @@ from jax import numpy as jnp
 
 from jaxnn import verify
 from jaxnn.verify.arithmetic.stand_ins import MODE
+from jaxnn.verify.tracing.numpy_code import as_jax
 
 DRAW = np.random.default_rng(0).normal
 W, X, Y = ARGS = DRAW(size=(4, 2)), DRAW(size=(3, 4)), DRAW(size=(3, 2))
@@ -305,6 +306,19 @@ def test_a_net_is_exact_however_it_is_written(name, model):
     assert {key: id(v) for key, v in vars(user).items()} == {key: id(v) for key, v in names.items()}
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_is_traced_however_it_is_written(name, model, standard_promotion):
+    user = model(HEAD + NETS[name] + END)
+    user.cost(2 * W, X, Y)
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+        cost = as_jax(lambda floats: user.cost(*floats), ARGS)
+        J, dW = jax.jit(jax.value_and_grad(lambda W: cost([W, X, Y])))(W)
+        grad = jax.jit(as_jax(lambda floats: user.grad(*floats), ARGS))([W, X, Y])
+    np.testing.assert_allclose(J, user.cost(*ARGS), rtol=1e-12)
+    np.testing.assert_allclose(dW, user.grad(*ARGS), rtol=1e-9)
+    np.testing.assert_allclose(grad, dW, rtol=1e-9)
+
+
 N = 5
 A, B, V = DRAW(size=(3, 3)) + 4 * np.eye(3), DRAW(size=3), DRAW(size=N)
 WEIGHTS = np.arange(1.0, N + 1)
@@ -422,6 +436,7 @@ FUNCTIONS = {  # (cost, grad, the argument)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_of_numpy_are_exact(name):
     cost, grad, v = FUNCTIONS[name]
+    np.testing.assert_allclose(float(verify.exact(cost, v)), cost(v), rtol=1e-9)
     report = verify.gradient(cost, grad, v)
     assert (report.verdict, report.evidence) == (verify.PASS, "exact"), str(report)
     for wrong in (1 + 1e-6, 0):
@@ -435,7 +450,9 @@ def test_a_complex_number_is_no_real_one():
     for norm in (lambda X: np.linalg.norm(X) ** 2, lambda X: np.sum(X * np.conj(X)).real, lambda X: np.vdot(X, X).real):
         report = verify.gradient(lambda v, norm=norm: norm(np.fft.fft(v)), right, V, points="given")
         assert (report.verdict, report.evidence) == (verify.PASS, "exact")
-    report = verify.gradient(lambda v: np.angle(np.fft.fft(v))[1], lambda v: 0 * v, V, points="given")
+    angles = lambda v: np.angle(np.fft.fft(v))[1]  # noqa: E731
+    np.testing.assert_allclose(float(verify.exact(angles, V)), angles(V), rtol=1e-12)
+    report = verify.gradient(angles, lambda v: 0 * v, V, points="given")
     assert (report.verdict, report.evidence) == (verify.FAIL, "exact")
 
 
