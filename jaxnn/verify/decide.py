@@ -57,6 +57,7 @@ def decide(
         return Case(problem, comparison_of(problem), args)
 
     points, given = Points(options), case_of(problem, args)
+    check_steady(problem, given.comparison)
     points.visit(GIVEN, given)
     if options.points == "auto":
         for kind in kinds_for(problem):
@@ -225,8 +226,6 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     """What the points say. What is asked of a wrong outcome is asked of the case that it is of."""
     outcomes, wrong, options = points.outcomes, points.wrong, points.options
     problem, comparison, args = points.wrong_case or given
-    if wrong:
-        check_steady(problem, comparison, wrong.floats)
     leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
     testimony = testimony_on(problem, comparison, points)
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)

@@ -100,8 +100,8 @@ def custom_vjp(
     plain: what f is meant to compute, plain(*args), in a plain or a slower form. f must then compute the same, and its
     rule be the derivative of that; the reason of a FAIL says which of the two is wrong.
 
-    BadAnswer: f has no custom rule, and there is no surrogate; f returns no float array; the surrogate or `plain` returns
-    another tree or other shapes than f.
+    BadAnswer: f has no custom rule, and there is no surrogate; f returns no float array; the surrogate or `plain`
+    returns another tree or other shapes than f.
     """
     problem_at = functools.partial(custom_vjp_problem, f, argnums=argnums, surrogate=surrogate, plain=plain)
     meant = f", plain={called(plain)}" if plain else ""

@@ -16,11 +16,14 @@ from jax.typing import DTypeLike
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments, BadAnswer, Function, Problem
-from jaxnn.verify.arithmetic import numpy_code, primitives
+from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, is_float
 from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TRANSPARENT, Evaluation, TooLarge
+from jaxnn.verify.arithmetic.numpy_code import computing
+from jaxnn.verify.arithmetic.places import with_stand_ins
+from jaxnn.verify.arithmetic.real_numbers import of_balls, to_balls
 from jaxnn.verify.evidence.differences import BallFunction, along, gradient, is_kinked, random_direction, slopes
 from jaxnn.verify.tracing.jaxprs import (
     AS_WRITTEN,
@@ -35,6 +38,8 @@ from jaxnn.verify.tracing.jaxprs import (
 from jaxnn.verify.tracing.kernels import has_kernel
 
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
+CALLS_OF_NUMPY = 4  # a mask of few entries may be drawn twice
+STEADY = 1e-4  # relative to the largest entry: what is drawn anew differs by more
 Jaxprs = dict[Mode, ClosedJaxpr]
 
 
@@ -111,6 +116,8 @@ def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
     claims: Jaxprs = {}
     truths: Jaxprs = {}
     for mode in MODES:
+        if not mode.every and is_numpy(problem):  # a jaxpr would round what NumPy makes of data that are constants
+            return {}, {}
         for jaxprs, f in ((claims, problem.claim), (truths, problem.truth)):
             try:
                 jaxprs[mode] = trace(f, problem.arguments, mode)
@@ -118,8 +125,6 @@ def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
                 raise
             except Exception:  # whatever a function says that was not written for this mode
                 continue
-        if not mode.every and is_numpy(problem):  # a jaxpr would round what NumPy makes of data that are constants
-            return {}, {}
         if both_known(claims, truths, mode):
             break
     return claims, truths
@@ -168,22 +173,37 @@ def traced_scalar(problem: Problem, mode: Mode) -> ClosedJaxpr | None:
     return None if problem.scalar is None else trace(problem.cost, problem.arguments, mode)
 
 
-def check_steady(problem: Problem, comparison: Comparison, floats: Sequence[np.ndarray]) -> None:
-    """BadAnswer if one of the functions computes something else when it is called again."""
-    functions: list[tuple[str, Function, ClosedJaxpr | None]] = [("hand rule", problem.claim, comparison.hand_jaxpr)]
+def check_steady(problem: Problem, comparison: Comparison) -> None:
+    """BadAnswer if one of the functions computes something else when it is called again with the same arguments."""
+    functions: list[tuple[str, Function, ClosedJaxpr | None]] = []
     functions += [("forward pass", problem.cost, comparison.scalar_jaxpr)] if problem.scalar else []
+    functions += [("hand rule", problem.claim, comparison.hand_jaxpr)]
     for who, f, before in functions:
         try:
-            again = partial(trace, f, problem.arguments, comparison.mode or IN_FLOAT64)
+            again = partial(trace_in_own_mode, f, problem.arguments, comparison)
             same = summary(before or again()) == summary(again())
         except Exception:  # NumPy code
-            once, twice = (run(f, floats) for _ in range(2))
-            same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(once, twice, strict=True))
+            once, *others = (run(f, problem.arguments.floats) for _ in range(CALLS_OF_NUMPY))
+            same = all(all(map(is_close, once, other)) for other in others)
         if not same:
             raise BadAnswer(
-                f"The {who} computes something else when it is called again: it draws without a key, or changes "
-                "something outside of itself. Make it a function of its arguments alone."
+                f"The {who} computes something else when it is called again with the same arguments: it draws random "
+                "numbers without a key or a seed, or changes something outside of itself. Make it a function of its "
+                "arguments alone."
             )
+
+
+def trace_in_own_mode(f: Function, arguments: Arguments, comparison: Comparison) -> ClosedJaxpr:
+    """The jaxpr of f, in the mode of the comparison. TypeError: it is NumPy code."""
+    if comparison.mode is None:
+        raise TypeError("NumPy code")
+    return trace(f, arguments, comparison.mode)
+
+
+def is_close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are equal, up to what sums in another order can lose."""
+    scale = np.abs(a[np.isfinite(a)]).max(initial=0)
+    return a.shape == b.shape and np.allclose(a, b, STEADY, STEADY * scale, equal_nan=True)
 
 
 def summary(closed: ClosedJaxpr) -> tuple[PyTree, ...]:
@@ -193,9 +213,14 @@ def summary(closed: ClosedJaxpr) -> tuple[PyTree, ...]:
     return (
         [eqn.primitive.name for eqn in closed.jaxpr.eqns],
         [np.asarray(v.val).tobytes() for v in operands if isinstance(v, Literal)],
-        [np.asarray(c).tobytes() for c in closed.consts if is_float(c)],
+        [np.asarray(c).tobytes() for c in closed.consts if not is_key(c)],
         [summary(v) for v in parameters if isinstance(v, ClosedJaxpr)],
     )
+
+
+def is_key(c: PyTree) -> bool:
+    """Whether a constant is one of JAX's random keys, which have no bytes."""
+    return jax.dtypes.issubdtype(getattr(c, "dtype", None), jax.dtypes.prng_key)
 
 
 def is_numpy(problem: Problem) -> bool:
@@ -224,11 +249,12 @@ def of_jaxpr(closed: ClosedJaxpr, arguments: Arguments, mode: Mode) -> BallFunct
 
 def of_numpy(f: Function) -> BallFunction:
     """NumPy code as a side. Unsupported if it does not run on real numbers."""
+    on_reals = with_stand_ins(f)
 
     def side(ev: Evaluation, balls: list[Balls]) -> list[Balls]:
-        with numpy_code.computing(ev):
+        with computing(ev):
             try:
-                return [numpy_code.to_balls(v) for v in f([numpy_code.of_balls(b) for b in balls])]
+                return list(map(to_balls, on_reals(list(map(of_balls, balls)))))
             except (Undecided, TooLarge):
                 raise
             except Exception as error:  # NumPy has many ways to say that a function does not work on objects

@@ -14,10 +14,10 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.arithmetic import numpy_code
 from jaxnn.verify.arithmetic.balls import Balls, enter, finite, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation
+from jaxnn.verify.arithmetic.real_numbers import to_balls
 from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr, of_numpy
 from jaxnn.verify.evidence.differences import BallFunction, difference, random_direction
 from jaxnn.verify.evidence.judge import Allowed, judge, scales
@@ -120,7 +120,7 @@ def testimony_of_reference(scene: Scene, reference: Callable[..., PyTree]) -> Te
         leaves = of_numpy(answer)(scene.ev, scene.balls)
     except (Unsupported, Undecided):
         floats = [np.array([float(b.mid()) for b in v.flat]).reshape(v.shape) for v in scene.balls]
-        leaves = [numpy_code.to_balls(v) for v in answer(floats)]
+        leaves = [to_balls(v) for v in answer(floats)]
     n = len(leaves)
     witness = Witness("reference", *agreement([wrap(v) for v in leaves], scene.hand[:n], scene.true[:n], 9))
     if witness.agrees_with_truth:
