@@ -190,6 +190,15 @@ def power_law(method: str) -> Report:
     return verify.custom_jvp(of, *map(jnp.float32, (0.5, 1.3, 0.2, 1.5)), domain=domain)
 
 
+def power_law_cdf_outside() -> Report:
+    from numpyro.distributions import DoublyTruncatedPowerLaw
+
+    def cdf(x: jax.Array) -> jax.Array:
+        return DoublyTruncatedPowerLaw(1.3, 0.2, 1.5, validate_args=False).cdf(x)
+
+    return verify.custom_jvp(cdf, jnp.float32(0.1), points="given")
+
+
 def log1mexp() -> Report:
     from numpyro.distributions.util import log1mexp
 
@@ -238,7 +247,7 @@ def projection_sparse_simplex() -> Report:
 def isotonic() -> Report:
     from jaxopt.isotonic import isotonic_l2_pav
 
-    return verify.custom_jvp(isotonic_l2_pav, normal(5))
+    return verify.custom_jvp(isotonic_l2_pav, normal(5), digits=6)  # its rule has a guard of 1e-8
 
 
 def ridge() -> Report:
@@ -405,6 +414,7 @@ RULES = [
     Rule("distrax", "`VonMises.cdf`, a series", von_mises_cdf),
     Rule("numpyro", "`DoublyTruncatedPowerLaw.log_prob`", lambda: power_law("log_prob"), bug="numpyro-log_prob"),
     Rule("numpyro", "`DoublyTruncatedPowerLaw.cdf`", lambda: power_law("cdf")),
+    Rule("numpyro", "`DoublyTruncatedPowerLaw.cdf` below its support", power_law_cdf_outside, bug="numpyro-cdf"),
     Rule("numpyro", "`DoublyTruncatedPowerLaw.icdf`", lambda: power_law("icdf")),
     Rule("numpyro", "`log1mexp`", log1mexp),
     Rule("tfp-nightly", "`hpsd_quadratic_form_solve`", hpsd_quadratic_form_solve, bug="tfp-hpsd_quadratic_form_solve"),
@@ -415,7 +425,7 @@ RULES = [
     Rule("jaxopt", "`isotonic_l2_pav`, a callback", isotonic),
     Rule("jaxopt", "`custom_root` of ridge regression", ridge),
     Rule("jaxopt", "`FixedPointIteration`", fixed_point),
-    Rule("ott-jax", "`norm` at 0", norm),
+    Rule("ott-jax", "`norm` at 0", norm, bug="ott-norm"),
     Rule("ott-jax", "`norm` of rows, one of them 0", norm_of_rows, bug="ott-norm"),
     Rule("ott-jax", "`softmin` with respect to x", lambda: softmin(0)),
     Rule("ott-jax", "`softmin` with respect to gamma", lambda: softmin(1), bug="ott-softmin"),
