@@ -4,6 +4,7 @@ them; and answers that do not fit."""
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import numpy as np
@@ -71,8 +72,9 @@ class Problem:
     differences for NumPy code.
 
     Both give a list of arrays, named by `paths`. The first of them, one for each differentiated float leaf, are the
-    gradient of `scalar`, if there is one; if `has_value`, the last of them is its value. `by_autodiff` is
-    there beside `truth` because links and witnesses need the same derivative of a forward pass that they have changed.
+    gradient of `scalar`, if there is one; if there is none, but tangents, the derivative of `values` along them; if
+    `has_value`, the last of them is the value of `scalar`. `by_autodiff` is there beside `truth` because links and
+    witnesses need the same derivative of a forward pass that they have changed.
     """
 
     title: str
@@ -82,6 +84,7 @@ class Problem:
     scalar: Callable[[list], PyTree] | None = None
     paths: tuple[str, ...]
     has_value: bool = False
+    values: Function | None = None  # what `truth` lists after the derivative, if anything
     redrawable: tuple[int, ...] = ()  # the float leaves that may be drawn anew
     cotangents: tuple[int, ...] = ()  # the float leaves, tangents too, that are random at every point
     listed: Callable[[PyTree], list[PyTree]] = list  # the list of arrays in what a function like the hand rule returned
@@ -93,10 +96,12 @@ class Problem:
         extra = 1 if self.has_value else 0
         return len(self.paths) == len(self.arguments.differentiated) + extra
 
-    def cost(self, floats: list) -> list[PyTree]:
-        """`scalar` as a `Function`."""
-        assert self.scalar is not None, "there is no cost"
-        return [self.scalar(floats)]
+    @cached_property
+    def cost(self) -> Function:
+        """`scalar` as a `Function`: one and the same, so that it is compiled once."""
+        scalar = self.scalar
+        assert scalar is not None, "there is no cost"
+        return lambda floats: [scalar(floats)]
 
 
 def arguments_of(args: tuple[PyTree, ...], differentiated: Collection[int], f: Callable) -> Arguments:

@@ -19,7 +19,14 @@ from jaxnn.verify.arguments import (
     is_float_leaf,
     sums_to_one,
 )
-from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, own_derivative, trace, value_and_gradient, without_rules
+from jaxnn.verify.tracing.jaxprs import (
+    AS_WRITTEN,
+    own_derivative,
+    pulled_back,
+    trace,
+    value_and_gradient,
+    without_rules,
+)
 
 Argnums = int | Sequence[int]
 
@@ -87,6 +94,7 @@ def gradient_problem(
         scalar=scalar,
         paths=(*argument_paths(arguments, single), *(["value"] if values else [])),
         has_value=bool(values),
+        values=(lambda floats: [scalar(floats)]) if values else None,
         redrawable=arguments.differentiated,
         listed=listed,
         by_autodiff=truth,
@@ -150,8 +158,8 @@ def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         def of(floats: list) -> list[PyTree]:
             *_, dout = arguments.build(floats)
             inputs = [floats[i] for i in arguments.differentiated]
-            values, pull = jax.vjp(own(function(f, out.take, arguments, floats)), inputs)
-            return [*pull(dout)[0], *values]
+            values, dargs = pulled_back(own(function(f, out.take, arguments, floats)), inputs, dout)
+            return [*dargs, *values]
 
         return of
 
@@ -165,6 +173,7 @@ def custom_vjp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         claim=derivative(lambda g: g),
         truth=derivative(lambda g: own_derivative(g)[0]),
         scalar=scalar,
+        values=lambda floats: out.take(f(*arguments.build(floats)[:-1])),
         paths=(*argument_paths(arguments), *out.names),
         redrawable=redrawable_leaves(arguments, named),
         cotangents=cotangents,
@@ -193,6 +202,7 @@ def custom_jvp_problem(f: Callable, *args: PyTree, argnums: Argnums | None) -> P
         arguments=arguments,
         claim=derivative(lambda g: g),
         truth=derivative(lambda g: own_derivative(g)[0]),
+        values=lambda floats: out.take(f(*arguments.build(floats)[:-1])),
         paths=(*(f"tangent of {name}" for name in out.names), *out.names),
         redrawable=redrawable_leaves(arguments, named),
         cotangents=tangents,

@@ -22,7 +22,7 @@ from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, enter, is_balls, is_float, wrap
 from jaxnn.verify.arithmetic.control_flow import CALLS
-from jaxnn.verify.arithmetic.decisions import Logic, Ties, Unsupported, codes, logic
+from jaxnn.verify.arithmetic.decisions import Logic, Ties, TooLarge, Unsupported, codes, logic
 from jaxnn.verify.arithmetic.moves import MOVES
 from jaxnn.verify.arithmetic.rules import EqnParams, Value
 
@@ -32,10 +32,7 @@ TRANSPARENT = {  # they compute nothing
     *("reduce_precision", "device_put", "mesh_cast", "pvary", "reshard"),
 }
 ENTRIES = 2e7  # about 2 GiB of balls
-
-
-class TooLarge(RuntimeError):
-    """More work or memory than was allowed."""
+TICKS = 4096  # operations of NumPy code between two looks at the time
 
 
 class Step(NamedTuple):
@@ -55,7 +52,8 @@ class Evaluation:
     What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
     forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
 
-    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge.
+    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge; runs_on:
+    whether iterations go on behind their end, see control_flow.py.
     """
 
     def __init__(
@@ -64,13 +62,16 @@ class Evaluation:
         rounded: Collection[str] = (),
         ties: Ties | None = None,
         deadline: float = math.inf,
+        runs_on: bool = False,
     ):
         self.precision = precision
+        self.runs_on = runs_on
         self.rounded = rounded  # which of "literals", "inputs" stand for the reals within half an ulp
         self.ties = ties or Ties()
         self.deadline = deadline
         self.steps: list[Step] = []
         self.entries = 0  # how many were computed
+        self.operations = 0  # of NumPy code
         self.place = ""  # of the call that is being evaluated
         self.literals: dict[tuple[bytes, str], Value] = {}  # by their bytes and dtype
         self.outputs: dict[tuple, list[Value]] = {}  # of an equation, by its primitive, inputs and parameters
@@ -78,6 +79,12 @@ class Evaluation:
         self.named_values: dict[str, list[tuple[int, Balls]]] = {}  # by `checkpoint_name`: [(step, value), …]
         self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
         self.matrices: dict[tuple, arb_mat] = {}  # flint's matrix of an array, for products.py
+
+    def tick(self) -> None:
+        """Counts one operation on two numbers. TooLarge: it is too late for more."""
+        self.operations += 1
+        if self.operations % TICKS == 0 and time.monotonic() > self.deadline:
+            raise TooLarge(f"NumPy code of more than {self.operations:,} operations")
 
     def enter(self, v: PyTree) -> Value:
         """A constant. A float of rank 0 is a number that someone wrote down or computed: rounded like a literal."""

@@ -20,6 +20,8 @@ class Evaluator(Protocol):
 
     ties: Ties
     matrices: dict[tuple, arb_mat]
+    runs_on: bool
+    deadline: float
 
     def enter(self, v: PyTree) -> Value: ...
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import NamedTuple
 
 import flint
@@ -37,9 +38,17 @@ class Check(NamedTuple):
     deadline: float
 
 
+class Iterations(Enum):
+    """What is known of the iterations at a point where a rule differs from the truth as they end."""
+
+    CONVERGE = auto()  # to where the rule and the truth agree
+    DO_NOT_CONVERGE = auto()
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What was found at one point. undefined: the truth is not finite there."""
+    """What was found at one point. undefined: the truth is not finite there. iterations: None where nothing is asked of
+    them."""
 
     kind: Kind
     verdict: Verdict
@@ -51,6 +60,7 @@ class Outcome:
     floats: tuple[np.ndarray, ...] = ()
     rounded: Rounded = ()
     undefined: bool = False
+    iterations: Iterations | None = None
 
     @property
     def digits(self) -> float:
