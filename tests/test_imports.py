@@ -51,10 +51,11 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "precision": GATHERED,
     "decide": {*GATHERED, "options", "diagnosis", "links", "power", "precision"},
     "named_model": set(),
-    "questions": {"options", "arguments", "problems", "decide", "custom_rules", "named_model", "reports"},
+    "questions": {"options", "arguments", "problems", "decide", "custom_rules", "named_model", "reports"} | {"waiting"},
     "exact_value": GATHERED,
     "many_cases": {*GATHERED, "decide", "problems", "questions"},
     "strategies": set(),
+    "waiting": set(),
     "__init__": {"questions", "exact_value", "many_cases", "reports"},
 }
 LIBRARIES = {"jaxnn.data": {"numpy"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}, "reference": {"numpy"}}

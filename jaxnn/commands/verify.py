@@ -31,6 +31,7 @@ from jaxnn.verify import FAIL, INCONCLUSIVE, PASS, Report
 from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.page import page
 from jaxnn.verify.reports.words import shown
+from jaxnn.verify.waiting import aloud
 
 STYLES = {PASS: "bold green", FAIL: "bold red", INCONCLUSIVE: "bold yellow"}
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
@@ -206,7 +207,8 @@ def report_on_file(path: Path, options: Keywords, console: Console, power: bool)
         raise ValueError(f"There is no file {path}; jaxnn verify --new {path} writes an example.")
     with console.status(f"verifying {path.name}"), in_users_words(path), imported(path) as module:
         cost, grad, args = own_functions(path, module, options["key"])
-        report = verifier.gradient(cost, grad, *args, draw=module.example, **options)
+        with aloud():
+            report = verifier.gradient(cost, grad, *args, draw=module.example, **options)
         replay = f"jaxnn verify {shlex.quote(str(path))}{flags(options)}"
         report = replace(report, title=f"gradient in {path.name}", replay=replay)
         if power:

@@ -8,6 +8,7 @@ it is called again. What a function raises at the given arguments is raised as i
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
@@ -38,8 +39,10 @@ from jaxnn.verify.problems import (
 )
 from jaxnn.verify.reports.findings import FAIL
 from jaxnn.verify.reports.report import Report
+from jaxnn.verify.waiting import waiting
 
 Asked = ParamSpec("Asked")
+LATEST = 40.0  # seconds, after which nothing more is asked
 
 
 def gradient(
@@ -88,6 +91,10 @@ def custom_vjp(f: Callable, *args: PyTree, argnums: Argnums | None = None, **opt
 
 def with_faults(report: Report, f: Callable, args: tuple[PyTree, ...], argnums: Argnums | None) -> Report:
     """The report on a right rule of f, with what else JAX asks of it: FAIL if that is not so."""
+    start = time.monotonic()
+    if report.seconds > LATEST:
+        note = "what else JAX asks of a rule (jit, vmap, devices) was not looked at, for lack of time"
+        return dataclasses.replace(report, notes=(*report.notes, note))
     _, out, take = outputs(f, args)
     arguments, _ = with_random(args, chosen(argnums, args)[0], out, f)
     floats = [jnp.asarray(v, t) for v, t in zip(arguments.floats, arguments.dtypes, strict=True)]
@@ -106,7 +113,8 @@ def with_faults(report: Report, f: Callable, args: tuple[PyTree, ...], argnums: 
     if wrong:
         reason = f"the rule is the derivative, but {'; '.join(wrong)}."
         report = dataclasses.replace(report, verdict=FAIL, reason=reason)
-    return dataclasses.replace(report, notes=(*report.notes, *notes))
+    seconds = report.seconds + time.monotonic() - start
+    return dataclasses.replace(report, notes=(*report.notes, *notes), seconds=seconds)
 
 
 def custom_jvp(f: Callable, *args: PyTree, argnums: Argnums | None = None, **options: PyTree) -> Report:
@@ -196,6 +204,17 @@ def same(f: Callable, g: Callable, *args: PyTree, argnums: Argnums | None = None
     return answer(problem_at, args, options, f"same({called(f)}, {called(g)}, …")
 
 
+class NotShownRight(AssertionError):
+    """A check that did not pass. Its report is written when it is read: a property test fails many times before."""
+
+    def __init__(self, report: Report):
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return f"\n{self.report}"
+
+
 def asserted(ask: Callable[Asked, Report]) -> Callable[Asked, Report]:
     """The check as an assertion: AssertionError with the whole report unless it passes, else the report."""
 
@@ -203,7 +222,7 @@ def asserted(ask: Callable[Asked, Report]) -> Callable[Asked, Report]:
     def check(*args: Asked.args, **options: Asked.kwargs) -> Report:
         report = ask(*args, **options)
         if not report.ok:
-            raise AssertionError(f"\n{report}")
+            raise NotShownRight(report)
         return report
 
     check.__name__ = f"assert_{ask.__name__}"
@@ -243,4 +262,7 @@ def answer(
         if name != "key" and value != getattr(defaults, name):
             replay += f", {name}={value!r}" if isinstance(value, (int, float, str)) else f", {name}=…"
     replay += f", key={settings.key})"
-    return decide(problem_at(*args), settings, replay, lambda args: problem_at(*args), args, others)
+    start = time.monotonic()
+    with waiting(replay):
+        report = decide(problem_at(*args), settings, replay, lambda args: problem_at(*args), args, others)
+    return dataclasses.replace(report, seconds=time.monotonic() - start)
