@@ -19,7 +19,7 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import Balls, enter, finite, magnitude, midpoints, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
-from jaxnn.verify.evidence.comparison import ENTRIES, Comparison
+from jaxnn.verify.evidence.comparison import ENTRIES, Comparison, nothing, of_numpy
 from jaxnn.verify.evidence.differences import gradient
 
 NEAR = 1200  # bits: 2⁻¹²⁰⁰ is below every positive float64
@@ -59,7 +59,7 @@ class Rays:
         self.floats = [enter(v) for v in floats]
         self.asked = problem.arguments.differentiated
         self.size = sum(self.floats[i].size for i in self.asked)
-        self.by_differences = comparison.numpy
+        self.by_differences = bool(comparison.differenced)
         self.here = self.at(np.zeros(self.size), 0, PRECISIONS[0]).value
 
     def at(self, direction: np.ndarray, distance: int, precision: int) -> Ray:
@@ -76,8 +76,8 @@ class Rays:
                 leaves = self.comparison.truth(ev, moved)
                 return Ray(leaves[n:], leaves[:n])
             cost = self.comparison.cost(self.problem)
-            if self.by_differences and not self.comparison.numpy:
-                leaves = gradient(cost, ev, moved, self.problem.arguments, has_value=False)
+            if self.by_differences and not self.comparison.differenced:
+                leaves = gradient(cost, ev, moved, self.problem.arguments, of_numpy(nothing))
             else:
                 leaves = self.comparison.truth(ev, moved)
             return Ray(cost(ev, moved), leaves[:n])
