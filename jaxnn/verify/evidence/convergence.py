@@ -16,20 +16,20 @@ from jax import numpy as jnp
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.arithmetic.balls import Balls, is_float, wrap
+from jaxnn.verify.arithmetic.balls import Balls, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import Comparison, Way, equations, forward_pass, of_jaxpr
 from jaxnn.verify.evidence.differences import BallFunction, along, difference, direction, random_direction
 from jaxnn.verify.evidence.judge import DIGITS, Judgement, judge, scales
 from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered
-from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence
 from jaxnn.verify.reports.words import shown
 from jaxnn.verify.tracing.jaxprs import trace, without_rules
 
 PRECISIONS = (400, 1600, 6400)  # bits
 LEAST = 2  # digits to which iterations must converge
-ALIKE = 3  # digits, with which a rule of an iteration that is not understood is not called wrong
+ALIKE = 4  # digits, with which a rule of an iteration that is not understood is not called wrong
 FEWEST = 6  # digits to which a rule of JAX's own must agree with differences
 
 
@@ -56,8 +56,10 @@ def in_the_limit(outcome: Outcome, check: Check) -> Outcome:
 def unless_alike(outcome: Outcome, check: Check) -> Outcome:
     """A wrong outcome; INCONCLUSIVE if it is nearly right, and a loop ends at a tolerance that can explain it."""
     is_near = outcome.verdict == FAIL and outcome.digits >= ALIKE
-    if not is_near or check.comparison.way != Way.FORWARD_MODE or not ends_by_floats(check.comparison):
+    if not is_near or check.comparison.way != Way.FORWARD_MODE or not ends_at_a_tolerance(check.comparison):
         return outcome
+    if outcome.evidence == Evidence.FLOAT64 and outcome.digits > FEWEST + 1:
+        return converged(outcome, outcome.digits, "float64 does not tell whether they would agree where they run on")
     agreement = f"the rule and the truth agree to {shown(outcome.digits)} digits"
     reason = f"{agreement}, and it is not known to how many the iterations of the forward pass converge"
     return replace(outcome, verdict=INCONCLUSIVE, reason=reason)
@@ -88,8 +90,11 @@ def by_accuracy(outcome: Outcome, check: Check, digits: float) -> Outcome:
         pairs = zip(wanted, directions, strict=True)
         differences = [wrap(difference(cost, ev, balls, {i: way})) for i, way in pairs]
         known = min(j.digits for j in judgements(differences, true))
-    if known < FEWEST or digits < known - 1:
+    if digits < known - 1:
         return outcome
+    if known < FEWEST:
+        reason = f"JAX's own rule agrees with differences of the forward pass to {shown(known)} digits alone"
+        return replace(outcome, verdict=INCONCLUSIVE, reason=reason)
     return converged(outcome, min(known, digits), "to so many, JAX's own rule agrees with differences")
 
 
@@ -167,12 +172,12 @@ def is_iteration(eqn: JaxprEqn) -> bool:
     return name == "while" or (name == "scan" and len(eqn.invars) == params["num_consts"] + params["num_carry"])
 
 
-def ends_by_floats(comparison: Comparison) -> bool:
-    """Whether a loop of the forward pass ends when floats say so, and not when it has counted to its end."""
+def ends_at_a_tolerance(comparison: Comparison) -> bool:
+    """Whether a loop of the forward pass ends at a tolerance, and not when it has counted to its end."""
     closed = comparison.scalar_jaxpr
     loops = [eqn for eqn in equations(closed.jaxpr) if eqn.primitive.name == "while"] if closed else []
     tests = chain.from_iterable(equations(loop.params["cond_jaxpr"].jaxpr) for loop in loops)
-    return any(is_float(v.aval) for eqn in tests for v in eqn.invars if hasattr(v.aval, "dtype"))
+    return any(v.aval.dtype.kind not in "iu" for eqn in tests for v in eqn.invars if hasattr(v.aval, "dtype"))
 
 
 def has_rule_of_jax(comparison: Comparison) -> bool:
