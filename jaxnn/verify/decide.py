@@ -176,7 +176,7 @@ def by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
     if not iterates(check.comparison):
         return outcome_by_balls(kind, check, floats, roundings)
     outcome = outcome_by_balls(kind, check, floats, roundings[:1])
-    outcome = in_the_limit(outcome, check) if outcome.verdict == FAIL else outcome
+    outcome = in_the_limit(outcome, check) if outcome.verdict == FAIL or outcome.has_cancelled else outcome
     if outcome.verdict != FAIL or outcome.digits < ALIKE:  # by more than any rounding
         return outcome
     return replace(outcome_by_balls(kind, check, floats, roundings), iterations=outcome.iterations)

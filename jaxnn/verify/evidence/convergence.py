@@ -4,6 +4,7 @@ As the iterations end, such a rule and the derivative of what is computed differ
 exact arithmetic, they come to one value; a wrong rule does not.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -34,11 +35,12 @@ FEWEST = 6  # digits to which a rule of JAX's own must agree with differences
 
 
 def in_the_limit(outcome: Outcome, check: Check) -> Outcome:
-    """A wrong outcome, or another one where iterations explain the difference: PASS to the digits to which they
-    converge if the rule and the truth agree where all of them run on; INCONCLUSIVE if that is not known."""
+    """An outcome that is not right, or another one where iterations explain the difference: PASS to the digits to which
+    they converge if the rule and the truth agree where all of them run on; INCONCLUSIVE if that is not known."""
     if any(j.verdict == FAIL for j in outcome.judged[check.problem.derivatives :]):
         return outcome
-    digits = min(j.digits for j in outcome.judged if j.verdict == FAIL)
+    error = max(j.errors.max(initial=0) for j in outcome.judged[: check.problem.derivatives])
+    digits = -math.log10(error) if error else math.inf
     needed = check.options.digits or DIGITS
     try:
         if has_rule_of_jax(check.comparison):
@@ -71,7 +73,7 @@ def converged(outcome: Outcome, digits: float, why: str) -> Outcome:
     if digits < LEAST:
         few = Iterations.DO_NOT_CONVERGE
         return replace(outcome, verdict=INCONCLUSIVE, reason=f"{reason} alone", iterations=few)
-    judged = tuple(j._replace(verdict=PASS, digits=min(j.digits, digits)) for j in outcome.judged)
+    judged = tuple(j._replace(verdict=PASS, digits=min(j.digits, digits), states=None) for j in outcome.judged)
     notes = (*outcome.notes, f"{outcome.kind}: {reason}; {why}")
     return replace(outcome, verdict=PASS, judged=judged, notes=notes, iterations=Iterations.CONVERGE)
 

@@ -107,8 +107,11 @@ def pulled_back(
     try:
         values, pull = jax.vjp(f, inputs)
         return values, pull(dout or list(map(jnp.ones_like, values)))[0]
-    except Exception:  # a mistake of the user's is said again
-        return f(inputs), jax.jacfwd(inner)(inputs)
+    except Exception as error:
+        try:
+            return f(inputs), jax.jacfwd(inner)(inputs)
+        except Exception:  # it was a mistake of the user's
+            raise error from None
 
 
 def through(f: Callable, rewrite: Callable[[Jaxpr], Jaxpr]) -> Callable:

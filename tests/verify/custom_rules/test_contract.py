@@ -250,5 +250,6 @@ def test_a_rule_that_is_another_one_when_it_is_traced_again():
         for f in (lambda n: 1, lambda n: 1 + n % 2)
     )
     for f, says in ((steady, False), (changing, True)):
-        wrong = faults(lambda args, f=f: [f(*args)], [jnp.asarray(X[0])], [jnp.ones(3)]).wrong
+        g = lambda args, f=f: [f(*args)]  # noqa: E731
+        wrong = faults(g, [jnp.asarray(X[0])], [jnp.ones(3)], g).wrong
         assert any("called again" in fault for fault in wrong) is says
