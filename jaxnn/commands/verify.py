@@ -33,6 +33,7 @@ from jaxnn.verify import FAIL, INCONCLUSIVE, PASS, Report, RulesReport
 from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.page import page
 from jaxnn.verify.reports.words import shown
+from jaxnn.verify.waiting import aloud
 
 STYLES = {PASS: "bold green", FAIL: "bold red", INCONCLUSIVE: "bold yellow"}
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
@@ -213,7 +214,8 @@ def answer_on_file(config: Verify, path: Path, module: ModuleType) -> Answer:
         cost, grad, args = own_functions(path, module, options["key"])
         domain = getattr(module, "domain", None)
         domain = domain if isinstance(domain, dict) else None  # a name that files may use for something else
-        report = verifier.gradient(cost, grad, *args, draw=module.example, domain=domain, **options)
+        with aloud():
+            report = verifier.gradient(cost, grad, *args, draw=module.example, domain=domain, **options)
         replay = f"jaxnn verify {shlex.quote(str(path))}{flags(options)}"
         report = replace(report, title=f"gradient in {path.name}", replay=replay)
         if config.power:

@@ -24,7 +24,14 @@ from jaxnn.verify.arguments import (
     is_float_leaf,
     sums_to_one,
 )
-from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, own_derivative, trace, value_and_gradient, without_rules
+from jaxnn.verify.tracing.jaxprs import (
+    AS_WRITTEN,
+    own_derivative,
+    pulled_back,
+    trace,
+    value_and_gradient,
+    without_rules,
+)
 
 Argnums = int | Sequence[int]
 OF_JAX = "the rules that were checked are JAX's own: there are no others"
@@ -70,6 +77,7 @@ def gradient_problem(
         paths=(*argument_paths(arguments, single), *(["value"] if answer.values else [])),
         derivatives=len(arguments.differentiated),
         has_value=bool(answer.values),
+        values=(lambda floats: [scalar(floats)]) if answer.values else None,
         redrawable=arguments.differentiated,
         listed=asked.listed,
         by_autodiff=truth,
@@ -172,8 +180,8 @@ def custom_vjp_problem(
         def of(floats: list) -> list[PyTree]:
             *_, dout = arguments.build(floats)
             inputs = [floats[i] for i in arguments.differentiated]
-            values, pull = jax.vjp(own(function(g, out.take, arguments, floats)), inputs)
-            return [*pull(dout)[0], *values]
+            values, dargs = pulled_back(own(function(g, out.take, arguments, floats)), inputs, dout)
+            return [*dargs, *values]
 
         return of
 
@@ -199,6 +207,7 @@ def custom_vjp_problem(
         claim=claim,
         truth=truth,
         scalar=scalar,
+        values=lambda floats: out.take(meant(*arguments.build(floats)[:-1])) * times,
         paths=(*argument_paths(arguments), *out.names, *undifferentiated),
         derivatives=n,
         redrawable=redrawable_leaves(arguments, named),
@@ -231,6 +240,7 @@ def custom_jvp_problem(
         arguments=arguments,
         claim=derivative(f, lambda g: g),
         truth=with_values(derivative(surrogate or f, without_rules_of(of_jax)), f, surrogate, arguments, out),
+        values=lambda floats: out.take(f(*arguments.build(floats)[:-1])),
         paths=(*(f"tangent of {name}" for name in out.names), *out.names),
         derivatives=len(out.names),
         redrawable=redrawable_leaves(arguments, named),

@@ -23,7 +23,7 @@ from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, enter, is_balls, is_float, wrap
 from jaxnn.verify.arithmetic.choices import select
 from jaxnn.verify.arithmetic.control_flow import CALLS
-from jaxnn.verify.arithmetic.decisions import Logic, Ties, Unsupported, codes, logic
+from jaxnn.verify.arithmetic.decisions import Logic, Ties, TooLarge, Unsupported, codes, logic
 from jaxnn.verify.arithmetic.kernels import Order
 from jaxnn.verify.arithmetic.moves import MOVES
 from jaxnn.verify.arithmetic.refs import Memory, is_ref
@@ -36,10 +36,7 @@ TRANSPARENT = {  # they compute nothing
     *("multiple_of", "max_contiguous"),
 }
 ENTRIES = 2e7  # about 2 GiB of balls
-
-
-class TooLarge(RuntimeError):
-    """More work or memory than was allowed."""
+TICKS = 4096  # operations of NumPy code between two looks at the time
 
 
 class Step(NamedTuple):
@@ -59,7 +56,8 @@ class Evaluation:
     What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
     forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
 
-    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge.
+    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge; runs_on:
+    whether iterations go on behind their end, see control_flow.py.
     """
 
     memory = Memory  # what a kernel's refs are
@@ -71,8 +69,10 @@ class Evaluation:
         ties: Ties | None = None,
         deadline: float = math.inf,
         order: Order = Order.FORWARDS,
+        runs_on: bool = False,
     ):
         self.precision = precision
+        self.runs_on = runs_on
         self.rounded = rounded  # which of "literals", "inputs" stand for the reals within half an ulp
         self.ties = ties or Ties()
         self.deadline = deadline
@@ -80,6 +80,7 @@ class Evaluation:
         self.program: list[tuple[int, int]] = []  # of each axis of the grid: (which step, of how many)
         self.steps: list[Step] = []
         self.entries = 0  # how many were computed
+        self.operations = 0  # of NumPy code
         self.place = ""  # of the call that is being evaluated
         self.literals: dict[tuple[bytes, str], Value] = {}  # by their bytes and dtype
         self.outputs: dict[tuple, list[Value]] = {}  # of an equation, by its primitive, inputs and parameters
@@ -88,6 +89,12 @@ class Evaluation:
         self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
         self.nans: dict[int, np.ndarray] = {}  # which entries of a value are nan because the data are, by its id
         self.matrices: dict[tuple, arb_mat] = {}  # flint's matrix of an array, for products.py
+
+    def tick(self) -> None:
+        """Counts one operation on two numbers. TooLarge: it is too late for more."""
+        self.operations += 1
+        if self.operations % TICKS == 0 and time.monotonic() > self.deadline:
+            raise TooLarge(f"NumPy code of more than {self.operations:,} operations")
 
     def enter(self, v: PyTree) -> Value:
         """A constant. A float of rank 0 is a number that someone wrote down or computed: rounded like a literal."""

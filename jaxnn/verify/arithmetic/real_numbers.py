@@ -55,6 +55,7 @@ def binary(f: Callable[[arb, arb], arb]) -> tuple[Operator, Operator]:
     """f of two balls as the method of an operator, and as that of the operator with its sides exchanged."""
 
     def method(self: "Real", other: object) -> PyTree:
+        current.get().tick()
         v = ball(other)
         return NotImplemented if v is None else Real(f(self.ball, v))
 

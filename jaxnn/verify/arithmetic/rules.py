@@ -23,6 +23,8 @@ class Evaluator(Protocol):
     memory: PyTree  # the class of refs
     order: PyTree  # of a kernel's grid
     program: list[tuple[int, int]]
+    runs_on: bool
+    deadline: float
 
     def enter(self, v: PyTree) -> Value: ...
 

@@ -32,6 +32,8 @@ from jaxnn.verify.evidence.undefined import UndefinedEntry, check_defined
 from jaxnn.verify.options import Options
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 
+ROUNDING = 0.05  # of the largest entry: no rounding of constants makes more of a difference
+
 
 def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
     """The `Outcome` with all constants exact; if an entry is then not right, with literals, then also inputs, as the
@@ -39,11 +41,11 @@ def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], rou
 
     A kernel's constants are float32, and rows such as .1 .2 .7 sum to 1 up to rounding alone."""
     found: list[Outcome] = []
+    of_inputs = 64 * max(unit_of_inputs(check.problem), unit_of_domains(check.problem))
+    most = {rounded: min(of_inputs, ROUNDING) if "inputs" in rounded else ROUNDING for rounded in roundings}
     for rounded in roundings:
-        if found and "inputs" in rounded:
-            error = max(j.errors.max(initial=0) for j in found[-1].judged)
-            if error > min(64 * max(unit_of_inputs(check.problem), unit_of_domains(check.problem)), 0.05):
-                break
+        if found and max(j.errors.max(initial=0) for j in found[-1].judged) > most[rounded]:
+            break
         outcome = at_rounding(kind, check, floats, rounded)
         if (
             not outcome.judged

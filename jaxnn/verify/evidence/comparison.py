@@ -4,14 +4,16 @@ A side is the jaxpr of a JAX function; or NumPy code run on real numbers; or, fo
 differences of its cost at high precision. A rule that is none of these is a black box: it runs in its dtype.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from itertools import chain
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 from jax.typing import DTypeLike
 
 from jaxnn.protocols import PyTree
@@ -24,7 +26,7 @@ from jaxnn.verify.arithmetic.evaluation import TRANSPARENT, Evaluation, TooLarge
 from jaxnn.verify.arithmetic.numpy_code import computing
 from jaxnn.verify.arithmetic.places import with_stand_ins
 from jaxnn.verify.arithmetic.real_numbers import of_balls, to_balls
-from jaxnn.verify.evidence.differences import BallFunction, along, gradient, is_kinked, random_direction, slopes
+from jaxnn.verify.evidence.differences import BallFunction, along, gradient, random_direction, slopes
 from jaxnn.verify.tracing.jaxprs import (
     AS_WRITTEN,
     AS_WRITTEN_BY_PARAMETERS,
@@ -33,14 +35,24 @@ from jaxnn.verify.tracing.jaxprs import (
     MODES,
     Mode,
     free_inputs,
+    own_derivative,
     trace,
 )
 from jaxnn.verify.tracing.kernels import has_kernel
 
+SECONDS = 3  # to see whether a side can be evaluated
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
 CALLS_OF_NUMPY = 4  # a mask of few entries may be drawn twice
 STEADY = 1e-4  # relative to the largest entry: what is drawn anew differs by more
 Jaxprs = dict[Mode, ClosedJaxpr]
+
+
+class Way(StrEnum):
+    """How the truth is found, where not by reverse mode. In words, for a note."""
+
+    REVERSE_MODE = ""
+    FORWARD_MODE = "JAX cannot go back through the forward pass: the truth is that of forward mode"
+    DIFFERENCES = "JAX cannot differentiate the forward pass: the truth is that of its differences"
 
 
 @dataclass(frozen=True)
@@ -53,9 +65,10 @@ class Comparison:
     scalar_jaxpr: ClosedJaxpr | None = None  # the forward pass
     hand_jaxpr: ClosedJaxpr | None = None  # the hand rule, if it can be traced
     numpy: bool = False
-    kinked: Callable[[Evaluation, list[Balls]], bool] | None = None  # of NumPy code: whether there is a kink
+    differenced: BallFunction | None = None  # the forward pass, where the truth is that of its differences
     unknown: tuple[str, ...] = ()  # the primitives that make a black box of the hand rule
     has_kernel: bool = False  # whether a kernel is evaluated on either side
+    way: Way = Way.REVERSE_MODE
 
     @property
     def jaxprs(self) -> tuple[ClosedJaxpr, ClosedJaxpr]:
@@ -66,6 +79,8 @@ class Comparison:
 
     def cost(self, problem: Problem) -> BallFunction:
         """The forward pass itself."""
+        if self.differenced:
+            return self.differenced
         if self.scalar_jaxpr is None or self.mode is None:
             return of_numpy(problem.cost)
         return of_jaxpr(self.scalar_jaxpr, problem.arguments, self.mode)
@@ -84,6 +99,7 @@ def comparison_of(problem: Problem) -> Comparison:
     | a jaxpr, in some mode   | a jaxpr, in that | both are evaluated, in the first such mode                        |
     | NumPy code              | a jaxpr          | the rule runs on real numbers                                     |
     | neither, or a kernel    | a jaxpr          | a black box                                                       |
+    | a jaxpr                 | JAX has none     | differences of the cost's jaxpr                                   |
     | a jaxpr or NumPy code   | NumPy code       | differences of the cost; the truth itself if no cost is known     |
 
     NumPy code of both is preferred to jaxprs in which the data are constants: they would be rounded.
@@ -95,7 +111,8 @@ def comparison_of(problem: Problem) -> Comparison:
         hand, true = (of_jaxpr(jaxprs[mode], problem.arguments, mode) for jaxprs in (claims, truths))
         scalar = traced_scalar(problem, mode)
         every = [closed.jaxpr for closed in (claims[mode], truths[mode], scalar) if closed]
-        return Comparison(hand, true, mode, scalar, claims[mode], has_kernel=any(map(has_kernel, every)))
+        way, kernels = way_to(problem, scalar), any(map(has_kernel, every))
+        return Comparison(hand, true, mode, scalar, claims[mode], way=way, has_kernel=kernels)
     own_dtype_first = (AS_WRITTEN, AS_WRITTEN_BY_PARAMETERS, IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS)
     own = next((mode for mode in own_dtype_first if mode in truths), None)
     if own:
@@ -106,8 +123,14 @@ def comparison_of(problem: Problem) -> Comparison:
         return Comparison(claim, truth, own, scalar, unknown=unknown)
     if claims:
         mode, jaxpr = next(iter(claims.items()))
-        return with_differenced_truth(problem, of_jaxpr(jaxpr, problem.arguments, mode))
-    return with_differenced_truth(problem, of_numpy(problem.claim))
+        return with_differenced_truth(problem, of_jaxpr(jaxpr, problem.arguments, mode), mode)
+    return with_differenced_truth(problem, of_numpy(problem.claim), None)
+
+
+def way_to(problem: Problem, scalar: ClosedJaxpr | None) -> Way:
+    """How the derivative of a forward pass is traced; reverse mode fails for a loop with no known end alone."""
+    loops = scalar is not None and any(eqn.primitive.name == "while" for eqn in equations(scalar.jaxpr))
+    return Way.FORWARD_MODE if loops and not goes_back(problem) else Way.REVERSE_MODE
 
 
 def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
@@ -138,19 +161,74 @@ def both_known(claims: Jaxprs, truths: Jaxprs, mode: Mode) -> bool:
     return not has_unknown(claims[mode].jaxpr) or has_unknown(truths[mode].jaxpr)
 
 
-def with_differenced_truth(problem: Problem, claim: BallFunction) -> Comparison:
-    """The comparison with NumPy code: the truth is that of differences of the cost, if there is a cost."""
+def with_differenced_truth(problem: Problem, claim: BallFunction, mode: Mode | None) -> Comparison:
+    """The comparison with the differences of a cost that JAX cannot differentiate: of its jaxpr, if it has one in this
+    mode, else of NumPy code. The comparison with the truth itself if there is no cost."""
+    sides = {} if mode is None else traced_sides(problem, mode)
+    numpy = not sides
     if problem.scalar is None:
-        return Comparison(claim, of_numpy(problem.truth), None, numpy=True)
+        truth: BallFunction = of_numpy(problem.truth) if numpy else undifferentiable
+        return Comparison(claim, truth, None, numpy=numpy, way=Way.REVERSE_MODE if numpy else Way.DIFFERENCES)
     arguments = problem.arguments
-    scalar = of_numpy(problem.cost)
-    kinked = partial(is_kinked, scalar, arguments=arguments)
+    way = Way.REVERSE_MODE if numpy else Way.DIFFERENCES
+    scalar, values = (sides.get(f, of_numpy(f)) for f in (problem.cost, problem.values or nothing))
     if sum(arguments.floats[i].size for i in arguments.differentiated) <= ENTRIES:
-        truth: BallFunction = partial(gradient, scalar, arguments=arguments, has_value=problem.has_value)
-        return Comparison(claim, truth, None, numpy=True, kinked=kinked)
+        truth = partial(gradient, scalar, arguments=arguments, values=values)
+        return Comparison(claim, truth, None, numpy=numpy, differenced=scalar, way=way)
     directions = [random_direction(i, arguments.floats[i].shape) for i in arguments.differentiated]
-    truth = partial(slopes, scalar, arguments=arguments, directions=directions, has_value=problem.has_value)
-    return Comparison(along(claim, directions), truth, None, numpy=True, kinked=kinked)
+    truth = partial(slopes, scalar, arguments=arguments, directions=directions, values=values)
+    return Comparison(along(claim, directions), truth, None, numpy=numpy, differenced=scalar, way=way)
+
+
+def traced_sides(problem: Problem, mode: Mode) -> dict[Function, BallFunction]:
+    """The cost and the values of JAX code as sides; none of NumPy code."""
+    functions = [problem.cost] if problem.scalar else []
+    functions += [problem.values] if problem.values else []
+    try:
+        return {f: of_jaxpr(trace(f, problem.arguments, mode), problem.arguments, mode) for f in functions}
+    except Exception:  # whatever NumPy says of a tracer
+        return {}
+
+
+def nothing(floats: list) -> list[PyTree]:
+    """The values of a problem that asks for none."""
+    return []
+
+
+def undifferentiable(ev: Evaluation, balls: list[Balls]) -> list[Balls]:
+    """The truth of a function of JAX for which it has no derivative."""
+    raise Unsupported("JAX cannot differentiate the forward pass")
+
+
+def forward_pass(problem: Problem, floats: list) -> Callable[[list], jax.Array]:
+    """The cost as a function of the differentiated leaves, its custom rules taken away."""
+
+    def J(inputs: list) -> jax.Array:
+        new = dict(zip(problem.arguments.differentiated, inputs, strict=True))
+        return problem.cost([new.get(i, v) for i, v in enumerate(floats)])[0]
+
+    return own_derivative(J)[0]
+
+
+def goes_back(problem: Problem) -> bool:
+    """Whether reverse mode goes through the forward pass: no derivative passes through a loop that ends by floats."""
+
+    def back(floats: list) -> list[jax.Array]:
+        return jax.grad(forward_pass(problem, floats))([floats[i] for i in problem.arguments.differentiated])
+
+    try:
+        trace(back, problem.arguments, AS_WRITTEN)
+    except Exception:  # whatever JAX says
+        return False
+    return True
+
+
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """Every equation, those within calls and loops too."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
 
 
 def has_unknown(jaxpr: Jaxpr) -> bool:
@@ -230,13 +308,13 @@ def is_numpy(problem: Problem) -> bool:
 
 
 def works(side: BallFunction, arguments: Arguments) -> bool:
-    """Whether a side can be evaluated at all."""
-    ev = Evaluation()
+    """Whether a side can be evaluated at all, as far as is seen in a few seconds."""
+    ev = Evaluation(deadline=time.monotonic() + SECONDS)
     try:
         side(ev, [ev.enter(v) for v in arguments.floats])
     except Unsupported:
         return False
-    except Undecided:
+    except (Undecided, TooLarge):
         pass
     return True
 
@@ -264,8 +342,18 @@ def of_numpy(f: Function) -> BallFunction:
     return side
 
 
-def run(f: Function, floats: Sequence[np.ndarray], dtype: DTypeLike | None = None) -> list[np.ndarray]:
-    """f in floating point, on floats cast to `dtype`, or as they are: a list of NumPy arrays."""
+def run(
+    f: Function, floats: Sequence[np.ndarray], dtype: DTypeLike | None = None, numpy: bool = False
+) -> list[np.ndarray]:
+    """f in floating point, on floats cast to `dtype`, or as they are: a list of NumPy arrays. What is not known to be
+    NumPy code is compiled, once for all floats."""
     x64 = jax.config.read("jax_enable_x64") if dtype is None else dtype == np.float64
     with jax.enable_x64(x64), np.errstate(all="ignore"):
-        return [np.asarray(v) for v in f([np.array(v, dtype) for v in floats])]
+        values = [np.array(v, dtype) for v in floats]
+        try:
+            out = f(values) if numpy else jax.jit(f)(values)
+        except Exception:
+            if numpy:
+                raise
+            out = f(values)  # it may not be traceable; or there is a mistake, which it says again
+        return [np.asarray(v) for v in out]

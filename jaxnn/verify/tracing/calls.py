@@ -250,11 +250,11 @@ def place_of(rule: Rule) -> str:
 
 
 def short(path: str, line: int) -> str:
-    """A place in a file: as seen from here, or from where packages are installed, or without its folder."""
-    near = os.path.relpath(path)
-    installed = path.rpartition(f"site-packages{os.sep}")[2]
-    far = os.path.basename(path) if installed == path else installed
-    return f"{far if near.startswith(os.pardir) else near}:{line}"
+    """A place in a file: as seen from where packages are installed, or from here, or without its folder."""
+    installed, near = path.rpartition(f"site-packages{os.sep}")[2], os.path.relpath(path)
+    if installed == path:
+        installed = os.path.basename(path) if near.startswith(os.pardir) else near
+    return f"{installed}:{line}"
 
 
 def is_own_of_jax(rule: Rule) -> bool:

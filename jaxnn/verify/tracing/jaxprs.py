@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 from jax.extend.core.primitives import closed_call_p
 
@@ -87,7 +88,30 @@ def value_and_gradient(
             new[i] = v
         return scalar(new)
 
-    return jax.value_and_grad(own(J))([floats[i] for i in differentiated])
+    g = own(J)
+    (value,), grads = pulled_back(lambda diff: [g(diff)], [floats[i] for i in differentiated])
+    return value, grads
+
+
+def pulled_back(
+    f: Callable[[list], list[jax.Array]], inputs: list, dout: Sequence[PyTree] | None = None
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """(f(inputs), the cotangents of the inputs) for the cotangents `dout` of the outputs, ones if there are none.
+
+    By reverse mode; by forward mode where JAX has no other, through a while_loop."""
+
+    def inner(inputs: list) -> jax.Array:
+        outputs = f(inputs)
+        return sum((v * d).sum() for v, d in zip(outputs, dout or map(jnp.ones_like, outputs), strict=True))
+
+    try:
+        values, pull = jax.vjp(f, inputs)
+        return values, pull(dout or list(map(jnp.ones_like, values)))[0]
+    except Exception as error:
+        try:
+            return f(inputs), jax.jacfwd(inner)(inputs)
+        except Exception:  # it was a mistake of the user's
+            raise error from None
 
 
 def through(f: Callable, rewrite: Callable[[Jaxpr], Jaxpr]) -> Callable:

@@ -82,7 +82,7 @@ def anything(dtype: np.dtype) -> PyTree:
 class Unrolling:
     """An evaluation of jaxprs on tracers, as far as rules of kernels and of control flow use one."""
 
-    memory, order, ties = TracedMemory, Order.FORWARDS, Ties()
+    memory, order, ties, runs_on, deadline = TracedMemory, Order.FORWARDS, Ties(), False, math.inf
 
     def __init__(self) -> None:
         self.program: list[tuple[int, int]] = []
