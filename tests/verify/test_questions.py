@@ -16,6 +16,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 
 from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, verify
+from jaxnn.verify.arithmetic.evaluation import TooLarge
+from jaxnn.verify.evidence import floating
 
 M, N_IN, N_HIDDEN, N_OUT = 6, 3, 5, 2
 
@@ -334,6 +336,16 @@ def test_a_callback_is_a_black_box_against_the_exact_truth():
     assert any("pure_callback" in note for note in report.notes)
     assert verify.gradient(f, callback(1.0001), W, W + 1).verdict == verify.FAIL
     assert verify.gradient(f, callback(1), W, W + 1, require="exact").verdict == verify.INCONCLUSIVE
+
+
+def test_a_black_box_whose_truth_comes_too_late_is_undecided(monkeypatch):
+    def late(*_):
+        raise TooLarge("differences in float64 take too long")
+
+    for truth in ("true_floats", "truth_in_floats"):
+        monkeypatch.setattr(floating, truth, late)
+    report = verify.gradient(lambda w, x: (w * w * x).sum(), callback(1), W, W + 1)
+    assert (report.verdict, "take too long" in report.reason) == (verify.INCONCLUSIVE, True)
 
 
 def test_a_kernel_is_evaluated_exactly():

@@ -178,8 +178,13 @@ def black_box(kind: Kind, check: Check, floats: Floats) -> Outcome:
     try:
         truth = exact(true_floats(check.comparison, floats, check.deadline), how)
     except (Unsupported, TooLarge, Undecided) as error:
-        how = f"neither the rule nor the truth can be evaluated exactly ({error}): the truth is that of float64"
-        truth = truth_in_floats(check, floats)._replace(how=how)
+        why = f"neither the rule nor the truth can be evaluated exactly ({error})"
+        try:
+            truth = truth_in_floats(check, floats)._replace(how=f"{why}: the truth is that of float64")
+        except Exception as late:  # no time is left, or a user's function was not written for float64
+            return Outcome(
+                kind, INCONCLUSIVE, f"{why}, and there is none in float64: {first_line(late)}", floats=floats
+            )
     if not all(np.isfinite(t).all() for t in truth.leaves):
         return undefined(kind, floats)
     units = [eps(h.dtype) for h in hand]
