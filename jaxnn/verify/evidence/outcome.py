@@ -96,6 +96,11 @@ class Judged:
         return {j.verdict for j in self.judged}
 
     @property
+    def is_right(self) -> bool:
+        """Whether the rule agrees with autodiff."""
+        return FAIL not in self.verdicts
+
+    @property
     def is_final(self) -> bool:
         """Whether no other precision can say anything else. Where all is 0 as far as is known, another may see more."""
         if FAIL in self.verdicts:
