@@ -55,8 +55,11 @@ class Evaluation:
     What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
     forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
 
-    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge.
+    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge. calls: the
+    primitives that are evaluated by evaluating what they call.
     """
+
+    calls = CALLS
 
     def __init__(
         self,
@@ -141,9 +144,9 @@ class Evaluation:
         if name == "debug_callback":
             return []
         place = short(source_info_util.summarize(eqn.source_info)) or self.place  # JAX's own code has its caller's
-        if name in CALLS:
+        if name in self.calls:
             outer, self.place = self.place, place
-            outputs = CALLS[name](self, params, inputs)
+            outputs = self.calls[name](self, params, inputs)
             self.place = outer
             return outputs
         key = (eqn.primitive, tuple(map(id, inputs)), key_of(params))
