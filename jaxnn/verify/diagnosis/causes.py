@@ -224,6 +224,8 @@ def match_of(predictions: Predictions, hand: np.ndarray, fault: list[float], gue
         G, H, T = (v[entries] / predictions.scale[entries] for v in (hand, guess.gradient, predictions.true))
         if np.abs(H - T).max(initial=0) < RIGHT:
             continue  # the guess does not change this leaf
+        if guess.kind is Mistake.CONSTANT_FACTOR and np.abs(H).max(initial=0) < ROUNDING:
+            return None  # a factor of one path, which cancels another
         c, enough = 1.0, max(PART_OF_ERROR * fault[k], ROUNDING)
         if np.abs(G - H).max() > enough and G.size > predictions.points:
             c = float(G @ H / max(H @ H, 1e-300))

@@ -253,6 +253,12 @@ def test_a_square_has_one_path():
     assert {cause.kind for cause in causes} == {"path_left_out"}
 
 
+def test_no_factor_makes_nothing_of_something():
+    """The paths through x and through x² come to the same up to 2, and a factor −2 at one would cancel the other."""
+    causes = verify.gradient(lambda x: (x * x**2).sum(), jnp.zeros_like, np.float32([3.0])).causes
+    assert {cause.kind for cause in causes} == {"path_left_out"}
+
+
 def test_points_outside_the_domain_are_left_out():
     x = np.float32([0.25, -0.25, 1])
     report = verify.vjp(lambda x: (jnp.log(x + 0.5), x), lambda x, dout: 2 * dout / (x + 0.5), x)
