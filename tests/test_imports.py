@@ -47,7 +47,7 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "problems": {"answers", "arguments", "tracing"},
     "restriction": {"options", "arguments", "domains", "arithmetic", "tracing", "evidence"},
     "evidence": {"options", "domains", "reports", "arguments", "arithmetic", "tracing"},
-    "custom_rules": {"evidence", "tracing"},
+    "custom_rules": {"arguments", "evidence", "reports", "tracing"},
     "diagnosis": GATHERED,
     "links": GATHERED,
     "power": GATHERED,
@@ -55,11 +55,13 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "decide": {*GATHERED, "options", "restriction", "diagnosis", "links", "power", "precision"},
     "named_model": set(),
     "questions": {"options", "arguments", "problems", "decide", "custom_rules", "named_model", "reports"}
-    | {"restriction"},
+    | {"restriction", "waiting"},
     "exact_value": GATHERED,
     "many_cases": {*GATHERED, "decide", "problems", "questions"},
+    "whole_step": {*GATHERED, "options", "problems", "custom_rules", "questions"},
     "strategies": set(),
-    "__init__": {"domains", "questions", "exact_value", "many_cases", "reports"},
+    "waiting": set(),
+    "__init__": {"domains", "questions", "exact_value", "many_cases", "whole_step", "reports"},
 }
 LIBRARIES = {"jaxnn.data": {"numpy"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}, "reference": {"numpy"}}
 

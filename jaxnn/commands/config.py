@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, get_args
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -158,17 +158,28 @@ class Predict:
     """The .csv file to write."""
 
 
+class Step(NamedTuple):
+    """A function in a user's file."""
+
+    file: Path
+    name: str
+
+
 @dataclass(frozen=True)
 class Verify:
     """Decide in ball arithmetic whether a gradient derived by hand is right: that in your own FILE.py or, without one,
     those of every layer and loss that ships and of a set of networks.
 
     FILE.py defines cost(params, *data), grad(params, *data) and example(key) -> (params, *data), in JAX or NumPy.
+    With --rules it is every custom_vjp and custom_jvp that a function of yours calls, whoever wrote it.
     Exit code 0: all PASS; 1: a FAIL; 3: no FAIL, but something INCONCLUSIVE; 2: bad input, or a file without a verdict.
     """
 
     file: Annotated[Positional[Path | None], arg(metavar="FILE.py")] = None
     """Your formulas."""
+    rules: Annotated[str | None, arg(metavar="FILE.py:STEP")] = None
+    """Every custom rule that STEP calls, a function in FILE.py such as a training step. There,
+    example(key) returns the tuple of its arguments."""
     new: Annotated[Path | None, arg(metavar="FILE.py")] = None
     """Write a commented example of such a file, to put your own formulas in."""
     html: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -188,12 +199,22 @@ class Verify:
     power: bool = False
     """Also change the rule as mistakes would, and say which changes were noticed."""
 
+    @property
+    def step(self) -> Step | None:
+        """What --rules means."""
+        file, _, name = (self.rules or "").rpartition(":")
+        return Step(Path(file), name) if self.rules else None
+
     def check(self) -> None:
         """ValueError for settings that are out of range or contradict each other."""
         if not 0 <= self.key < 2**31:
             raise ValueError(f"--key is {self.key}: it must be 0 or more, and below 2³¹.")
         if self.digits is not None and not 0 < self.digits <= 1000:
             raise ValueError(f"--digits is {self.digits}: it must be a positive number, 1000 at most.")
+        if self.rules and (self.file or self.new or self.power):
+            raise ValueError("--rules asks of the rules in its own file: give it without FILE.py, --new and --power.")
+        if self.step and not (self.step.file.name and self.step.name.isidentifier()):
+            raise ValueError(f"--rules {self.rules}: give a file and a function in it, such as train.py:step.")
         if self.new and (self.file or self.html or self.json):
             raise ValueError("--new writes a file and verifies nothing: give it alone, then verify the file.")
         if self.html and self.html == self.json:

@@ -35,7 +35,8 @@ def file_of(config: Verify | Explain) -> Path | None:
     ValueError: no Python file is there, or the flags do not suit it.
     """
     if isinstance(config, Verify):
-        path = python_file(config.file) if config.file else None
+        file = config.step.file if config.step else config.file
+        path = python_file(file) if file else None
     else:
         path = explained_file(config.what)
     if path is None:

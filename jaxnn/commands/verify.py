@@ -24,14 +24,16 @@ from jaxnn import verify as verifier
 from jaxnn.commands.answer import Answer
 from jaxnn.commands.config import Verify
 from jaxnn.commands.own_file import check_writable, own_functions, python_file
+from jaxnn.commands.verify_step import rules_in
 from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
-from jaxnn.verify import FAIL, INCONCLUSIVE, PASS, Report
+from jaxnn.verify import FAIL, INCONCLUSIVE, PASS, Report, RulesReport
 from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.page import page
 from jaxnn.verify.reports.words import shown
+from jaxnn.verify.waiting import aloud
 
 STYLES = {PASS: "bold green", FAIL: "bold red", INCONCLUSIVE: "bold yellow"}
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
@@ -190,7 +192,7 @@ def has_survivors(report: Report) -> bool:
     return power is not None and len(power.survivors) > 0
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report | RulesReport, console: Console) -> None:
     """Prints the whole report, its verdict in colour."""
     text = Text(str(report))
     text.stylize(STYLES[report.verdict], 0, len(report.verdict))
@@ -201,13 +203,19 @@ def show(report: Report, console: Console) -> None:
 
 
 def answer_on_file(config: Verify, path: Path, module: ModuleType) -> Answer:
-    """On the gradient in a file of the user's, which is imported. ValueError says in a sentence what is missing."""
+    """On the gradient or the rules in a file of the user's, imported. ValueError says in a sentence what is missing."""
     console, options = Console(highlight=False), options_of(config)
     with console.status(f"verifying {path.name}"):
+        if config.step:
+            step = rules_in(path, config.step.name, module, options)
+            with console.capture() as shown:
+                show(step, console)
+            return answer(config, step.reports, shown.get())
         cost, grad, args = own_functions(path, module, options["key"])
         domain = getattr(module, "domain", None)
         domain = domain if isinstance(domain, dict) else None  # a name that files may use for something else
-        report = verifier.gradient(cost, grad, *args, draw=module.example, domain=domain, **options)
+        with aloud():
+            report = verifier.gradient(cost, grad, *args, draw=module.example, domain=domain, **options)
         replay = f"jaxnn verify {shlex.quote(str(path))}{flags(options)}"
         report = replace(report, title=f"gradient in {path.name}", replay=replay)
         if config.power:

@@ -82,7 +82,10 @@ def traceable(problem: Problem, comparison: Comparison, cost: Callable, rule: Ca
     if comparison.hand_jaxpr and comparison.scalar_jaxpr:
         return problem, comparison
     problem = in_jax(
-        problem, has_numpy_rule=comparison.hand_jaxpr is None, has_numpy_cost=comparison.scalar_jaxpr is None
+        problem,
+        has_numpy_rule=comparison.hand_jaxpr is None,
+        has_numpy_cost=comparison.scalar_jaxpr is None,
+        decides=False,
     )
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as NumPy has it
         comparison = comparison_of(problem)

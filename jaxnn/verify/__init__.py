@@ -32,6 +32,8 @@ from jaxnn.verify.questions import (
 )
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 from jaxnn.verify.reports.report import Report
+from jaxnn.verify.reports.rules_report import RulesReport
+from jaxnn.verify.whole_step import assert_rules, rules
 
 __all__ = [
     "FAIL",
@@ -39,12 +41,14 @@ __all__ = [
     "PASS",
     "Interval",
     "Report",
+    "RulesReport",
     "assert_custom_jvp",
     "assert_custom_vjp",
     "assert_gradient",
     "assert_layer",
     "assert_loss",
     "assert_model",
+    "assert_rules",
     "assert_same",
     "assert_sweep",
     "assert_vjp",
@@ -55,6 +59,7 @@ __all__ = [
     "layer",
     "loss",
     "model",
+    "rules",
     "same",
     "sweep",
     "vjp",

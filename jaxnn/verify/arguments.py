@@ -4,6 +4,7 @@ them; and answers that do not fit."""
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import jax
 import numpy as np
@@ -76,8 +77,9 @@ class Problem:
     differences for NumPy code.
 
     Both give a list of arrays, named by `paths`. The first of them, one for each differentiated float leaf, are the
-    gradient of `scalar`, if there is one; if `has_value`, the last of them is its value. `by_autodiff` is
-    there beside `truth` because links and witnesses need the same derivative of a forward pass that they have changed.
+    gradient of `scalar`, if there is one; if there is none, but tangents, the derivative of `values` along them; if
+    `has_value`, the last of them is the value of `scalar`. `by_autodiff` is there beside `truth` because links and
+    witnesses need the same derivative of a forward pass that they have changed.
     """
 
     title: str
@@ -88,6 +90,7 @@ class Problem:
     paths: tuple[str, ...]
     derivatives: int = 0  # so many of the arrays, the first, are derivatives; what follows are values
     has_value: bool = False
+    values: Function | None = None  # what `truth` lists after the derivative, if anything
     notes: tuple[str, ...] = ()  # how the user's arguments and answers are understood
     redrawable: tuple[int, ...] = ()  # the float leaves that may be drawn anew
     cotangents: tuple[int, ...] = ()  # the float leaves, tangents too, that are random at every point
@@ -102,10 +105,12 @@ class Problem:
         extra = 1 if self.has_value else 0
         return len(self.paths) == len(self.arguments.differentiated) + extra
 
-    def cost(self, floats: list) -> list[PyTree]:
-        """`scalar` as a `Function`."""
-        assert self.scalar is not None, "there is no cost"
-        return [self.scalar(floats)]
+    @cached_property
+    def cost(self) -> Function:
+        """`scalar` as a `Function`: one and the same, so that it is compiled once."""
+        scalar = self.scalar
+        assert scalar is not None, "there is no cost"
+        return lambda floats: [scalar(floats)]
 
 
 def arguments_of(args: tuple[PyTree, ...], differentiated: Collection[int], f: Callable) -> Arguments:

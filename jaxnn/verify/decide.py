@@ -4,6 +4,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -13,16 +14,18 @@ import numpy as np
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
+from jaxnn.verify.arithmetic.decisions import Endless, Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
 from jaxnn.verify.evidence import branches, witnesses
 from jaxnn.verify.evidence.branches import Sides
 from jaxnn.verify.evidence.by_balls import outcome_by_balls
 from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of, run
-from jaxnn.verify.evidence.floating import black_box, in_floats
+from jaxnn.verify.evidence.convergence import ALIKE, in_the_limit, iterates
+from jaxnn.verify.evidence.floating import black_box, in_floats, where_balls_are_infinite
+from jaxnn.verify.evidence.grid_order import in_other_orders
 from jaxnn.verify.evidence.judge import State
-from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Outcome, Rounded
+from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Iterations, Outcome, Rounded
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
 from jaxnn.verify.evidence.witnesses import Testimony
 from jaxnn.verify.links import links, unlinked
@@ -38,6 +41,7 @@ from jaxnn.verify.restriction import lost_domains, restrictions
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
 FLOAT64 = 18.0  # digits: more than a rounded number has
 NEARER = (1.0, 1 / 8, 1 / 64)  # of a point that is drawn again: how far it is from the given one
+LATEST = 40.0  # after so many seconds no other point is visited, and no witness asked
 DRAWN = 3  # other arguments, where the user draws them
 ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
 
@@ -56,6 +60,7 @@ def decide(
         return Case(problem, comparison_of(problem), args)
 
     points, given = Points(options), case_of(problem, args)
+    check_steady(problem, given.comparison)
     points.visit(GIVEN, given)
     if options.points == "auto":
         for kind in kinds_for(problem):
@@ -119,10 +124,13 @@ class Points:
 
     def visit(self, kind: Kind, case: Case) -> None:
         """Adds the outcome at this kind of point or, where the formula is not defined, closer to what was given."""
-        if self.wrong:
+        if self.wrong or (self.outcomes and self.seconds > LATEST):
             return
         check = Check(case.problem, case.comparison, self.options, self.start + SECONDS)
         outcome = self.outcome_at(kind, check)
+        if outcome.iterations == Iterations.DO_NOT_CONVERGE and any(o.iterations for o in self.outcomes):
+            reason = "the iterations do not converge"
+            outcome = replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
         for scale in NEARER if kind.draw != Draw.GIVEN else ():
             if outcome.undefined:
                 outcome = self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check)
@@ -147,12 +155,31 @@ def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
     """The `Outcome` at these values of the float leaves: by balls if that can be, else in floating point."""
     if check.comparison.claim is None:
         return black_box(kind, check, floats)
+    if time.monotonic() > check.deadline:
+        return in_floats(kind, check, floats, "no time is left for exact arithmetic")
     try:
-        return outcome_by_balls(kind, check, floats, roundings)
+        outcome = by_balls(kind, check, floats, roundings)
+        if outcome.undefined:
+            return where_balls_are_infinite(outcome, check)
+        ordered = outcome.verdict == PASS and kind == GIVEN and check.comparison.has_kernel
+        return in_other_orders(check, outcome) if ordered else outcome
+    except Endless as error:  # in floats it would not end at all
+        return Outcome(kind, INCONCLUSIVE, f"{error} does not end", floats=tuple(floats), undefined=True)
     except Unsupported as error:
         return in_floats(kind, check, floats, f"it cannot be evaluated exactly ({error})")
     except TooLarge as error:
         return in_floats(kind, check, floats, f"it is too large to be evaluated exactly ({error})")
+
+
+def by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
+    """The `Outcome` by balls; with iterations, of what they converge to before constants are rounded."""
+    if not iterates(check.comparison):
+        return outcome_by_balls(kind, check, floats, roundings)
+    outcome = outcome_by_balls(kind, check, floats, roundings[:1])
+    outcome = in_the_limit(outcome, check) if outcome.verdict == FAIL or outcome.has_cancelled else outcome
+    if outcome.verdict != FAIL or outcome.digits < ALIKE:  # by more than any rounding
+        return outcome
+    return replace(outcome_by_balls(kind, check, floats, roundings), iterations=outcome.iterations)
 
 
 def sides_seen(outcomes: Sequence[Outcome]) -> Sides:
@@ -181,7 +208,8 @@ def decision(
     """
     wrong = next((o for o in outcomes if o.verdict == FAIL), None)
     if wrong:
-        return Decision(FAIL, why_wrong(leaves, str(wrong.kind)))
+        why = why_wrong(leaves, str(wrong.kind)) if wrong.judged else f"{wrong.reason}, at the {wrong.kind} point."
+        return Decision(FAIL, why)
     passed, open_ = ([o for o in outcomes if o.verdict == v] for v in (PASS, INCONCLUSIVE))
     if not passed:
         return Decision(INCONCLUSIVE, f"{open_[0].reason}.")
@@ -221,12 +249,11 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     """What the points say. What is asked of a wrong outcome is asked of the case that it is of."""
     outcomes, wrong, options = points.outcomes, points.wrong, points.options
     problem, comparison, args = points.wrong_case or given
-    if wrong:
-        check_steady(problem, comparison, wrong.floats)
     leaves, table = leaves_of(problem, outcomes), branches.table(sides_seen(outcomes))
     testimony = testimony_on(problem, comparison, points)
     verdict, reason = decision(outcomes, table, leaves, options.strict, testimony.autodiff_is_wrong)
-    notes = [*given.problem.notes, *chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
+    notes = [*problem.notes, *([str(given.comparison.way)] if given.comparison.way else [])]
+    notes += [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
     notes += [*hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
     notes += (
@@ -234,7 +261,7 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     )
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, given.problem, given.comparison, outcomes)
-    if wrong:
+    if wrong and wrong.judged:
         diagnose = partial(causes, *case, wrong, problem_of, args, seed)
         later = Questions(grade=grade, trail=partial(links, *case, wrong), diagnose=diagnose)
     elif verdict == PASS:
@@ -265,7 +292,7 @@ def testimony_on(problem: Problem, comparison: Comparison, points: Points) -> Te
     outcome = points.wrong or at_generic
     if outcome.evidence != Evidence.EXACT or not outcome.judged:
         return Testimony()
-    directions, deadline = 3 if points.seconds < 3 else 1, time.monotonic() + SECONDS
+    directions, deadline = 3 if points.seconds < 3 else 1, points.start + LATEST
     try:
         return witnesses.testimony(problem, comparison, outcome, points.options, directions, deadline)
     except (TooLarge, Undecided):

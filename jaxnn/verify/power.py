@@ -25,6 +25,7 @@ from jaxnn.verify.arithmetic.balls import Balls, enter, finite
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, short
 from jaxnn.verify.arithmetic.primitives import RULES
+from jaxnn.verify.arithmetic.refs import is_ref
 from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr
 from jaxnn.verify.evidence.judge import judge, scales
 from jaxnn.verify.evidence.outcome import Outcome
@@ -147,8 +148,9 @@ def replacement(eqn: JaxprEqn, old: JaxprEqn, new: JaxprEqn) -> JaxprEqn:
 
 
 def equations(jaxpr: Jaxpr, seen: dict[int, Jaxpr]) -> Iterator[tuple[JaxprEqn, list[Var]]]:
-    """Each equation of one float output with the variables that were there before it. seen: jaxprs that are done."""
-    before = [*jaxpr.invars]
+    """Each equation of one float output, of none but values, with the variables that were there before it. seen: jaxprs
+    that are done."""
+    before = [v for v in jaxpr.invars if not is_ref(v)]
     for eqn in jaxpr.eqns:
         is_one = eqn.primitive.name in RULES  # with a jaxpr or without: a scatter has one for its sums
         called = [] if is_one else list(jaxprs_in_params(eqn.params))
@@ -156,7 +158,8 @@ def equations(jaxpr: Jaxpr, seen: dict[int, Jaxpr]) -> Iterator[tuple[JaxprEqn, 
             if id(inner) not in seen:
                 seen[id(inner)] = inner
                 yield from equations(inner, seen)
-        if not called and len(eqn.outvars) == 1 and is_float(eqn.outvars[0]) and not is_dropped(eqn.outvars[0]):
+        is_of_values = not called and not any(map(is_ref, eqn.invars))
+        if is_of_values and len(eqn.outvars) == 1 and is_float(eqn.outvars[0]) and not is_dropped(eqn.outvars[0]):
             yield eqn, list(before)
         before += eqn.outvars
 

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.evidence.comparison import Comparison
-from jaxnn.verify.evidence.floating import float_scales
+from jaxnn.verify.evidence.float_truth import float_scales
 from jaxnn.verify.evidence.outcome import Outcome, eps, true_floats
 from jaxnn.verify.evidence.points import Draw
 from jaxnn.verify.reports.findings import INCONCLUSIVE, Grade

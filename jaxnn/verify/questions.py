@@ -8,6 +8,7 @@ it is called again. What a function raises at the given arguments is raised as i
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
@@ -19,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxnn import backprop
 from jaxnn.protocols import Layer, Loss, LossPair, Params, Penalty, PyTree
 from jaxnn.verify.arguments import Problem, called, is_float_leaf
-from jaxnn.verify.custom_rules.contract import all_faults, faults
+from jaxnn.verify.custom_rules.contract import all_faults, faults, kernel_error
 from jaxnn.verify.custom_rules.devices import split_faults
 from jaxnn.verify.decide import decide
 from jaxnn.verify.named_model import NamedLoss, named
@@ -39,8 +40,10 @@ from jaxnn.verify.problems import (
 from jaxnn.verify.reports.findings import FAIL
 from jaxnn.verify.reports.report import Report
 from jaxnn.verify.restriction import within
+from jaxnn.verify.waiting import waiting
 
 Asked = ParamSpec("Asked")
+LATEST = 40.0  # seconds, after which nothing more is asked
 
 
 def gradient(
@@ -88,6 +91,7 @@ def custom_vjp(
     *args: PyTree,
     argnums: Argnums | None = None,
     surrogate: Callable | None = None,
+    plain: Callable | None = None,
     **options: PyTree,
 ) -> Report:
     """Whether the rules of the `jax.custom_vjp` functions in f are the derivative of what they compute: a `Report`.
@@ -96,12 +100,30 @@ def custom_vjp(
     the same again, under jit and under vmap, and 0 for 0; whether they can be differentiated once more is noted.
     surrogate(*args) -> a tree like that of f: the rules are meant to be the derivative of this function, and not of f.
 
-    BadAnswer: f has no custom rule, and there is no surrogate; f returns no float array; the surrogate returns another
-    tree, shapes or dtypes than f.
+    plain: what f is meant to compute, plain(*args), in a plain or a slower form. f must then compute the same, and its
+    rule be the derivative of that; the reason of a FAIL says which of the two is wrong.
+
+    BadAnswer: f has no custom rule, and there is no surrogate; f returns no float array; the surrogate or `plain`
+    returns another tree or other shapes than f.
     """
-    problem_at = functools.partial(custom_vjp_problem, f, argnums=argnums, surrogate=surrogate)
-    report = answer(problem_at, args, options, f"custom_vjp({called(f)}, …")
-    return with_faults(report, f, args, argnums, surrogate or f) if report.ok else report
+    problem_at = functools.partial(custom_vjp_problem, f, argnums=argnums, surrogate=surrogate, plain=plain)
+    meant = f", plain={called(plain)}" if plain else ""
+    report = answer(problem_at, args, options, f"custom_vjp({called(f)}, …{meant}")
+    if report.ok:
+        return with_faults(report, f, args, argnums, surrogate or f)
+    return which_is_wrong(report, f, plain, args) if plain and report.verdict == FAIL else report
+
+
+def which_is_wrong(report: Report, f: Callable, plain: Callable, args: tuple[PyTree, ...]) -> Report:
+    """The report on a rule of f that is meant to compute `plain`, with what is wrong: f's values, or its rule."""
+    if not report.leaves:
+        return report
+    n = 2 * len(outputs(f, args).names)  # the last leaves are values, of both passes
+    if any(leaf.verdict == FAIL for leaf in report.leaves[-n:]):
+        what = f"{called(f)} does not compute what {called(plain)} does"
+    else:
+        what = f"{called(f)} computes what {called(plain)} does, but its rule is not the derivative"
+    return dataclasses.replace(report, reason=f"{what}: {report.reason}")
 
 
 def with_faults(
@@ -109,6 +131,10 @@ def with_faults(
 ) -> Report:
     """The report on a right rule of f, with what else JAX asks of it: FAIL if that is not so. plain: what the rule is
     the derivative of."""
+    start = time.monotonic()
+    if report.seconds > LATEST:
+        note = "what else JAX asks of a rule (jit, vmap, devices) was not looked at, for lack of time"
+        return dataclasses.replace(report, notes=(*report.notes, note))
     _, out, take = outputs(f, args)
     arguments, _ = with_random(args, chosen(argnums, args)[0], out, f)
     floats = [jnp.asarray(v, t) for v, t in zip(arguments.floats, arguments.dtypes, strict=True)]
@@ -118,16 +144,22 @@ def with_faults(
     of_given = dataclasses.replace(arguments, differentiated=tuple(given))
     asked = [floats[i] for i in arguments.differentiated]
     names = [arguments.name(i) for i in given]
+    rule = function(f, take, arguments, floats)
+    error = kernel_error(rule, asked, dout)
+    if error:
+        note = f"what else JAX asks of a rule is not known: its kernel does not run here ({error})"
+        return dataclasses.replace(report, notes=(*report.notes, note))
     wrong, notes = all_faults(
         [
-            faults(function(f, take, arguments, floats), asked, dout, function(plain, take, arguments, floats)),
+            faults(rule, asked, dout, function(plain, take, arguments, floats)),
             split_faults(function(f, take, of_given, floats), [floats[i] for i in given], dout, names),
         ]
     )
     if wrong:
         reason = f"the rule is the derivative, but {'; '.join(wrong)}."
         report = dataclasses.replace(report, verdict=FAIL, reason=reason)
-    return dataclasses.replace(report, notes=(*report.notes, *notes))
+    seconds = report.seconds + time.monotonic() - start
+    return dataclasses.replace(report, notes=(*report.notes, *notes), seconds=seconds)
 
 
 def custom_jvp(
@@ -226,6 +258,17 @@ def same(f: Callable, g: Callable, *args: PyTree, argnums: Argnums | None = None
     return answer(problem_at, args, options, f"same({called(f)}, {called(g)}, …")
 
 
+class NotShownRight(AssertionError):
+    """A check that did not pass. Its report is written when it is read: a property test fails many times before."""
+
+    def __init__(self, report: Report):
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return f"\n{self.report}"
+
+
 def asserted(ask: Callable[Asked, Report]) -> Callable[Asked, Report]:
     """The check as an assertion: AssertionError with the whole report unless it passes, else the report."""
 
@@ -233,7 +276,7 @@ def asserted(ask: Callable[Asked, Report]) -> Callable[Asked, Report]:
     def check(*args: Asked.args, **options: Asked.kwargs) -> Report:
         report = ask(*args, **options)
         if not report.ok:
-            raise AssertionError(f"\n{report}")
+            raise NotShownRight(report)
         return report
 
     check.__name__ = f"assert_{ask.__name__}"
@@ -278,4 +321,7 @@ def answer(
     def problem_of(args: tuple[PyTree, ...]) -> Problem:
         return within(problem_at(*args), settings)
 
-    return decide(problem_of(args), settings, replay, problem_of, args, others)
+    start = time.monotonic()
+    with waiting(replay):
+        report = decide(problem_of(args), settings, replay, problem_of, args, others)
+    return dataclasses.replace(report, seconds=time.monotonic() - start)

@@ -376,6 +376,19 @@ def test_an_error_in_a_neighbour_names_its_line(here, capsys):
         (["--key", "-1"], "--key is -1: it must be 0 or more, and below 2³¹."),
         (["--digits", "0"], "--digits is 0.0: it must be a positive number, 1000 at most."),
         (["--digits", "nan"], "--digits is nan: it must be a positive number, 1000 at most."),
+        (["--rules", "a.py"], "--rules a.py: give a file and a function in it, such as train.py:step."),
+        (["--rules", "none.py:step"], "There is no file none.py; jaxnn verify --new none.py writes an example."),
+        (["--rules", "json.py:cost"], "json.py has the name of a module that is in use, json: rename the file."),
+        (
+            ["--rules", "lecture.py:cost", "lecture.py"],
+            "--rules asks of the rules in its own file: give it without FILE.py, --new and --power.",
+        ),
+        (["--rules", "lecture.py:cost", "--json", "lecture.py"], "Cannot write lecture.py: it is the file to verify."),
+        (
+            ["--rules", "lecture.py:step"],
+            "lecture.py defines no function step: a file whose rules are verified defines step and example(key), which "
+            "returns the tuple of the arguments of step.",
+        ),
     ],
 )
 def test_bad_arguments_are_named_at_once(here, capsys, monkeypatch, args, message):
@@ -393,6 +406,52 @@ def test_flags_are_the_verifiers():
     assert all(
         getattr(defaults, name) == getattr(Options(), name) for name in ("points", "digits", "strict", "require")
     )
+
+
+# The rules that a step calls
+
+STEP = """import jax
+from jax import numpy as jnp
+
+@jax.custom_jvp
+def cube(x):
+    return x**3
+
+cube.defjvps(lambda dx, out, x: 3 * x**2 * dx)
+
+def example(key):
+    return jax.random.normal(key, (40, 30)), 0.1
+
+def cost(w):
+    return cube(jax.nn.relu(w)).sum()
+
+@jax.jit
+def step(w, rate):
+    return w - rate * jax.grad(cost)(w)
+
+def plain(w, rate):
+    return w - rate
+"""
+
+
+@pytest.mark.parametrize(("new", "code", "verdict"), [("3", 0, "PASS"), ("2", 1, "FAIL")])
+def test_the_rules_of_a_step(here, capsys, new, code, verdict):
+    changed(STEP, "3 * x**2", f"{new} * x**2")
+    assert jaxnn_verify("--rules", "mine.py:step", "--json", "found.json", "--html", "page.html") == code
+    out = capsys.readouterr().out
+    assert out.startswith(f"{verdict}  custom rules in step: 1 {verdict}\n")
+    assert re.search(rf"cube +mine.py:4 +mine.py:14 +\(40, 30\) +\(4, 3\) +{verdict} +exact ", out)
+    assert "skipped    relu" in out
+    found = json.loads(Path("found.json").read_text())
+    assert (found["verdict"], found["reports"][0]["title"]) == (verdict, "rule of cube at mine.py:4")
+    assert verdict in Path("page.html").read_text()
+
+
+def test_a_step_without_rules_or_with_an_error(here, capsys):
+    changed(STEP, "w - rate\n", "w['b'] - rate\n")
+    Path("step.py").write_text(STEP)
+    assert refused(capsys, "--rules", "step.py:plain") == ("plain calls no custom derivative rule that can be checked.")
+    assert refused(capsys, "--rules", "mine.py:plain").startswith("mine.py does not run. ")
 
 
 # Pages and JSON

@@ -40,9 +40,9 @@ def is_balls(v: PyTree) -> bool:
 
 
 def wrap(v: PyTree) -> Balls:
-    """A ball as an array of no dimensions, which NumPy makes a scalar of; an array as it is."""
-    if isinstance(v, np.ndarray):
-        return v
+    """A ball or a number as an array of no dimensions, which NumPy makes a scalar of; an array as it is."""
+    if isinstance(v, (np.ndarray, np.generic)):
+        return np.asarray(v)
     box = np.ndarray((), object)
     box[()] = v
     return box

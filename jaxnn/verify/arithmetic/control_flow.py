@@ -1,18 +1,29 @@
-"""Calls and loops: rules (evaluation, params, inputs) -> outputs, which evaluate jaxprs."""
+"""Calls and loops: rules (evaluation, params, inputs) -> outputs, which evaluate jaxprs.
 
+An evaluation that `runs_on` goes on with every iteration, a loop that takes and gives nothing step by step, behind its
+end: to what it converges to (evidence/convergence.py).
+"""
+
+import itertools
+import time
 from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
+from flint import arb
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxnn.protocols import PyTree
-from jaxnn.verify.arithmetic.balls import is_balls, is_float
+from jaxnn.verify.arithmetic.balls import finite, is_balls, is_float, wrap
 from jaxnn.verify.arithmetic.choices import select
-from jaxnn.verify.arithmetic.decisions import TRUE, Logic, Undecided, codes, logic
+from jaxnn.verify.arithmetic.decisions import TRUE, Endless, Logic, Undecided, codes, logic
+from jaxnn.verify.arithmetic.kernels import KERNELS
+from jaxnn.verify.arithmetic.refs import REFS
 from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Value, open_jaxpr
 
 Call = Callable[[Evaluator, EqnParams, list[Value]], list[Value]]
+SHARE = 0.25  # of the time that is left, in which a loop must end
+FURTHER, FEW = 7, 8  # times as many steps for iterations that run on, and as many at least as if they had so few
 
 
 def outputs_of(ev: Evaluator, jaxpr: ClosedJaxpr | Jaxpr, inputs: list[Value]) -> list[Value]:
@@ -61,6 +72,8 @@ def scan(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
     for t in reversed(steps) if params["reverse"] else steps:
         out = ev.run(jaxpr, consts, [*fixed, *carry, *(ev.entry(x, t) for x in xs)])
         carry, ys[t] = out[:k], out[k:]
+    if ev.runs_on and not xs and len(jaxpr.outvars) == k:
+        return further(carry, lambda carry: ev.run(jaxpr, consts, [*fixed, *carry]), len(steps))
     if not steps:
         avals: list[PyTree] = [v.aval for v in jaxpr.outvars[k:]]
         return [*carry, *(np.empty((0, *a.shape), object if is_float(a) else a.dtype) for a in avals)]
@@ -69,18 +82,45 @@ def scan(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
 
 
 def while_(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
-    """The carry when the loop ends; of loops that were vmapped, each goes on until its own end."""
+    """The carry when the loop ends; of loops that were vmapped, each goes on until its own end.
+
+    Endless: it does not end in its share of the time."""
+    now = time.monotonic()
+    deadline = now + SHARE * (ev.deadline - now)
     c, b = params["cond_nconsts"], params["body_nconsts"]
     carry = inputs[c + b :]
     test, test_consts = open_jaxpr(ev, params["cond_jaxpr"])
     body, body_consts = open_jaxpr(ev, params["body_jaxpr"])
-    while True:
+
+    def step(carry: list[Value]) -> list[Value]:
+        return ev.run(body, body_consts, [*inputs[c : c + b], *carry])
+
+    for n in itertools.count():
         (more,) = ev.run(test, test_consts, [*inputs[:c], *carry])
-        if not goes_on(more):
-            return carry
         ev.note_decision(more)
-        new = ev.run(body, body_consts, [*inputs[c : c + b], *carry])
+        if not goes_on(more):
+            break
+        if time.monotonic() > deadline:
+            raise Endless(f"a while_loop of more than {n} steps")
+        new = step(carry)
         carry = [select_loops(more, *values) for values in zip(carry, new, strict=True)] if more.shape else new
+    return further(carry, step, n) if ev.runs_on else carry
+
+
+def further(carry: list[Value], step: Callable[[list[Value]], list[Value]], n: int) -> list[Value]:
+    """What an iteration of n steps carries when it runs on, until no float moves any more, or one would be lost.
+
+    Each step starts from midpoints: what converges forgets its errors, and radii that only grow would say nothing."""
+    for _ in range(FURTHER * max(n, FEW)):
+        old = [wrap(np.frompyfunc(arb.mid, 1, 1)(v)) if is_balls(v) else v for v in carry]
+        new = step(old)
+        pairs = [(a, b) for a, b in zip(old, new, strict=True) if is_balls(b)]
+        if not all(finite(b) for _, b in pairs):
+            return carry
+        carry = new
+        if all(b.contains(a) for pair in pairs for a, b in zip(*(v.flat for v in pair), strict=True)):
+            break
+    return carry
 
 
 def goes_on(more: Value) -> bool:
@@ -120,4 +160,6 @@ CALLS: dict[str, Call] = {
     "cond": cond,
     "custom_linear_solve": linear_solve,
     "call_hi_primitive": high_level,
+    **KERNELS,
+    **REFS,
 }

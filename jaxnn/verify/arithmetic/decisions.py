@@ -24,6 +24,14 @@ class Unsupported(NotImplementedError):
     """There is no rule for a primitive on balls."""
 
 
+class TooLarge(RuntimeError):
+    """More work or memory than was allowed."""
+
+
+class Endless(TooLarge):
+    """A loop that has not ended in its share of the time."""
+
+
 class Logic(NamedTuple):
     """An array of truth values, some of which are unknown or shares. If all are known, a plain array of bool stands
     for them instead."""

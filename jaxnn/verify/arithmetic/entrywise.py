@@ -8,7 +8,7 @@ import numpy as np
 from flint import arb
 from jax import lax
 
-from jaxnn.verify.arithmetic.balls import NEG_INF, Balls, whole, wrap
+from jaxnn.verify.arithmetic.balls import NEG_INF, ONE, Balls, whole, wrap
 from jaxnn.verify.arithmetic.decisions import FALSE, TRUE, UNKNOWN, Place, Truths, logic
 from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Rule, each_entry, each_pair, of_arrays
 
@@ -162,6 +162,7 @@ OF_ARRAYS: dict[str, Callable[..., Balls]] = {
     "mul": np.multiply,
     "div": operator.truediv,
     "neg": np.negative,
+    "reciprocal": lambda x: ONE / x,
 }
 ENTRYWISE: dict[str, Rule] = {
     **{name: of_arrays(f) for name, f in OF_ARRAYS.items()},

@@ -21,21 +21,22 @@ from jax.typing import DTypeLike
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, enter, is_balls, is_float, wrap
+from jaxnn.verify.arithmetic.choices import select
 from jaxnn.verify.arithmetic.control_flow import CALLS
-from jaxnn.verify.arithmetic.decisions import Logic, Ties, Unsupported, codes, logic
+from jaxnn.verify.arithmetic.decisions import Logic, Ties, TooLarge, Unsupported, codes, logic
+from jaxnn.verify.arithmetic.kernels import Order
 from jaxnn.verify.arithmetic.moves import MOVES
+from jaxnn.verify.arithmetic.refs import Memory, is_ref
 from jaxnn.verify.arithmetic.rules import EqnParams, Value
 
 PRECISIONS = (200, 400, 800, 1600, 3200, 6400, 12800)  # bits
 TRANSPARENT = {  # they compute nothing
     *("copy", "copy_p", "name", "named", "stop_gradient", "optimization_barrier", "sharding_constraint"),
     *("reduce_precision", "device_put", "mesh_cast", "pvary", "reshard"),
+    *("multiple_of", "max_contiguous"),
 }
 ENTRIES = 2e7  # about 2 GiB of balls
-
-
-class TooLarge(RuntimeError):
-    """More work or memory than was allowed."""
+TICKS = 4096  # operations of NumPy code between two looks at the time
 
 
 class Step(NamedTuple):
@@ -55,11 +56,12 @@ class Evaluation:
     What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
     forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
 
-    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge. calls: the
-    primitives that are evaluated by evaluating what they call.
+    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge; runs_on:
+    whether iterations go on behind their end, see control_flow.py.
     """
 
-    calls = CALLS
+    memory = Memory  # what a kernel's refs are
+    calls = CALLS  # the primitives that are evaluated by evaluating what they call
 
     def __init__(
         self,
@@ -67,13 +69,19 @@ class Evaluation:
         rounded: Collection[str] = (),
         ties: Ties | None = None,
         deadline: float = math.inf,
+        order: Order = Order.FORWARDS,
+        runs_on: bool = False,
     ):
         self.precision = precision
+        self.runs_on = runs_on
         self.rounded = rounded  # which of "literals", "inputs" stand for the reals within half an ulp
         self.ties = ties or Ties()
         self.deadline = deadline
+        self.order = order  # of the steps of a kernel's grid
+        self.program: list[tuple[int, int]] = []  # of each axis of the grid: (which step, of how many)
         self.steps: list[Step] = []
         self.entries = 0  # how many were computed
+        self.operations = 0  # of NumPy code
         self.place = ""  # of the call that is being evaluated
         self.literals: dict[tuple[bytes, str], Value] = {}  # by their bytes and dtype
         self.outputs: dict[tuple, list[Value]] = {}  # of an equation, by its primitive, inputs and parameters
@@ -82,6 +90,12 @@ class Evaluation:
         self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
         self.nans: dict[int, np.ndarray] = {}  # which entries of a value are nan because the data are, by its id
         self.matrices: dict[tuple, arb_mat] = {}  # flint's matrix of an array, for products.py
+
+    def tick(self) -> None:
+        """Counts one operation on two numbers. TooLarge: it is too late for more."""
+        self.operations += 1
+        if self.operations % TICKS == 0 and time.monotonic() > self.deadline:
+            raise TooLarge(f"NumPy code of more than {self.operations:,} operations")
 
     def enter(self, v: PyTree) -> Value:
         """A constant. A float of rank 0 is a number that someone wrote down or computed: rounded like a literal."""
@@ -178,7 +192,10 @@ class Evaluation:
         known = not any(is_balls(v) or isinstance(v, Logic) for v in inputs)
         keys = any(isinstance(v, jax.Array) for v in inputs)
         if known and (keys or name not in primitives.SAME_IN_NUMPY):
-            outputs = eqn.primitive.bind(*inputs, **params)
+            try:
+                outputs = eqn.primitive.bind(*inputs, **params)
+            except NotImplementedError as error:  # a primitive that another device has
+                raise Unsupported(f"the primitive {name}") from error
             return list(map(self.enter, outputs if eqn.primitive.multiple_results else [outputs]))
         if name not in primitives.RULES:
             raise Unsupported(f"the primitive {name}")
@@ -194,7 +211,7 @@ class Evaluation:
         """x[t], one step of a loop."""
         out = logic(x.codes[t]) if isinstance(x, Logic) else x[t]
         out = wrap(out) if is_balls(x) else out
-        self.steps.append(Step("loop entry", {"t": t}, [x], [out], self.place))
+        self.note("loop entry", [x], [out], t=t)
         return out
 
     def stack(self, values: list[Value]) -> Value:
@@ -204,12 +221,24 @@ class Evaluation:
             out = logic(np.stack([codes(v) for v in values]))
         else:
             out = np.stack(values) if isinstance(values[0], np.ndarray) else jax.numpy.stack(values)
-        self.steps.append(Step("loop stack", {}, values, [out], self.place))
+        self.note("loop stack", values, [out])
+        return out
+
+    def choose(self, which: Value, no: Value, yes: Value) -> Value:
+        """`yes` where `which` is true, else `no`, in their common shape."""
+        shape = np.broadcast_shapes(which.shape, no.shape, yes.shape)
+        mask = logic(np.broadcast_to(codes(which), shape))
+        out = wrap(select(mask, *(np.broadcast_to(v, shape) for v in (no, yes))))
+        self.note("select_n", [which, no, yes], [out])
         return out
 
     def note_decision(self, v: Value) -> None:
         """Notes a value on which the flow of control depended."""
-        self.steps.append(Step("control", {}, [v], [], self.place))
+        self.note("control", [v], [])
+
+    def note(self, name: str, inputs: list[Value], outputs: list[Value], **params: PyTree) -> None:
+        """Notes a step that no equation stands for."""
+        self.steps.append(Step(name, params, inputs, outputs, self.place))
 
     def check_size(self, name: str, params: EqnParams, outvars: Sequence[Var], inputs: list[Value]) -> None:
         """Raises TooLarge for an equation that would take more time or memory than there is."""
@@ -220,8 +249,12 @@ class Evaluation:
             seconds = size * (1e-6 + 1e-8 * math.prod(inputs[0].shape[i] for i in contracted))
         if any(map(is_balls, inputs)) and name not in MOVES:
             self.entries += size
+        self.check_time(seconds, f"{name} of {size:,} entries")
+
+    def check_time(self, seconds: float, what: str) -> None:
+        """Raises TooLarge, for what would take these seconds, if there are none."""
         if time.monotonic() + seconds > self.deadline or self.entries > ENTRIES:
-            raise TooLarge(f"{name} of {size:,} entries")
+            raise TooLarge(what)
 
 
 def is_nan(balls: Balls) -> np.ndarray:
@@ -236,11 +269,11 @@ def short(place: str) -> str:
 
 @functools.lru_cache(4096)
 def needed_equations(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """The equations of a jaxpr that its outputs depend on."""
+    """The equations of a jaxpr that its outputs depend on, and those that have a part in its refs."""
     needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
     eqns = []
     for eqn in reversed(jaxpr.eqns):
-        if needed.intersection(eqn.outvars):
+        if needed.intersection(eqn.outvars) or any(map(is_ref, eqn.invars)):
             needed.update(v for v in eqn.invars if not isinstance(v, Literal))
             eqns.append(eqn)
     return eqns[::-1]

@@ -1,6 +1,7 @@
 """Rules that move entries: NumPy's own or, with index arithmetic of some depth, JAX's on integer ids."""
 
 from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 
 import jax
 import numpy as np
@@ -72,6 +73,16 @@ def dynamic_update_slice(
     return out
 
 
+def rolled(xp: ModuleType, params: EqnParams, x: Balls, shift: np.ndarray) -> Balls:
+    """x moved along an axis, what leaves it at the end entering at the start; each row `stride` further than the last.
+    xp: NumPy, or JAX's."""
+    axis, rows = params["axis"], params["stride_axis"]
+    if params["stride"] is None:
+        return xp.roll(x, shift, axis)
+    parts = enumerate(xp.split(x, x.shape[rows], rows))
+    return xp.concatenate([xp.roll(part, shift + i * params["stride"], axis) for i, part in parts], rows)
+
+
 def gather(ev: Evaluator, params: EqnParams, place: Place, x: Balls, indices: np.ndarray) -> Balls:
     """JAX's own on ids instead of entries; the id −1 is an entry out of bounds, which was filled in."""
     ids = np.arange(x.size).reshape(x.shape)
@@ -128,6 +139,8 @@ MOVES: dict[str, Rule] = {
     "split": split,
     "tile": lambda ev, params, place, x: np.tile(x, params["reps"]),
     "broadcast_in_dim": broadcast_in_dim,
+    "roll": lambda ev, params, place, x, shift: rolled(np, params, x, shift),
+    "broadcast_to": lambda ev, params, place, x: np.broadcast_to(x, params["shape"]),
     "slice": slice_,
     "pad": pad,
     "dynamic_slice": dynamic_slice,

@@ -20,6 +20,11 @@ class Evaluator(Protocol):
 
     ties: Ties
     matrices: dict[tuple, arb_mat]
+    memory: PyTree  # the class of refs
+    order: PyTree  # of a kernel's grid
+    program: list[tuple[int, int]]
+    runs_on: bool
+    deadline: float
 
     def enter(self, v: PyTree) -> Value: ...
 
@@ -31,7 +36,13 @@ class Evaluator(Protocol):
 
     def known_nans(self, *values: Value) -> np.ndarray: ...
 
+    def choose(self, which: Value, no: Value, yes: Value) -> Value: ...
+
     def note_decision(self, v: Value) -> None: ...
+
+    def note(self, name: str, inputs: list[Value], outputs: list[Value], **params: PyTree) -> None: ...
+
+    def check_time(self, seconds: float, what: str) -> None: ...
 
 
 def each_entry(f: Callable[[arb], arb]) -> Rule:

@@ -7,10 +7,13 @@ import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 
+from jaxnn.verify.evidence.comparison import summary
 from jaxnn.verify.evidence.floating import first_line
 from jaxnn.verify.evidence.outcome import eps
 from jaxnn.verify.tracing.jaxprs import own_derivative
+from jaxnn.verify.tracing.kernels import has_kernel
 
 ROUNDINGS = 64
 
@@ -39,18 +42,33 @@ def all_faults(parts: Iterable[Faults]) -> Faults:
 def faults(g: ArraysFunction, args: Arrays, dout: Arrays, plain: ArraysFunction) -> Faults:
     """The `Faults` of the rule of g, the derivative of `plain`, taken at `args` for the cotangents `dout`.
 
-    Nothing of the user's is raised, unless the rule fails as it is, or for a cotangent of zeros.
+    It runs as it is once; what it gives elsewhere is compiled, or runs as it is too if that cannot be. Nothing of the
+    user's is raised, unless the rule fails as it is, or for a cotangent of zeros.
     """
     rule = rule_of(g)
+    jitted = jax.jit(rule)
+    of_jit = under_jit(jitted, rule, args, dout)
+    fast = rule if of_jit.wrong else jitted
     return all_faults(
         [
-            when_called_again(rule, args, dout),
-            under_jit(rule, args, dout),
-            for_zeros(rule, args, dout),
-            under_vmap(rule, args, dout),
+            when_called_again(fast, rule, args, dout),
+            of_jit,
+            for_zeros(fast, args, dout),
+            under_vmap(fast, args, dout),
             when_differentiated(g, args, dout, plain),
         ]
     )
+
+
+def kernel_error(g: ArraysFunction, args: Arrays, dout: Arrays) -> str | None:
+    """Why a rule that has kernels in it is not for this device; None if it is, or has none."""
+    rule = rule_of(g)
+    if has_kernel(jax.make_jaxpr(rule)(args, dout).jaxpr):
+        try:
+            jax.jit(rule).lower(args, dout)
+        except Exception as error:  # whatever JAX raises without the device
+            return first_line(error)
+    return None
 
 
 def rule_of(g: ArraysFunction) -> Rule:
@@ -77,17 +95,28 @@ def trial(f: Rule, rule: Rule, args: Arrays, dout: Arrays) -> Trial:
         return Trial(False, first_line(error))
 
 
-def when_called_again(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
-    if trial(rule, rule, args, dout).same:
+def when_called_again(fast: Rule, rule: Rule, args: Arrays, dout: Arrays) -> Faults:
+    """Whether the rule gives the same when it is called again, and is the same when it is traced again."""
+    if trial(fast, fast, args, dout).same and (fast is rule or is_steady(rule, args, dout)):
         return Faults()
     return Faults(wrong=("it gives something else when it is called again",))
 
 
-def under_jit(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
-    jitted = trial(jax.jit(rule), rule, args, dout)
-    if jitted.same:
+def is_steady(rule: Rule, args: Arrays, dout: Arrays) -> bool:
+    """Whether two traces of the rule compute the same."""
+    traces = (jax.make_jaxpr(lambda args, dout: rule(args, dout)) for _ in range(2))  # one function is traced once
+    first, second = (trace(args, dout) for trace in traces)
+    if summary(first) == summary(second):
+        return True
+    once, twice = (jax.jit(jaxpr_as_fun(closed))(*args, *dout) for closed in (first, second))
+    return alike(once, twice)
+
+
+def under_jit(jitted: Rule, rule: Rule, args: Arrays, dout: Arrays) -> Faults:
+    under = trial(jitted, rule, args, dout)
+    if under.same:
         return Faults()
-    how = "gives something else" if jitted.error is None else f"fails: {jitted.error}"
+    how = "gives something else" if under.error is None else f"fails: {under.error}"
     return Faults(wrong=(f"under jit it {how}",))
 
 
@@ -104,7 +133,7 @@ def under_vmap(rule: Rule, args: Arrays, dout: Arrays) -> Faults:
     examples = [jax.tree.map(lambda v, i=i: v[i], batch) for i in range(3)]
     try:
         one_by_one = [jnp.stack(v) for v in zip(*(rule(*example) for example in examples), strict=True)]
-        if not alike(jax.vmap(rule)(*batch), one_by_one):
+        if not alike(jax.jit(jax.vmap(rule))(*batch), one_by_one):
             return Faults(wrong=("under vmap it gives something else than in a loop",))
     except Exception as error:  # whatever a user's rule raises
         return Faults(notes=(f"the rule cannot be vmapped: {first_line(error)}",))
@@ -116,7 +145,7 @@ def when_differentiated(g: ArraysFunction, args: Arrays, dout: Arrays, plain: Ar
 
     def second(f: ArraysFunction) -> Arrays:
         rule = rule_of(f)
-        return jax.grad(lambda args: sum((v * v).sum() for v in rule(args, dout)))(args)
+        return jax.jit(jax.grad(lambda args: sum((v * v).sum() for v in rule(args, dout))))(args)
 
     try:
         if not alike(second(g), second(own_derivative(plain)[0])):

@@ -151,7 +151,7 @@ def different(
         ours = jax.jit(jax.vmap(on_device, axis_name=AXIS))(*stacked)
     except Exception:  # that a rule has no vmap is noted elsewhere
         return []
-    true = [np.stack(v) for v in zip(*map(rule, shares, douts), strict=True)]
+    true = [np.stack(v) for v in zip(*map(jax.jit(rule), shares, douts), strict=True)]
     for i in {*range(len(args))} - {*split}:
         ours[i] = ours[i][0] if summed_by == SummedBy.RULE else ours[i].sum(0)
         true[i] = true[i].sum(0)

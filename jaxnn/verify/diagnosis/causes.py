@@ -61,14 +61,14 @@ def causes(
         in_numpy = {"has_numpy_rule": comparison.hand_jaxpr is None, "has_numpy_cost": comparison.scalar_jaxpr is None}
         if any(in_numpy.values()):
             with promotion_of_numpy():
-                problem = in_jax(given, **in_numpy)
+                problem = in_jax(given, **in_numpy, decides=True)
                 comparison = comparison_of(problem)
         if not (comparison.hand_jaxpr and comparison.scalar_jaxpr and comparison.mode and comparison.mode.x64):
             return ()
 
         def problem_of_in_jax(args: tuple[PyTree, ...]) -> Problem:
             with jax.enable_x64(x64):  # as the user has it
-                return in_jax(problem_of(args), **in_numpy)
+                return in_jax(problem_of(args), **in_numpy, decides=True)
 
         points = points_for(problem, outcome, seed)
         with jax.enable_x64(True), promotion_of_numpy(), np.errstate(all="ignore"):

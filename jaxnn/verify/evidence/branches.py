@@ -179,7 +179,8 @@ def used_by_move(step: Step, mask: Mask) -> list[Mask]:
         numbers.append(np.arange(size, size + v.size).reshape(v.shape))
         size += v.size
     is_used = np.zeros(size, bool)
-    is_used[MOVES[step.name](None, step.params, 0, *numbers)[mask]] = True
+    moved = MOVES[step.name](None, step.params, 0, *numbers)
+    is_used[(moved[0] if isinstance(moved, list) else moved)[mask]] = True
     return [is_used[n] for n in numbers]
 
 

@@ -28,8 +28,11 @@ from jaxnn.verify.evidence.outcome import (
 )
 from jaxnn.verify.evidence.points import Kind
 from jaxnn.verify.evidence.singular import at_pole, at_tie, has_tie
+from jaxnn.verify.evidence.undefined import UndefinedEntry, check_defined
 from jaxnn.verify.options import Options
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
+
+ROUNDING = 0.05  # of the largest entry: no rounding of constants makes more of a difference
 
 
 def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
@@ -38,13 +41,17 @@ def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], rou
 
     A kernel's constants are float32, and rows such as .1 .2 .7 sum to 1 up to rounding alone."""
     found: list[Outcome] = []
+    of_inputs = 64 * max(unit_of_inputs(check.problem), unit_of_domains(check.problem))
+    most = {rounded: min(of_inputs, ROUNDING) if "inputs" in rounded else ROUNDING for rounded in roundings}
     for rounded in roundings:
-        if found and "inputs" in rounded:
-            error = max(j.errors.max(initial=0) for j in found[-1].judged)
-            if error > min(64 * max(unit_of_inputs(check.problem), unit_of_domains(check.problem)), 0.05):
-                break
+        if found and max(j.errors.max(initial=0) for j in found[-1].judged) > most[rounded]:
+            break
         outcome = at_rounding(kind, check, floats, rounded)
-        if outcome.verdict == INCONCLUSIVE or (outcome.verdict == PASS and not outcome.has_cancelled):
+        if (
+            not outcome.judged
+            or outcome.verdict == INCONCLUSIVE
+            or (outcome.verdict == PASS and not outcome.has_cancelled)
+        ):
             return next((o for o in found if o.verdict == PASS), outcome) if outcome.verdict != PASS else outcome
         found.append(outcome)
     passed = next((o for o in found if o.verdict == PASS), None)
@@ -108,6 +115,8 @@ def at_precisions(
             latest = judged_at(precision, check, floats, rounded)
         except Undecided:
             continue
+        except UndefinedEntry as error:
+            return Outcome(kind, FAIL, str(error), floats=tuple(floats))
         if isinstance(latest, Judged):
             if latest.is_final or width / 2 <= latest.width < math.inf:
                 break
@@ -123,7 +132,8 @@ def at_precisions(
 def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounded: Rounded) -> Judged | Infinite:
     """Both sides at one precision. `Infinite` may mean that it is too low: log(1 − σ(800)) needs 1200 bits.
 
-    Undecided: an integer depends on which of two balls that overlap is larger."""
+    Undecided: an integer depends on which of two balls that overlap is larger. UndefinedEntry: a result depends on what
+    nobody wrote."""
     problem, comparison, options, deadline = check
     ev = Evaluation(precision, rounded, deadline=deadline)
     balls = entered(ev, floats, problem)
@@ -134,6 +144,7 @@ def judged_at(precision: int, check: Check, floats: Sequence[np.ndarray], rounde
         at_tie = has_tie(problem, comparison, ev, balls)
         assert comparison.claim is not None, "a black box is not evaluated in balls"
         hand = comparison.claim(ev, balls)
+        check_defined(ev.steps, [*cost, *true, *hand])
         digits = digits_asked(options, max(ev.unit, unit_of_inputs(problem) if "inputs" in rounded else 0))
         allowed = Allowed(apart=10.0 ** -(options.digits or DIGITS), width=10.0**-digits)
         if not all(map(finite, [*cost, *true])):

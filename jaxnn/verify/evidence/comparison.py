@@ -4,24 +4,29 @@ A side is the jaxpr of a JAX function; or NumPy code run on real numbers; or, fo
 differences of its cost at high precision. A rule that is none of these is a black box: it runs in its dtype.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from itertools import chain
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 from jax.typing import DTypeLike
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments, BadAnswer, Function, Problem
-from jaxnn.verify.arithmetic import numpy_code, primitives
+from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, is_float
 from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TRANSPARENT, Evaluation, TooLarge
-from jaxnn.verify.evidence.differences import BallFunction, along, gradient, is_kinked, random_direction, slopes
+from jaxnn.verify.arithmetic.numpy_code import computing
+from jaxnn.verify.arithmetic.places import with_stand_ins
+from jaxnn.verify.arithmetic.real_numbers import of_balls, to_balls
+from jaxnn.verify.evidence.differences import BallFunction, along, gradient, random_direction, slopes
 from jaxnn.verify.tracing.jaxprs import (
     AS_WRITTEN,
     AS_WRITTEN_BY_PARAMETERS,
@@ -30,11 +35,24 @@ from jaxnn.verify.tracing.jaxprs import (
     MODES,
     Mode,
     free_inputs,
+    own_derivative,
     trace,
 )
+from jaxnn.verify.tracing.kernels import has_kernel
 
+SECONDS = 3  # to see whether a side can be evaluated
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
+CALLS_OF_NUMPY = 4  # a mask of few entries may be drawn twice
+STEADY = 1e-4  # relative to the largest entry: what is drawn anew differs by more
 Jaxprs = dict[Mode, ClosedJaxpr]
+
+
+class Way(StrEnum):
+    """How the truth is found, where not by reverse mode. In words, for a note."""
+
+    REVERSE_MODE = ""
+    FORWARD_MODE = "JAX cannot go back through the forward pass: the truth is that of forward mode"
+    DIFFERENCES = "JAX cannot differentiate the forward pass: the truth is that of its differences"
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,10 @@ class Comparison:
     scalar_jaxpr: ClosedJaxpr | None = None  # the forward pass
     hand_jaxpr: ClosedJaxpr | None = None  # the hand rule, if it can be traced
     numpy: bool = False
-    kinked: Callable[[Evaluation, list[Balls]], bool] | None = None  # of NumPy code: whether there is a kink
+    differenced: BallFunction | None = None  # the forward pass, where the truth is that of its differences
+    unknown: tuple[str, ...] = ()  # the primitives that make a black box of the hand rule
+    has_kernel: bool = False  # whether a kernel is evaluated on either side
+    way: Way = Way.REVERSE_MODE
 
     @property
     def jaxprs(self) -> tuple[ClosedJaxpr, ClosedJaxpr]:
@@ -58,6 +79,8 @@ class Comparison:
 
     def cost(self, problem: Problem) -> BallFunction:
         """The forward pass itself."""
+        if self.differenced:
+            return self.differenced
         if self.scalar_jaxpr is None or self.mode is None:
             return of_numpy(problem.cost)
         return of_jaxpr(self.scalar_jaxpr, problem.arguments, self.mode)
@@ -76,6 +99,7 @@ def comparison_of(problem: Problem) -> Comparison:
     | a jaxpr, in some mode   | a jaxpr, in that | both are evaluated, in the first such mode                        |
     | NumPy code              | a jaxpr          | the rule runs on real numbers                                     |
     | neither, or a kernel    | a jaxpr          | a black box                                                       |
+    | a jaxpr                 | JAX has none     | differences of the cost's jaxpr                                   |
     | a jaxpr or NumPy code   | NumPy code       | differences of the cost; the truth itself if no cost is known     |
 
     NumPy code of both is preferred to jaxprs in which the data are constants: they would be rounded.
@@ -85,17 +109,28 @@ def comparison_of(problem: Problem) -> Comparison:
         if not both_known(claims, truths, mode):
             continue
         hand, true = (of_jaxpr(jaxprs[mode], problem.arguments, mode) for jaxprs in (claims, truths))
-        return Comparison(hand, true, mode, traced_scalar(problem, mode), claims[mode])
+        scalar = traced_scalar(problem, mode)
+        every = [closed.jaxpr for closed in (claims[mode], truths[mode], scalar) if closed]
+        way, kernels = way_to(problem, scalar), any(map(has_kernel, every))
+        return Comparison(hand, true, mode, scalar, claims[mode], way=way, has_kernel=kernels)
     own_dtype_first = (AS_WRITTEN, AS_WRITTEN_BY_PARAMETERS, IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS)
     own = next((mode for mode in own_dtype_first if mode in truths), None)
     if own:
         in_numpy = not claims and works(of_numpy(problem.claim), problem.arguments)
         claim = of_numpy(problem.claim) if in_numpy else None
-        return Comparison(claim, of_jaxpr(truths[own], problem.arguments, own), own, traced_scalar(problem, own))
+        truth, scalar = of_jaxpr(truths[own], problem.arguments, own), traced_scalar(problem, own)
+        unknown = tuple(dict.fromkeys(unknown_primitives(claims[own].jaxpr))) if own in claims else ()
+        return Comparison(claim, truth, own, scalar, unknown=unknown)
     if claims:
         mode, jaxpr = next(iter(claims.items()))
-        return with_differenced_truth(problem, of_jaxpr(jaxpr, problem.arguments, mode))
-    return with_differenced_truth(problem, of_numpy(problem.claim))
+        return with_differenced_truth(problem, of_jaxpr(jaxpr, problem.arguments, mode), mode)
+    return with_differenced_truth(problem, of_numpy(problem.claim), None)
+
+
+def way_to(problem: Problem, scalar: ClosedJaxpr | None) -> Way:
+    """How the derivative of a forward pass is traced; reverse mode fails for a loop with no known end alone."""
+    loops = scalar is not None and any(eqn.primitive.name == "while" for eqn in equations(scalar.jaxpr))
+    return Way.FORWARD_MODE if loops and not goes_back(problem) else Way.REVERSE_MODE
 
 
 def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
@@ -104,6 +139,8 @@ def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
     claims: Jaxprs = {}
     truths: Jaxprs = {}
     for mode in MODES:
+        if not mode.every and is_numpy(problem):  # a jaxpr would round what NumPy makes of data that are constants
+            return {}, {}
         for jaxprs, f in ((claims, problem.claim), (truths, problem.truth)):
             try:
                 jaxprs[mode] = trace(f, problem.arguments, mode)
@@ -111,8 +148,6 @@ def jaxprs_of(problem: Problem) -> tuple[Jaxprs, Jaxprs]:
                 raise
             except Exception:  # whatever a function says that was not written for this mode
                 continue
-        if not mode.every and is_numpy(problem):  # a jaxpr would round what NumPy makes of data that are constants
-            return {}, {}
         if both_known(claims, truths, mode):
             break
     return claims, truths
@@ -126,52 +161,127 @@ def both_known(claims: Jaxprs, truths: Jaxprs, mode: Mode) -> bool:
     return not has_unknown(claims[mode].jaxpr) or has_unknown(truths[mode].jaxpr)
 
 
-def with_differenced_truth(problem: Problem, claim: BallFunction) -> Comparison:
-    """The comparison with NumPy code: the truth is that of differences of the cost, if there is a cost."""
+def with_differenced_truth(problem: Problem, claim: BallFunction, mode: Mode | None) -> Comparison:
+    """The comparison with the differences of a cost that JAX cannot differentiate: of its jaxpr, if it has one in this
+    mode, else of NumPy code. The comparison with the truth itself if there is no cost."""
+    sides = {} if mode is None else traced_sides(problem, mode)
+    numpy = not sides
     if problem.scalar is None:
-        return Comparison(claim, of_numpy(problem.truth), None, numpy=True)
+        truth: BallFunction = of_numpy(problem.truth) if numpy else undifferentiable
+        return Comparison(claim, truth, None, numpy=numpy, way=Way.REVERSE_MODE if numpy else Way.DIFFERENCES)
     arguments = problem.arguments
-    scalar = of_numpy(problem.cost)
-    kinked = partial(is_kinked, scalar, arguments=arguments)
+    way = Way.REVERSE_MODE if numpy else Way.DIFFERENCES
+    scalar, values = (sides.get(f, of_numpy(f)) for f in (problem.cost, problem.values or nothing))
     if sum(arguments.floats[i].size for i in arguments.differentiated) <= ENTRIES:
-        truth: BallFunction = partial(gradient, scalar, arguments=arguments, has_value=problem.has_value)
-        return Comparison(claim, truth, None, numpy=True, kinked=kinked)
+        truth = partial(gradient, scalar, arguments=arguments, values=values)
+        return Comparison(claim, truth, None, numpy=numpy, differenced=scalar, way=way)
     directions = [random_direction(i, arguments.floats[i].shape) for i in arguments.differentiated]
-    truth = partial(slopes, scalar, arguments=arguments, directions=directions, has_value=problem.has_value)
-    return Comparison(along(claim, directions), truth, None, numpy=True, kinked=kinked)
+    truth = partial(slopes, scalar, arguments=arguments, directions=directions, values=values)
+    return Comparison(along(claim, directions), truth, None, numpy=numpy, differenced=scalar, way=way)
+
+
+def traced_sides(problem: Problem, mode: Mode) -> dict[Function, BallFunction]:
+    """The cost and the values of JAX code as sides; none of NumPy code."""
+    functions = [problem.cost] if problem.scalar else []
+    functions += [problem.values] if problem.values else []
+    try:
+        return {f: of_jaxpr(trace(f, problem.arguments, mode), problem.arguments, mode) for f in functions}
+    except Exception:  # whatever NumPy says of a tracer
+        return {}
+
+
+def nothing(floats: list) -> list[PyTree]:
+    """The values of a problem that asks for none."""
+    return []
+
+
+def undifferentiable(ev: Evaluation, balls: list[Balls]) -> list[Balls]:
+    """The truth of a function of JAX for which it has no derivative."""
+    raise Unsupported("JAX cannot differentiate the forward pass")
+
+
+def forward_pass(problem: Problem, floats: list) -> Callable[[list], jax.Array]:
+    """The cost as a function of the differentiated leaves, its custom rules taken away."""
+
+    def J(inputs: list) -> jax.Array:
+        new = dict(zip(problem.arguments.differentiated, inputs, strict=True))
+        return problem.cost([new.get(i, v) for i, v in enumerate(floats)])[0]
+
+    return own_derivative(J)[0]
+
+
+def goes_back(problem: Problem) -> bool:
+    """Whether reverse mode goes through the forward pass: no derivative passes through a loop that ends by floats."""
+
+    def back(floats: list) -> list[jax.Array]:
+        return jax.grad(forward_pass(problem, floats))([floats[i] for i in problem.arguments.differentiated])
+
+    try:
+        trace(back, problem.arguments, AS_WRITTEN)
+    except Exception:  # whatever JAX says
+        return False
+    return True
+
+
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """Every equation, those within calls and loops too."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
 
 
 def has_unknown(jaxpr: Jaxpr) -> bool:
     """Whether a primitive computes with floats in a way that balls do not know."""
+    return any(True for _ in unknown_primitives(jaxpr))
+
+
+def unknown_primitives(jaxpr: Jaxpr) -> Iterator[str]:
+    """The names of primitives that compute with floats in a way that balls do not know."""
     for eqn in jaxpr.eqns:
-        known = eqn.primitive.name in primitives.RULES.keys() | CALLS.keys() | TRANSPARENT | {"debug_callback"}
+        name = eqn.primitive.name
+        known = name in primitives.RULES.keys() | CALLS.keys() | TRANSPARENT | {"debug_callback"}
         if not known and any(is_float(v.aval) for v in eqn.invars if hasattr(v.aval, "dtype")):
-            return True
-        if any(map(has_unknown, jaxprs_in_params(eqn.params))) and eqn.primitive.name in CALLS:
-            return True
-    return False
+            yield name
+        for inner in jaxprs_in_params(eqn.params) if name in CALLS else ():
+            yield from unknown_primitives(inner)
 
 
 def traced_scalar(problem: Problem, mode: Mode) -> ClosedJaxpr | None:
     return None if problem.scalar is None else trace(problem.cost, problem.arguments, mode)
 
 
-def check_steady(problem: Problem, comparison: Comparison, floats: Sequence[np.ndarray]) -> None:
-    """BadAnswer if one of the functions computes something else when it is called again."""
-    functions: list[tuple[str, Function, ClosedJaxpr | None]] = [("hand rule", problem.claim, comparison.hand_jaxpr)]
+def check_steady(problem: Problem, comparison: Comparison) -> None:
+    """BadAnswer if one of the functions computes something else when it is called again with the same arguments."""
+    functions: list[tuple[str, Function, ClosedJaxpr | None]] = []
     functions += [("forward pass", problem.cost, comparison.scalar_jaxpr)] if problem.scalar else []
+    functions += [("hand rule", problem.claim, comparison.hand_jaxpr)]
     for who, f, before in functions:
         try:
-            again = partial(trace, f, problem.arguments, comparison.mode or IN_FLOAT64)
+            again = partial(trace_in_own_mode, f, problem.arguments, comparison)
             same = summary(before or again()) == summary(again())
         except Exception:  # NumPy code
-            once, twice = (run(f, floats) for _ in range(2))
-            same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(once, twice, strict=True))
+            once, *others = (run(f, problem.arguments.floats) for _ in range(CALLS_OF_NUMPY))
+            same = all(all(map(is_close, once, other)) for other in others)
         if not same:
             raise BadAnswer(
-                f"The {who} computes something else when it is called again: it draws without a key, or changes "
-                "something outside of itself. Make it a function of its arguments alone."
+                f"The {who} computes something else when it is called again with the same arguments: it draws random "
+                "numbers without a key or a seed, or changes something outside of itself. Make it a function of its "
+                "arguments alone."
             )
+
+
+def trace_in_own_mode(f: Function, arguments: Arguments, comparison: Comparison) -> ClosedJaxpr:
+    """The jaxpr of f, in the mode of the comparison. TypeError: it is NumPy code."""
+    if comparison.mode is None:
+        raise TypeError("NumPy code")
+    return trace(f, arguments, comparison.mode)
+
+
+def is_close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are equal, up to what sums in another order can lose."""
+    scale = np.abs(a[np.isfinite(a)]).max(initial=0)
+    return a.shape == b.shape and np.allclose(a, b, STEADY, STEADY * scale, equal_nan=True)
 
 
 def summary(closed: ClosedJaxpr) -> tuple[PyTree, ...]:
@@ -181,9 +291,14 @@ def summary(closed: ClosedJaxpr) -> tuple[PyTree, ...]:
     return (
         [eqn.primitive.name for eqn in closed.jaxpr.eqns],
         [np.asarray(v.val).tobytes() for v in operands if isinstance(v, Literal)],
-        [np.asarray(c).tobytes() for c in closed.consts if is_float(c)],
+        [np.asarray(c).tobytes() for c in closed.consts if not is_key(c)],
         [summary(v) for v in parameters if isinstance(v, ClosedJaxpr)],
     )
+
+
+def is_key(c: PyTree) -> bool:
+    """Whether a constant is one of JAX's random keys, which have no bytes."""
+    return jax.dtypes.issubdtype(getattr(c, "dtype", None), jax.dtypes.prng_key)
 
 
 def is_numpy(problem: Problem) -> bool:
@@ -193,13 +308,13 @@ def is_numpy(problem: Problem) -> bool:
 
 
 def works(side: BallFunction, arguments: Arguments) -> bool:
-    """Whether a side can be evaluated at all."""
-    ev = Evaluation()
+    """Whether a side can be evaluated at all, as far as is seen in a few seconds."""
+    ev = Evaluation(deadline=time.monotonic() + SECONDS)
     try:
         side(ev, [ev.enter(v) for v in arguments.floats])
     except Unsupported:
         return False
-    except Undecided:
+    except (Undecided, TooLarge):
         pass
     return True
 
@@ -212,11 +327,12 @@ def of_jaxpr(closed: ClosedJaxpr, arguments: Arguments, mode: Mode) -> BallFunct
 
 def of_numpy(f: Function) -> BallFunction:
     """NumPy code as a side. Unsupported if it does not run on real numbers."""
+    on_reals = with_stand_ins(f)
 
     def side(ev: Evaluation, balls: list[Balls]) -> list[Balls]:
-        with numpy_code.computing(ev):
+        with computing(ev):
             try:
-                return [numpy_code.to_balls(v) for v in f([numpy_code.of_balls(b) for b in balls])]
+                return list(map(to_balls, on_reals(list(map(of_balls, balls)))))
             except (Undecided, TooLarge):
                 raise
             except Exception as error:  # NumPy has many ways to say that a function does not work on objects
@@ -226,8 +342,18 @@ def of_numpy(f: Function) -> BallFunction:
     return side
 
 
-def run(f: Function, floats: Sequence[np.ndarray], dtype: DTypeLike | None = None) -> list[np.ndarray]:
-    """f in floating point, on floats cast to `dtype`, or as they are: a list of NumPy arrays."""
+def run(
+    f: Function, floats: Sequence[np.ndarray], dtype: DTypeLike | None = None, numpy: bool = False
+) -> list[np.ndarray]:
+    """f in floating point, on floats cast to `dtype`, or as they are: a list of NumPy arrays. What is not known to be
+    NumPy code is compiled, once for all floats."""
     x64 = jax.config.read("jax_enable_x64") if dtype is None else dtype == np.float64
     with jax.enable_x64(x64), np.errstate(all="ignore"):
-        return [np.asarray(v) for v in f([np.array(v, dtype) for v in floats])]
+        values = [np.array(v, dtype) for v in floats]
+        try:
+            out = f(values) if numpy else jax.jit(f)(values)
+        except Exception:
+            if numpy:
+                raise
+            out = f(values)  # it may not be traceable; or there is a mistake, which it says again
+        return [np.asarray(v) for v in out]

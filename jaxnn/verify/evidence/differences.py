@@ -51,9 +51,9 @@ def is_kinked(scalar: BallFunction, ev: Evaluation, balls: list[Balls], argument
 
 
 def gradient(
-    scalar: BallFunction, ev: Evaluation, balls: list[Balls], arguments: Arguments, has_value: bool
+    scalar: BallFunction, ev: Evaluation, balls: list[Balls], arguments: Arguments, values: BallFunction
 ) -> list[Balls]:
-    """The difference along every entry of every differentiated leaf; then J, if `has_value`."""
+    """The difference along every entry of every differentiated leaf; then the values."""
     out = []
     for i in arguments.differentiated:
         leaf = np.ndarray(balls[i].shape, object)
@@ -62,8 +62,8 @@ def gradient(
             way[index] = arb(1)
             leaf[index] = difference(scalar, ev, balls, {i: way})
         out.append(leaf)
-    J = scalar(ev, balls)  # evaluated even if it is not asked for: it tells ev which numbers tie
-    return [*out, *J] if has_value else out
+    scalar(ev, balls)  # evaluated though it is not asked for: it tells ev which numbers tie
+    return [*out, *values(ev, balls)]
 
 
 def slopes(
@@ -72,13 +72,13 @@ def slopes(
     balls: list[Balls],
     arguments: Arguments,
     directions: list[Balls],
-    has_value: bool,
+    values: BallFunction,
 ) -> list[Balls]:
-    """The difference along one direction of each differentiated leaf; then J, if `has_value`."""
+    """The difference along one direction of each differentiated leaf; then the values."""
     pairs = zip(arguments.differentiated, directions, strict=True)
     out = [wrap(difference(scalar, ev, balls, {i: way})) for i, way in pairs]
-    J = scalar(ev, balls)  # evaluated even if it is not asked for: it tells ev which numbers tie
-    return [*out, *J] if has_value else out
+    scalar(ev, balls)  # evaluated though it is not asked for: it tells ev which numbers tie
+    return [*out, *values(ev, balls)]
 
 
 def along(side: BallFunction, directions: list[Balls]) -> BallFunction:
@@ -93,5 +93,10 @@ def along(side: BallFunction, directions: list[Balls]) -> BallFunction:
 
 
 def random_direction(seed: int | tuple[int, ...], shape: tuple[int, ...]) -> Balls:
+    """`direction` in balls."""
+    return enter(direction(seed, shape))
+
+
+def direction(seed: int | tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
     """Odd multiples of 1/64 from −63/64 to 65/64, none of them 0."""
-    return enter(np.random.default_rng(seed).integers(-8, 9, shape) / 8 + 1 / 64)
+    return np.random.default_rng(seed).integers(-8, 9, shape) / 8 + 1 / 64

@@ -1,6 +1,7 @@
 """Where balls cannot be used: in floating point, with a tolerance that is measured rather than chosen.
 
-A tolerance is what the truth itself loses: autodiff in float32, scaled down to float64, or two steps of differences.
+A tolerance is what the truth itself loses (float_truth.py), or what the dtype of a black box does. A truth that is
+known to too few digits decides nothing.
 """
 
 import math
@@ -12,16 +13,17 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.evidence.comparison import run
+from jaxnn.verify.evidence.convergence import has_rule_of_jax, unless_alike
+from jaxnn.verify.evidence.float_truth import Floats, Truth, by_autodiff, by_differences
 from jaxnn.verify.evidence.judge import UNDEFINED, Judgement
 from jaxnn.verify.evidence.outcome import Check, Outcome, eps, true_floats
 from jaxnn.verify.evidence.points import Kind
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Verdict
+from jaxnn.verify.reports.words import shown
 
-DOWN = 2.0**-29  # from what float32 loses to what float64 does
-UNIT = 2.0**-52  # of float64
-ROOM = 256  # how many times what is measured may be lost
-CLEAR = 16  # beyond so many tolerances two numbers differ
-Floats = Sequence[np.ndarray]
+CLEAR = 10  # beyond so many tolerances two numbers differ
+SPARE = 15  # seconds for differences, when those of exact arithmetic are over
+DIGITS = 6  # that a truth in float64 must have
 
 
 def verdict_of(error: float, tolerance: float) -> Verdict:
@@ -29,23 +31,28 @@ def verdict_of(error: float, tolerance: float) -> Verdict:
     return PASS if error <= tolerance else FAIL if error > CLEAR * tolerance else INCONCLUSIVE
 
 
-def judged(hand: Floats, true: Floats, tolerances: Sequence[float]) -> tuple[Judgement, ...]:
-    """Judgements of arrays of floats: equal within a tolerance of the scale, different beyond CLEAR of them."""
+def judged(hand: Floats, truth: Truth, needed: float, slacks: Sequence[float]) -> tuple[Judgement, ...]:
+    """Judgements of arrays of floats: an entry is right within the tolerance of the truth, or within its leaf's slack,
+    relative to the leaf's scale; and wrong beyond CLEAR of them. Where the truth has fewer digits than are needed, or
+    the two sides agree to fewer, a leaf does not pass."""
     judgements = []
-    for h, t, tolerance, scale in zip(hand, true, tolerances, float_scales(true), strict=True):
-        errors = np.abs(np.asarray(h, np.float64) - t) / scale
+    leaves = zip(hand, truth.leaves, truth.tolerances, truth.scales, slacks, strict=True)
+    for h, t, tolerance, scale, slack in leaves:
+        errors, lost = np.abs(np.asarray(h, np.float64) - t) / scale, tolerance / scale
         errors = np.where(np.isnan(errors), np.inf, errors)
-        worst = int(np.argmax(errors)) if errors.size else 0
-        error = float(np.max(errors, initial=0))
-        verdict = verdict_of(error, tolerance)
-        digits = -math.log10(max(error, tolerance if verdict == PASS else 0))
-        index = tuple(int(i) for i in np.unravel_index(worst, errors.shape)) if errors.size else ()
+        allowed = np.maximum(lost, slack)
+        wrong, close = errors > CLEAR * allowed, np.minimum(allowed, 10.0**-needed)
+        is_open = (errors > close).any() or (lost > close).any()
+        verdict = FAIL if wrong.any() else INCONCLUSIVE if is_open else PASS
+        measure = np.where(wrong, errors, -1) if verdict == FAIL else np.maximum(errors, np.maximum(lost, close))
+        worst = int(np.argmax(measure)) if errors.size else 0
+        error = float(measure.max(initial=0))
         by_hand, really = (float(np.ravel(v)[worst]) if errors.size else 0.0 for v in (h, t))
         judgements.append(
             Judgement(
                 verdict=verdict,
-                digits=digits,
-                at=index,
+                digits=-math.log10(error) if error else math.inf,
+                at=tuple(int(i) for i in np.unravel_index(worst, errors.shape)) if errors.size else (),
                 hand=by_hand,
                 true=really,
                 errors=errors,
@@ -55,18 +62,26 @@ def judged(hand: Floats, true: Floats, tolerances: Sequence[float]) -> tuple[Jud
     return tuple(judgements)
 
 
-def float_scales(true: Floats) -> list[float]:
-    """The largest entry of each leaf, or of all leaves where that is 0, or 1."""
-    own = [float(np.abs(v).max(initial=0)) for v in true]
-    return [v or max(own) or 1.0 for v in own]
-
-
-def outcome_of(kind: Kind, judgements: tuple[Judgement, ...], evidence: Evidence, floats: Floats, note: str) -> Outcome:
-    """The outcome of these judgements."""
+def outcome_of(
+    kind: Kind, hand: Floats, truth: Truth, needed: float, slacks: Sequence[float], evidence: Evidence, floats: Floats
+) -> Outcome:
+    """The outcome of a hand rule, see `judged`."""
+    sides = [v if ways is None else along(v, ways) for v, ways in zip(hand, truth.ways, strict=True)]
+    judgements = judged(sides, truth, needed, slacks)
     verdicts = {j.verdict for j in judgements}
     verdict = next((v for v in (FAIL, INCONCLUSIVE) if v in verdicts), PASS)
-    reason = "the two sides are too close for floats to say whether they differ" if verdict == INCONCLUSIVE else ""
-    return Outcome(kind, verdict, reason, judged=judgements, notes=(note,), evidence=evidence, floats=tuple(floats))
+    reason = ""
+    if verdict == INCONCLUSIVE and truth.digits < needed:
+        reason = f"{truth.how}: the truth is known to {shown(truth.digits)} digits, and {shown(needed)} are needed"
+    elif verdict == INCONCLUSIVE:
+        reason = "the two sides are too close for floats to say whether they differ"
+    notes = (truth.how,)
+    return Outcome(kind, verdict, reason, judged=judgements, notes=notes, evidence=evidence, floats=tuple(floats))
+
+
+def along(v: np.ndarray, ways: Floats) -> np.ndarray:
+    """The inner products of an array with these directions."""
+    return np.array([np.sum(v * way) for way in ways])
 
 
 def undefined(kind: Kind, floats: Floats) -> Outcome:
@@ -74,84 +89,121 @@ def undefined(kind: Kind, floats: Floats) -> Outcome:
 
 
 def in_floats(kind: Kind, check: Check, floats: Floats, why: str) -> Outcome:
-    """Hand rule against autodiff in float64, within ROOM times the error that float32 is seen to make, scaled down."""
-    problem, floats = check.problem, tuple(floats)
+    """Hand rule against autodiff in float64 or, where there is none, against differences of the forward pass."""
+    problem, floats, numpy = check.problem, tuple(floats), check.comparison.numpy
     if check.options.require == "exact":
         return Outcome(kind, INCONCLUSIVE, f"{why}, and require='exact'", floats=floats)
     try:
-        hand = run(problem.claim, floats, np.float64)
-        if check.comparison.numpy and not problem.is_gradient:
-            return Outcome(kind, INCONCLUSIVE, why, floats=floats)
-        if check.comparison.numpy:
-            true, noise = numeric_gradient(problem, floats)
-        else:
-            true, coarse = (run(problem.truth, floats, dtype) for dtype in (np.float64, np.float32))
-            pairs = zip(coarse, true, float_scales(true), strict=True)
-            noise = [np.abs(c - t).max(initial=0) / scale * DOWN for c, t, scale in pairs]
+        hand = run(problem.claim, floats, np.float64, numpy)
+        truth = truth_in_floats(check, floats)
+    except TooLarge as error:
+        return Outcome(kind, INCONCLUSIVE, f"{why}, and {error}", floats=floats)
     except Exception as error:  # whatever a user's function raises in a dtype that it was not written for
         reason = f"{why}, and it does not run in float64: {first_line(error)}"
         return Outcome(kind, INCONCLUSIVE, reason, floats=floats, undefined=True)
-    if not all(np.isfinite(t).all() for t in true):
+    if not all(np.isfinite(t).all() for t in truth.leaves):
         return undefined(kind, floats)
-    tolerances = [ROOM * max(n if np.isfinite(n) else 0.0, UNIT) for n in noise]
-    note = f"{why}: decided in float64, to a measured tolerance of {max(tolerances):.1g}"
-    return outcome_of(kind, judged(hand, true, tolerances), Evidence.FLOAT64, floats, note)
+    truth = truth._replace(how=f"{why}: {truth.how}")
+    return unless_alike(outcome_in_float64(kind, check, hand, truth, floats), check)
 
 
-def numeric_gradient(problem: Problem, floats: Floats) -> tuple[list[np.ndarray], list[float]]:
-    """(differences of a NumPy cost, extrapolated as Richardson does, and its value; for each leaf how far the last two
-    disagree)."""
-    assert problem.scalar is not None, "there is no cost"
-    slopes, noise = [], []
-    for i in problem.arguments.differentiated:
-        wide, narrow = (central_slopes(problem, floats, i, h) for h in (2.0**-8, 2.0**-9))
-        slope = narrow + (narrow - wide) / 15
-        slopes.append(slope)
-        noise.append(float(np.abs(narrow - wide).max(initial=0) / (np.abs(slope).max(initial=0) or 1) / 64))
-    if problem.has_value:
-        slopes.append(np.asarray(problem.scalar([np.array(v, np.float64) for v in floats])))
-        noise.append(0.0)
-    return slopes, noise
+def outcome_in_float64(kind: Kind, check: Check, hand: Floats, truth: Truth, floats: Floats) -> Outcome:
+    """The outcome of a hand rule in float64."""
+    digits = check.options.digits
+    slacks = [10.0**-digits if digits else 0.0 for _ in hand]
+    return outcome_of(kind, hand, truth, digits or DIGITS, slacks, Evidence.FLOAT64, floats)
 
 
-def central_slopes(problem: Problem, floats: Floats, i: int, h: float) -> np.ndarray:
-    """Differences of fourth order along every entry of float leaf i, with this step."""
-    assert problem.scalar is not None, "there is no cost"
-    slopes = np.zeros(floats[i].shape)
-    for index in np.ndindex(slopes.shape):
-        ends = []
-        for k in (2, 1, -1, -2):
-            moved = [np.array(v, np.float64) for v in floats]
-            moved[i][index] += k * h
-            ends.append(float(problem.scalar(moved)))
-        slopes[index] = (-ends[0] + 8 * ends[1] - 8 * ends[2] + ends[3]) / (12 * h)
-    return slopes
+def where_balls_are_infinite(outcome: Outcome, check: Check) -> Outcome:
+    """The outcome by differences where a number that is infinite, or none, does not reach the cost, as behind a mask;
+    the outcome as it was if it does, or if differences do not decide."""
+    problem, comparison = check.problem, check.comparison
+    if problem.scalar is None or check.options.require == "exact":
+        return outcome
+    try:
+        (cost,) = run(problem.cost, outcome.floats, np.float64, comparison.numpy)
+        if not np.isfinite(cost):
+            return outcome
+        hand = run(problem.claim, outcome.floats, np.float64, comparison.numpy)
+        truth = by_differences(problem, outcome.floats, comparison.numpy, check.deadline)
+    except Exception:  # whatever a user's function raises in a dtype that it was not written for
+        return outcome
+    if not truth.digits >= (check.options.digits or DIGITS):
+        return outcome
+    truth = truth._replace(how=f"{outcome.reason}, but the cost is: {truth.how}")
+    return outcome_in_float64(outcome.kind, check, hand, truth, outcome.floats)
+
+
+def truth_in_floats(check: Check, floats: Floats) -> Truth:
+    """The truth by autodiff or, where there is none, by differences. Whatever the forward pass raises."""
+    problem, numpy = check.problem, check.comparison.numpy
+    has_derivative = problem.scalar is not None or problem.cotangents
+    truth = None
+    if not (numpy and has_derivative):
+        try:
+            truth = by_autodiff(problem, floats)
+        except Exception:  # whatever JAX says that cannot differentiate it
+            if not has_derivative:
+                raise
+    if truth and not has_rule_of_jax(check.comparison):
+        return truth
+    differences = by_differences(problem, floats, numpy, check.deadline + SPARE)
+    return with_accuracy(truth, differences) if truth else differences
+
+
+def with_accuracy(truth: Truth, differences: Truth) -> Truth:
+    """The truth by a rule of JAX's own, which is as accurate as it agrees with differences."""
+    allowed = []
+    for t, d, ways, *errors in zip(
+        truth.leaves, differences.leaves, differences.ways, truth.tolerances, differences.tolerances, strict=True
+    ):
+        gap = np.abs((t if ways is None else along(t, ways)) - d).max(initial=0)
+        allowed.append(np.maximum(*(np.max(error, initial=0) for error in errors)) + np.full(t.shape, gap))
+    return truth._replace(tolerances=allowed, how=f"{truth.how}, and as JAX's own rule agrees with differences")
 
 
 def black_box(kind: Kind, check: Check, floats: Floats) -> Outcome:
     """A rule that cannot be evaluated exactly, in its own dtype, against the exact truth: it may err as autodiff does
-    in that dtype, and as the dtype's resolution allows, 16 times over."""
+    in that dtype, and as the dtype's resolution allows, 16 times over; but half of the dtype's digits must agree."""
     problem, floats = check.problem, tuple(floats)
     if check.options.require == "exact":
         return Outcome(kind, INCONCLUSIVE, "the rule cannot be evaluated exactly, and require='exact'", floats=floats)
-    hand = run(problem.claim, floats)
-    note = "the rule is a black box (a kernel, a callback): it ran in its own dtype, against the exact truth"
+    what = ", ".join(check.comparison.unknown) or "no JAX code"
     try:
-        true = true_floats(check.comparison, floats, check.deadline)
+        hand = run(problem.claim, floats)
+    except Exception as error:  # a kernel for another device
+        reason = f"the rule is a black box ({what}), and it does not run here: {first_line(error)}"
+        return Outcome(kind, INCONCLUSIVE, reason, floats=floats)
+    how = f"the rule is a black box ({what}): it ran in its own dtype, against the exact truth"
+    try:
+        truth = exact(true_floats(check.comparison, floats, check.deadline), how)
     except (Unsupported, TooLarge, Undecided) as error:
-        true = run(problem.truth, floats, np.float64)
-        note = f"neither the rule nor the truth can be evaluated exactly ({error}): the truth is that of float64"
-    if not all(np.isfinite(t).all() for t in true):
+        how = f"neither the rule nor the truth can be evaluated exactly ({error}): the truth is that of float64"
+        truth = truth_in_floats(check, floats)._replace(how=how)
+    if not all(np.isfinite(t).all() for t in truth.leaves):
         return undefined(kind, floats)
-    resolution = [eps(h.dtype) for h in hand]
+    units = [eps(h.dtype) for h in hand]
+    needed = min(check.options.digits or DIGITS, -math.log10(max(map(math.sqrt, units), default=1)))
+    slacks = [16 * loss for loss in losses(problem, floats, truth, units)]
+    return outcome_of(kind, hand, truth, needed, slacks, Evidence.DTYPE, floats)
+
+
+def exact(true: Floats, how: str) -> Truth:
+    """A truth that is known."""
+    return Truth(true, [np.zeros(t.shape) for t in true], [None] * len(true), how)
+
+
+def losses(problem: Problem, floats: Floats, truth: Truth, units: Sequence[float]) -> list[float]:
+    """How much of each leaf's scale autodiff loses in the dtypes of these rounding units, and no less than a unit; 100
+    units where it does not run, or its result is not finite."""
+    unknown = [100 * unit for unit in units]
     try:
-        pairs = zip(run(problem.truth, floats), true, float_scales(true), strict=True)
-        noise = [np.abs(p - t).max(initial=0) / scale for p, t, scale in pairs]
-    except Exception:  # a NumPy cost has no autodiff
-        noise = [100 * r for r in resolution]
-    tolerances = [16 * max(n, r) for n, r in zip(noise, resolution, strict=True)]
-    return outcome_of(kind, judged(hand, true, tolerances), Evidence.DTYPE, floats, note)
+        leaves = zip(run(problem.truth, floats), truth.leaves, truth.scales, strict=True)
+        lost = [float(np.abs(rough - true).max(initial=0)) / scale for rough, true, scale in leaves]
+    except Exception:  # whatever JAX says that cannot differentiate it
+        return unknown
+    return [max(a, b) if math.isfinite(a) else c for a, b, c in zip(lost, units, unknown, strict=True)]
 
 
 def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    return str(error).strip().splitlines()[0][:160].rstrip(".") if str(error).strip() else type(error).__name__

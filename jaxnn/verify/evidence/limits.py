@@ -19,7 +19,7 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import Balls, enter, finite, magnitude, midpoints, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
-from jaxnn.verify.evidence.comparison import ENTRIES, Comparison
+from jaxnn.verify.evidence.comparison import ENTRIES, Comparison, nothing, of_numpy
 from jaxnn.verify.evidence.differences import gradient
 
 NEAR = 1200  # bits: 2⁻¹²⁰⁰ is below every positive float64
@@ -59,7 +59,7 @@ class Rays:
         self.floats = [enter(v) for v in floats]
         self.asked = problem.arguments.differentiated
         self.size = sum(self.floats[i].size for i in self.asked)
-        self.by_differences = comparison.numpy
+        self.by_differences = bool(comparison.differenced)
         self.here = self.at(np.zeros(self.size), 0, PRECISIONS[0]).value
 
     def at(self, direction: np.ndarray, distance: int, precision: int) -> Ray:
@@ -76,8 +76,8 @@ class Rays:
                 leaves = self.comparison.truth(ev, moved)
                 return Ray(leaves[n:], leaves[:n])
             cost = self.comparison.cost(self.problem)
-            if self.by_differences and not self.comparison.numpy:
-                leaves = gradient(cost, ev, moved, self.problem.arguments, has_value=False)
+            if self.by_differences and not self.comparison.differenced:
+                leaves = gradient(cost, ev, moved, self.problem.arguments, of_numpy(nothing))
             else:
                 leaves = self.comparison.truth(ev, moved)
             return Ray(cost(ev, moved), leaves[:n])
@@ -163,16 +163,16 @@ class Search:
         stalled, apart = 0, self.apart()
         for turn in range(ROUNDS):
             before, largest = len(self.limits), np.abs(apart).max()
-            for direction in self.aimed(apart, axes=turn < 2):
+            for width in WIDTHS:
                 try:
-                    reason = self.walk(direction)
+                    reasons = [self.walk(direction) for direction in self.aimed(apart, width, axes=turn < 2)]
                 except TooLarge:
                     return Beside.UNTRIED
-                if reason:
-                    return reason
+                if any(reasons):
+                    return next(filter(None, reasons))
+                if self.is_inside(self.apart()):
+                    return self.concluded()
             apart = self.apart()
-            if self.is_inside(apart):
-                break
             stalled = stalled + 1 if np.abs(apart).max() > largest / 2 or len(self.limits) == before else 0
             if stalled == 3:
                 break
@@ -252,20 +252,18 @@ class Search:
         """Whether this is nothing but the rounding of floats."""
         return bool((np.abs(apart) <= 1e-9 * self.scale).all())
 
-    def aimed(self, apart: np.ndarray, axes: bool) -> Iterator[np.ndarray]:
-        """Rays towards where the rule is, and along the entries in which it is furthest from all limits; more mixed
-        ones where the derivative has not an entry for each entry of what moves."""
+    def aimed(self, apart: np.ndarray, width: float, axes: bool) -> Iterator[np.ndarray]:
+        """Rays towards where the rule is, with so much noise, and along the entries in which it is furthest from all
+        limits; more mixed ones where the derivative has not an entry for each entry of what moves."""
         if self.rays.size != len(self.hand):
             yield from self.mixed()
             return
-        way = apart / np.abs(apart).max()
+        way, noise = apart / np.abs(apart).max(), self.generic() * width
+        yield from (way + noise, way - noise, noise - way, -way - noise)
         furthest: np.ndarray = np.argsort(-np.abs(apart))[: AXES if axes else 0]
-        for width in WIDTHS:
-            noise = self.generic() * width
-            yield from (way + noise, way - noise, noise - way, -way - noise)
-            for j in furthest:
-                axis = np.eye(1, len(way), j)[0]
-                yield from (axis + noise, axis - noise, noise - axis, -axis - noise)
+        for j in furthest:
+            axis = np.eye(1, len(way), j)[0]
+            yield from (axis + noise, axis - noise, noise - axis, -axis - noise)
 
 
 def off(v: Balls) -> arb:

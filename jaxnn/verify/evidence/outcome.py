@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import NamedTuple
 
 import flint
@@ -38,13 +39,20 @@ class Check(NamedTuple):
     deadline: float
 
 
+class Iterations(Enum):
+    """What is known of the iterations at a point where a rule differs from the truth as they end."""
+
+    CONVERGE = auto()  # to where the rule and the truth agree
+    DO_NOT_CONVERGE = auto()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What was found at one point.
 
     undefined: the truth is not finite there, or cannot be computed. jump: the value jumps there, so that there is no
     derivative, and the point decides nothing. blind: the derivative is 0 in every entry on both sides, though it
-    depends on the arguments."""
+    depends on the arguments. iterations: None where nothing is asked of them."""
 
     kind: Kind
     verdict: Verdict
@@ -58,6 +66,7 @@ class Outcome:
     undefined: bool = False
     jump: bool = False
     blind: bool = False
+    iterations: Iterations | None = None
 
     @property
     def digits(self) -> float:
@@ -120,7 +129,9 @@ def judge_all(
     known."""
     triples = list(zip(hand, true, scales(true), strict=True))
     judged = tuple(judge(h, t, scale, allowed) for h, t, scale in triples)
-    if comparison.numpy or all(j.is_plain for j in judged):
+    if comparison.numpy or comparison.differenced:
+        return tuple(j._replace(apart=False) for j in judged)  # a difference is a little off by itself
+    if all(j.is_plain for j in judged):
         return judged
     sizes = terms(ev.steps, [*hand, *true])
     by_leaf = zip(triples, sizes[: len(hand)], sizes[len(hand) :], strict=True)

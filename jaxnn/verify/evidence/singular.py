@@ -18,6 +18,7 @@ from jaxnn.verify.arithmetic.evaluation import PRECISIONS, Evaluation, Step, Too
 from jaxnn.verify.evidence import branches
 from jaxnn.verify.evidence.branches import Side
 from jaxnn.verify.evidence.comparison import Comparison, run
+from jaxnn.verify.evidence.differences import is_kinked
 from jaxnn.verify.evidence.judge import Allowed, Judgement, judge, scales
 from jaxnn.verify.evidence.kinks import Explained, choice, kinks
 from jaxnn.verify.evidence.limits import Beside, Rays, Search, is_one
@@ -37,8 +38,8 @@ REASONS = {
 
 def has_tie(problem: Problem, comparison: Comparison, ev: Evaluation, balls: list[Balls]) -> bool:
     """Whether the derivative of what `ev` has evaluated may jump here."""
-    if comparison.numpy:
-        return comparison.kinked is not None and comparison.kinked(ev, balls)
+    if comparison.differenced:
+        return is_kinked(comparison.differenced, ev, balls, problem.arguments)
     asked = [balls[i] for i in problem.arguments.differentiated]
     numbers = branches.dependent(ev.steps, asked)
     tied = any(step_of(name) in numbers for name, _, _ in ev.ties.pairs.values())
@@ -127,7 +128,7 @@ def by_limits(check: Check, found: Judged | Infinite, outcome: Outcome, search: 
             chosen = unit_by_unit(check, found, outcome, search) if isinstance(found, Judged) else None
             if chosen:
                 return chosen
-            if look == search.aim and check.comparison.numpy and search.keeps_what_is_settled:
+            if look == search.aim and check.comparison.differenced and search.keeps_what_is_settled:
                 return without_derivative(outcome, beside)
         elif beside == Beside.UNTRIED and isinstance(found, Judged) and FAIL not in found.verdicts:
             return None
@@ -141,7 +142,7 @@ def by_one_limit(check: Check, found: Judged | Infinite, outcome: Outcome, searc
     n = check.problem.derivatives
     judged = judgements(found.hand, [*search.nearest(), *found.true[n:]], found.allowed)
     verdict = FAIL if any(j.verdict == FAIL for j in judged) else PASS
-    same = agrees(found.true[:n], search)
+    same = bool(check.comparison.differenced) or agrees(found.true[:n], search)
     note = f"{outcome.kind}: autodiff is not the derivative here; the limit of the derivatives beside the point is"
     notes = () if same or len(search.limits) > 1 else (note,)
     outcome = replace(seen(outcome, search), verdict=verdict, reason="", judged=judged)
@@ -160,7 +161,7 @@ def unit_by_unit(check: Check, decided: Judged, outcome: Outcome, search: Search
     """The outcome of a rule that makes a choice at each tie; None if it makes none, or one that gives an entry on which
     all limits agree another value."""
     problem, comparison, _, deadline = check
-    if comparison.numpy or (search and not search.keeps_what_is_settled):
+    if comparison.differenced or (search and not search.keeps_what_is_settled):
         return None
     ev, asked = decided.ev, [decided.balls[i] for i in problem.arguments.differentiated]
     names = kinks(decided.ties, ev.steps, branches.dependent(ev.steps, asked))

@@ -66,6 +66,8 @@ def sizes_of(step: Step, inputs: list[PyTree]) -> list[PyTree]:
         return inputs
     if name == "div":
         return [wrap(inputs[0] / absolute(step.inputs[1]))]
+    if name == "select_n":  # a masked load fills in one number
+        inputs = [inputs[0], *(np.broadcast_to(v, step.outputs[0].shape) for v in inputs[1:])]
     if name in SUMS:
         out = primitives.RULES[name](Evaluation(PRECISION), step.params, 0, *inputs)
         return out if isinstance(out, list) else [wrap(out)]

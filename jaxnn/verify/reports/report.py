@@ -54,6 +54,11 @@ def leaf_lines(leaves: Sequence[Leaf]) -> list[str]:
         (leaf.path, leaf.verdict, shown(leaf.digits), str(list(leaf.index)), f"{leaf.hand:.9g}", f"{leaf.true:.9g}")
         for leaf in leaves
     ]
+    return columns(rows)
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The lines of a table."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 from jax.extend.core.primitives import closed_call_p
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments
+from jaxnn.verify.tracing.kernels import has_kernel, unrolled
 
 
 class Mode(NamedTuple):
@@ -32,7 +34,10 @@ MODES = (IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS, AS_WRITTEN, AS_WRITTEN_BY_PARAMET
 
 
 def trace(f: Callable[[list], list], arguments: Arguments, mode: Mode) -> ClosedJaxpr:
-    """The closed jaxpr of f(floats) -> list, whose inputs are float leaves; the others are constants in it."""
+    """The closed jaxpr of f(floats) -> list, whose inputs are float leaves; the others are constants in it.
+
+    JAX takes an array of NumPy's for what it once made of it, as long as anybody holds that: a function that captured
+    one of 64 bits would not run in 32 any more. So constants are copied."""
     floats, dtypes = arguments.floats, arguments.dtypes
     free = free_inputs(arguments, mode)
     with jax.enable_x64(mode.x64 or jax.config.read("jax_enable_x64")):
@@ -44,7 +49,8 @@ def trace(f: Callable[[list], list], arguments: Arguments, mode: Mode) -> Closed
                 new[i] = v
             return f(new)
 
-        return jax.make_jaxpr(of_free)(*(values[i] for i in free))
+        closed = jax.make_jaxpr(of_free)(*(values[i] for i in free))
+    return ClosedJaxpr(closed.jaxpr, [np.array(c) if isinstance(c, np.ndarray) else c for c in closed.consts])
 
 
 def free_inputs(arguments: Arguments, mode: Mode) -> Sequence[int]:
@@ -52,8 +58,8 @@ def free_inputs(arguments: Arguments, mode: Mode) -> Sequence[int]:
     return range(len(arguments.floats)) if mode.every else arguments.differentiated
 
 
-def own_derivative(f: Callable) -> tuple[Callable, list[str]]:
-    """(g, names): f with its custom derivative rules taken away, except those of JAX itself, and their names.
+def own_derivative(f: Callable, of_jax: bool = False) -> tuple[Callable, list[str]]:
+    """(g, names): f with its custom derivative rules taken away, those of JAX itself only if `of_jax`, and their names.
 
     A wrong rule inside a cost would otherwise be compared with itself. The list of names is filled when g is traced.
     """
@@ -61,7 +67,7 @@ def own_derivative(f: Callable) -> tuple[Callable, list[str]]:
 
     def plain(jaxpr: Jaxpr) -> Jaxpr:
         names.clear()
-        return without_rules(jaxpr, names)
+        return without_rules(jaxpr, names, of_jax)
 
     return through(f, plain), names
 
@@ -82,15 +88,40 @@ def value_and_gradient(
             new[i] = v
         return scalar(new)
 
-    return jax.value_and_grad(own(J))([floats[i] for i in differentiated])
+    g = own(J)
+    (value,), grads = pulled_back(lambda diff: [g(diff)], [floats[i] for i in differentiated])
+    return value, grads
+
+
+def pulled_back(
+    f: Callable[[list], list[jax.Array]], inputs: list, dout: Sequence[PyTree] | None = None
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """(f(inputs), the cotangents of the inputs) for the cotangents `dout` of the outputs, ones if there are none.
+
+    By reverse mode; by forward mode where JAX has no other, through a while_loop."""
+
+    def inner(inputs: list) -> jax.Array:
+        outputs = f(inputs)
+        return sum((v * d).sum() for v, d in zip(outputs, dout or map(jnp.ones_like, outputs), strict=True))
+
+    try:
+        values, pull = jax.vjp(f, inputs)
+        return values, pull(dout or list(map(jnp.ones_like, values)))[0]
+    except Exception as error:
+        try:
+            return f(inputs), jax.jacfwd(inner)(inputs)
+        except Exception:  # it was a mistake of the user's
+            raise error from None
 
 
 def through(f: Callable, rewrite: Callable[[Jaxpr], Jaxpr]) -> Callable:
-    """f evaluated by way of its jaxpr, which `rewrite` has changed."""
+    """f evaluated by way of its jaxpr, which `rewrite` has changed. Kernels are unrolled, for autodiff."""
 
     def g(*args: PyTree) -> PyTree:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-        out = jaxpr_as_fun(ClosedJaxpr(rewrite(closed.jaxpr), closed.consts))(*jax.tree.leaves(args))
+        new = ClosedJaxpr(rewrite(closed.jaxpr), closed.consts)
+        evaluated = unrolled(new) if has_kernel(new.jaxpr) else jaxpr_as_fun(new)
+        out = evaluated(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), out)
 
     return g
@@ -112,8 +143,8 @@ def rewritten(jaxpr: Jaxpr, rule: Callable[[JaxprEqn], JaxprEqn]) -> Jaxpr:
     return jaxpr.replace(eqns=list(map(replacement, jaxpr.eqns)))
 
 
-def without_rules(jaxpr: Jaxpr, names: list[str]) -> Jaxpr:
-    """The jaxpr with calls of the plain function in the place of calls with a rule that is not JAX's own.
+def without_rules(jaxpr: Jaxpr, names: list[str], of_jax: bool = False) -> Jaxpr:
+    """The jaxpr with calls of the plain function in the place of calls with a rule; with one of JAX's own if `of_jax`.
 
     The names of these functions are appended to `names`."""
 
@@ -123,7 +154,7 @@ def without_rules(jaxpr: Jaxpr, names: list[str]) -> Jaxpr:
         call = eqn.params["call_jaxpr"]
         call = call if isinstance(call, ClosedJaxpr) else ClosedJaxpr(call, ())
         rules = [v for k, v in eqn.params.items() if k != "call_jaxpr" and hasattr(v, "debug_info")]
-        if not is_custom_gradient(call.jaxpr) and all(map(is_jax_own, [call.jaxpr, *rules])):
+        if not (of_jax or is_custom_gradient(call.jaxpr)) and all(map(is_jax_own, [call.jaxpr, *rules])):
             return eqn
         names.append(call.jaxpr.debug_info.func_name)
         return eqn.replace(primitive=closed_call_p, params={"call_jaxpr": call})

@@ -1,16 +1,11 @@
-"""NumPy code as a jaxpr: arrays that pass each NumPy function on to the function of that name in jax.numpy.
+"""NumPy code as a jaxpr: arrays that NumPy computes with at one point, while JAX traces beside it; see traced.py.
 
-Code that decides by values (`if x > 0`), or calls a function that JAX does not have, cannot be traced so: an exception
-says it.
+Code that calls a function that JAX does not have cannot be traced so: an exception says it.
 """
 
 import functools
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
-from unittest import mock
 
 import jax
 import numpy as np
@@ -19,16 +14,22 @@ from jax.extend import source_info_util
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
+from jaxnn.verify.arithmetic import places, stand_ins
+from jaxnn.verify.arithmetic.places import with_stand_ins
+from jaxnn.verify.arithmetic.stand_ins import COMMON, FLOATS, Mode, running
+from jaxnn.verify.tracing import traced
 from jaxnn.verify.tracing.jaxprs import value_and_gradient
+from jaxnn.verify.tracing.traced import SPECIAL, Traced, bare, dual, is_row, number, rows_as_arrays, stacked, values_of
 
 
-def in_jax(problem: Problem, *, has_numpy_rule: bool, has_numpy_cost: bool) -> Problem:
-    """The problem with its NumPy code as JAX code."""
+def in_jax(problem: Problem, *, has_numpy_rule: bool, has_numpy_cost: bool, decides: bool) -> Problem:
+    """The problem with its NumPy code as JAX code, which is traced at the problem's arguments; `decides`: see there."""
+    point = problem.arguments.floats
     if has_numpy_rule:
-        problem = replace(problem, claim=as_jax(problem.claim))
+        problem = replace(problem, claim=as_jax(problem.claim, point, decides=decides))
     if has_numpy_cost:
         assert problem.scalar is not None, "there is no cost"
-        scalar = as_jax(problem.scalar)
+        scalar = as_jax(problem.scalar, point, decides=decides)
 
         def truth(floats: list) -> list[jax.Array]:
             J, grads = value_and_gradient(scalar, floats, problem.arguments.differentiated)
@@ -38,135 +39,56 @@ def in_jax(problem: Problem, *, has_numpy_rule: bool, has_numpy_cost: bool) -> P
     return problem
 
 
-REDUCED = {
-    "add": "sum",
-    "multiply": "prod",
-    "maximum": "max",
-    "minimum": "min",
-    "logical_and": "all",
-    "logical_or": "any",
-}
-METHODS = (
-    *("sum", "mean", "prod", "max", "min", "argmax", "argmin", "std", "var", "cumsum", "any", "all", "round", "clip"),
-    *("reshape", "ravel", "flatten", "transpose", "swapaxes", "squeeze", "repeat", "dot", "copy", "astype", "take"),
-)
-NEW_ARRAYS = ("zeros", "ones", "empty", "full", "eye", "identity", "zeros_like", "ones_like", "empty_like", "full_like")
-COPIES = ("array", "asarray", "copy")
+SEVERAL = ("concatenate", "stack", "vstack", "hstack", "dstack", "column_stack", "block", "select", "multi_dot")
 
 
-class Traced(np.ndarray):
-    """A JAX array in the guise of a NumPy array, in-place changes included; its own memory is not used."""
+class OnTracers(Mode):
+    """A run that JAX traces; decides: whether a decision by values is taken as at the point, or is a TypeError."""
 
-    x: jax.Array
+    numbers = (Traced,)
+    special = COMMON | SPECIAL | dict.fromkeys(FLOATS, number)
 
-    def __array_ufunc__(
-        self, ufunc: np.ufunc, method: str, *inputs: PyTree, out: tuple = (), **settings: PyTree
-    ) -> PyTree:
-        if method not in ("__call__", "reduce"):
-            raise NotImplementedError(f"np.{ufunc.__name__}.{method}")
-        name = ufunc.__name__ if method == "__call__" else REDUCED[ufunc.__name__]
-        settings = {k: v for k, v in settings.items() if k not in ("dtype", "initial", "where")}
-        result = getattr(jnp, name)(*map(bare, inputs), **settings)
-        if not out:
-            return traced(result)
-        out[0].x = result
-        return out[0]
+    def __init__(self, decides: bool):
+        super().__init__()
+        self.decides = decides
 
-    def __array_function__(self, function: Callable, types: PyTree, args: PyTree, kwargs: PyTree) -> PyTree:
-        where = jnp.linalg if "linalg" in function.__module__ else jnp
-        args, kwargs = jax.tree.map(bare, (args, kwargs), is_leaf=lambda v: isinstance(v, Traced))
-        kwargs.pop("out", None)
-        return traced(getattr(where, function.__name__)(*args, **kwargs))
+    def call(self, f: Callable, args: tuple, kwargs: dict) -> PyTree:
+        """f(*args, **kwargs), with one array for a list of numbers: NumPy would copy their values unseen."""
+        as_arrays = rows_as_arrays if f.__name__ in SEVERAL else stacked
+        args = tuple(as_arrays(v) if is_row(v) and f not in self.special else v for v in args)
+        return super().call(f, args, kwargs)
 
-    def __getitem__(self, index: PyTree) -> PyTree:
-        return traced(self.x[bare(index)])
+    def array(self, v: np.ndarray) -> PyTree:
+        """Floats as constants."""
+        return dual(v, jnp.asarray(v)) if v.dtype.kind == "f" else v
 
-    def __setitem__(self, index: PyTree, value: PyTree) -> None:
-        index, value = bare(index), bare(value)
-        is_mask = getattr(index, "dtype", np.dtype(int)).kind == "b" and np.ndim(value) == 0
-        self.x = jnp.where(index, value, self.x) if is_mask else self.x.at[index].set(value)
+    def as_array(self, v: PyTree) -> PyTree:
+        """A list that has traced numbers as an array."""
+        return stacked(v) if is_row(v) else v
 
-    def __iter__(self) -> Iterator:
-        return map(traced, self.x)
-
-    @property
-    def T(self) -> PyTree:
-        """The transpose."""
-        return traced(self.x.T)
-
-
-def unknown(self: Traced, *args: PyTree) -> NoReturn:
-    """Stands in for every method that asks for values, and raises TypeError."""
-    raise TypeError("while it is traced, an array has no values")
-
-
-def method_of_jax(name: str) -> Callable:
-    """The method of this name that the JAX array has."""
-    return lambda self, *args, **kwargs: traced(getattr(self.x, name)(*map(bare, args), **kwargs))
-
-
-for _name in METHODS:
-    setattr(Traced, _name, method_of_jax(_name))
-for _name in ("__float__", "__int__", "__bool__", "__index__", "__complex__", "item", "tolist", "tobytes"):
-    setattr(Traced, _name, unknown)
-
-
-def bare(v: PyTree) -> PyTree:
-    """The JAX array in a `Traced`, also within a tuple; anything else as it is."""
-    if isinstance(v, tuple):
-        return tuple(map(bare, v))
-    return v.x if isinstance(v, Traced) else v
-
-
-def traced(v: PyTree) -> PyTree:
-    """A tree with its JAX arrays as `Traced`."""
-
-    def leaf(x: PyTree) -> PyTree:
-        if not isinstance(x, jax.Array):
-            return x
-        out = np.broadcast_to(np.zeros((), x.dtype), x.shape).view(Traced)
-        out.x = x
-        return out
-
-    return jax.tree.map(leaf, v)
-
-
-@contextmanager
-def arrays_of_jax() -> Iterator[None]:
-    """In here np.zeros and its like make arrays that take traced values, unless JAX itself calls them."""
-
-    def in_jax_arrays(f: Callable) -> Callable:
-        def make(*args: PyTree, **kwargs: PyTree) -> PyTree:
-            if sys._getframe(1).f_globals.get("__name__", "").split(".")[0] in ("jax", "numpy", "jaxnn"):
-                return f(*args, **kwargs)
-            if args and isinstance(args[0], Traced) and f.__name__ in COPIES:
-                return args[0].copy()
-            return traced(jnp.asarray(f(*map(zeros_like, args), **kwargs)))
-
-        return make
-
-    def zeros_like(v: PyTree) -> PyTree:
-        return np.broadcast_to(np.float64(0), v.shape) if isinstance(v, Traced) else v
-
-    replacements: dict[str, PyTree] = {name: in_jax_arrays(getattr(np, name)) for name in (*NEW_ARRAYS, *COPIES)}
-    with mock.patch.multiple(np, **replacements):
-        yield
+    def floats(self, v: PyTree) -> PyTree:
+        """The values at the point."""
+        return values_of(v)
 
 
 @functools.cache
 def exclude_from_places() -> None:
-    """From here on, JAX takes no line of this file for a place in the user's code."""
-    for file in (__file__, np.lib.mixins.__file__):
+    """From here on, JAX takes no line of these files for a place in the user's code."""
+    for file in (__file__, traced.__file__, stand_ins.__file__, places.__file__):
         source_info_util.register_exclusion(file)
 
 
-def as_jax(f: Callable[[list], PyTree]) -> Callable[[list], PyTree]:
-    """NumPy code f, a function of a list of arrays, as a function that JAX can trace."""
+def as_jax(f: Callable[[list], PyTree], point: list | tuple, *, decides: bool = True) -> Callable[[list], PyTree]:
+    """NumPy code f, a function of a list of arrays, as a function that JAX can trace.
+
+    What it decides by values, it decides as at `point`, or not at all: TypeError unless `decides`.
+    """
     exclude_from_places()
+    run = with_stand_ins(f)
 
     def g(floats: list) -> PyTree:
-        with arrays_of_jax():
-            out = f([traced(jnp.asarray(v)) for v in floats])
-        return jax.tree.map(lambda v: jnp.asarray(bare(v)), out, is_leaf=lambda v: isinstance(v, Traced))
+        with running(OnTracers(decides)):
+            out = run([dual(np.array(p, np.float64), jnp.asarray(v)) for v, p in zip(floats, point, strict=True)])
+            return jax.tree.map(lambda v: jnp.asarray(bare(v)), out, is_leaf=lambda v: isinstance(v, Traced))
 
     return g

@@ -1,5 +1,6 @@
 """What is asked of a right custom rule: where examples are split over devices, too. As seen there on four of them."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from jax import numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import verify
+from jaxnn.verify.custom_rules.contract import faults
 
 draw = np.random.default_rng(0).normal
 X, W, B = (np.float32(draw(size=shape)) for shape in ((8, 3), (3, 2), (2,)))
@@ -239,3 +241,15 @@ def test_zero_by_cancellation_is_alike():
         return custom(normed, backward)(x, b) * 1000
 
     assert asked(f, (X, np.ones(3, np.float32))).ok
+
+
+def test_a_rule_that_is_another_one_when_it_is_traced_again():
+    calls = itertools.count()
+    steady, changing = (
+        custom(jnp.sin, lambda residuals, d, f=f: (d * jnp.cos(residuals[0]) * f(next(calls)),))
+        for f in (lambda n: 1, lambda n: 1 + n % 2)
+    )
+    for f, says in ((steady, False), (changing, True)):
+        g = lambda args, f=f: [f(*args)]  # noqa: E731
+        wrong = faults(g, [jnp.asarray(X[0])], [jnp.ones(3)], g).wrong
+        assert any("called again" in fault for fault in wrong) is says

@@ -360,8 +360,8 @@ FALSE = {  # mistakes of no known kind: (cost, grad, the causes that may be give
     ),
     "a shape that depends on values": (lambda w, x: ((x @ w) ** 2).sum() * 2, dropped, set()),
     "a cost that is traced as another": (
-        lambda w, x: np.tanh(x @ w).sum() + sum(v**2 for v in w.flat),
-        lambda w, x: x.T @ (1 - np.tanh(x @ w) ** 2) + w,
+        lambda w, x: np.tanh(x @ w).sum() + (w[0] ** 2 if w[0] > 0 else w[0] ** 3),
+        lambda w, x: x.T @ (1 - np.tanh(x @ w) ** 2),
         set(),
     ),
 }
@@ -445,9 +445,11 @@ def in_place(args):
 def test_numpy_code_as_jax_code():
     args = [DRAW(size=(2, 3)), DRAW(size=(3, 5))]
     with jax.enable_x64(True):
-        np.testing.assert_allclose(jax.jit(as_jax(in_place))(args), in_place(args), rtol=1e-12)
+        np.testing.assert_allclose(jax.jit(as_jax(in_place, args))(args), in_place(args), rtol=1e-12)
+        decided = lambda args: args[0].sum() if args[0][0, 0] > 0 else 2 * args[0].sum()  # noqa: E731
+        np.testing.assert_allclose(jax.jit(as_jax(decided, args))(args), decided(args), rtol=1e-12)
         with pytest.raises(TypeError, match="no values"):
-            as_jax(lambda args: float(args[0].sum()))(args)
+            as_jax(decided, args, decides=False)(args)
 
 
 def test_code_that_is_not_traced_as_it_is_has_no_cause():
