@@ -63,8 +63,10 @@ def at_tie(check: Check, decided: Judged, outcome: Outcome) -> Outcome | None:
     """The outcome where numbers tie; None if what was found stands. outcome: of the same point, without its verdict."""
     n, is_wrong = check.problem.derivatives, FAIL in decided.verdicts
     values_are_wrong = any(j.verdict == FAIL for j in decided.judged[n:])
-    if INCONCLUSIVE in decided.verdicts or not all(map(finite, decided.hand)) or (n and values_are_wrong):
+    if INCONCLUSIVE in decided.verdicts or (n and values_are_wrong):
         return None
+    if not all(map(finite, decided.hand)):
+        return where_the_rule_is_infinite(check, outcome, decided.hand) if n and not is_given(outcome) else None
     if not n:
         return unit_by_unit(check, decided, outcome, None) if is_wrong else None
     try:
@@ -84,17 +86,35 @@ def at_pole(check: Check, infinite: Infinite, outcome: Outcome) -> Outcome:
             return by_limits(check, infinite, outcome, search_at(check, hand, outcome)) or outcome
         except (TooLarge, Undecided):
             return outcome
-    is_given = outcome.kind.draw == Draw.GIVEN and outcome.kind.elsewhere is None
-    if not is_given or not any(np.isnan(v).any() for v in run(check.problem.claim, outcome.floats)):
+    if not is_given(outcome) or not any(np.isnan(v).any() for v in run(check.problem.claim, outcome.floats)):
         return outcome
     true = infinite.true
     try:
-        search = search_at(check, [enter(np.zeros(v.shape)) for v in hand], outcome)
+        search = search_at(check, zeros_like(hand), outcome)
         true = [*search.limits[0], *true[n:]] if search.around() == Beside.ONE else true
     except (TooLarge, Undecided):
         pass
     judged = judgements(hand, true, infinite.allowed)
     return replace(outcome, verdict=FAIL, reason="the hand rule is not finite", judged=judged, undefined=False)
+
+
+def where_the_rule_is_infinite(check: Check, outcome: Outcome, hand: Sequence[Balls]) -> Outcome | None:
+    """The outcome at a drawn point where a rule is not finite: the point decides nothing, and reaches no side, if the
+    derivatives beside it have no limit either, as those of a guarded √x at 0."""
+    try:
+        beside = search_at(check, zeros_like(hand), outcome).around()
+    except (TooLarge, Undecided):
+        return None
+    return without_derivative(replace(outcome, sides={}), beside) if beside == Beside.NO_LIMIT else None
+
+
+def zeros_like(hand: Sequence[Balls]) -> list[Balls]:
+    return [enter(np.zeros(v.shape)) for v in hand]
+
+
+def is_given(outcome: Outcome) -> bool:
+    """Whether the point is the user's own."""
+    return outcome.kind.draw == Draw.GIVEN and outcome.kind.elsewhere is None
 
 
 def is_defined(check: Check, infinite: Infinite, outcome: Outcome) -> bool:
@@ -181,8 +201,9 @@ def unit_by_unit(check: Check, decided: Judged, outcome: Outcome, search: Search
 
 
 def right(outcome: Outcome, judged: tuple[Judgement, ...], words: str) -> Outcome:
-    notes = (f"{outcome.kind}: {words}",)
-    return replace(outcome, verdict=PASS, reason="", judged=judged, notes=notes, undefined=False, blind=False)
+    """The outcome of a rule whose derivative is right here: FAIL only if a value is not."""
+    verdict, notes = FAIL if any(j.verdict == FAIL for j in judged) else PASS, (f"{outcome.kind}: {words}",)
+    return replace(outcome, verdict=verdict, reason="", judged=judged, notes=notes, undefined=False, blind=False)
 
 
 def without_derivative(outcome: Outcome, beside: Beside) -> Outcome:

@@ -115,6 +115,30 @@ def test_a_derivative_without_limit_at_the_given_point_is_undecided():
     assert report.points[1].verdict == verify.PASS
 
 
+@pytest.mark.parametrize("factor", [1, 1 + 1e-6])
+def test_an_infinite_derivative_at_a_drawn_point_is_no_fault(factor):
+    """|x|^¾ with a guard: at 0 its autodiff is 0, its derivatives beside 0 grow without bound, and so does the rule."""
+    root = jax.custom_jvp(lambda x: jnp.where(x == 0, 0.0, abs(x) ** 0.75))
+    root.defjvp(lambda x, dx: (root(*x), factor * 0.75 * jnp.sign(x[0]) * abs(x[0]) ** -0.25 * dx[0]))
+    report = verify.custom_jvp(root, np.float32([0.5, 0.3]))
+    assert report.verdict == (verify.PASS if factor == 1 else verify.FAIL)
+    assert any("zeros: the derivatives beside the point have no limit" in note for note in report.notes) == report.ok
+
+
+def test_a_value_that_is_wrong_at_a_kink_is_wrong():
+    """The norm whose rule, at 0, has the derivative 0 and the value of something else."""
+    norm = jax.custom_jvp(lambda x: jnp.sqrt(square(x)))
+
+    def rule(primals, tangents):
+        x = jnp.where((primals[0] == 0).all(), 1.0, primals[0])
+        value, slope = jax.jvp(norm.fun, (x,), tangents)
+        return value, jnp.where((primals[0] == 0).all(), 0.0, slope)
+
+    norm.defjvp(rule)
+    report = verify.custom_jvp(norm, np.zeros(3, np.float32))
+    assert (report.verdict, [leaf.verdict for leaf in report.leaves]) == (verify.FAIL, [verify.PASS, verify.FAIL])
+
+
 def test_nan_at_the_given_point_is_wrong_where_the_cost_is_finite():
     plogp = lambda p: jnp.where(p > 0, p * jnp.log(p), 0).sum()  # noqa: E731
     report = verify.gradient(plogp, jax.grad(plogp), np.array([0.0, 0.5, 0.5]))
