@@ -1,7 +1,9 @@
+import collections
 import os
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -28,11 +30,14 @@ def pytest_addoption(parser):
 def pytest_terminal_summary(terminalreporter):
     """How well causes are found: of how many faults the true one is the first, and listed at all."""
     reports = [its for found in terminalreporter.stats.values() for its in found if getattr(its, "when", "") == "call"]
-    rows = sorted(value for its in reports for name, value in its.user_properties if name == "diagnosis")
+    table = collections.defaultdict(lambda: np.zeros(3, int))
+    for label, *counts in (value for its in reports for name, value in its.user_properties if name == "diagnosis"):
+        table[label] += counts
+    rows = sorted(table.items())
     if rows:
-        rows.append(("all", *(sum(row[k] for row in rows) for k in (1, 2, 3))))
-    for name, faults, first, listed in rows:
-        terminalreporter.write_line(f"{name:<48} {faults:>4} faults, cause first {first:>4}, listed {listed:>4}")
+        rows.append(("all", sum(table.values())))
+    for label, (faults, first, listed) in rows:
+        terminalreporter.write_line(f"{label:<48} {faults:>4} faults, cause first {first:>4}, listed {listed:>4}")
 
 
 @pytest.fixture

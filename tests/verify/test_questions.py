@@ -634,6 +634,16 @@ def test_the_grade_tells_an_inaccurate_formula_from_an_accurate_one():
     assert cancels.ok
 
 
+def test_a_grade_is_held_against_a_truth_whose_terms_cancel():
+    """JAX has 1 + (exp x − 1) for the slope of expm1, of which 200 bits know no digit at −700."""
+    x = np.float64([-700])
+    report = verify.gradient(lambda x: jnp.expm1(x).sum(), jnp.exp, x, points="given")
+    digits = {grade.dtype: (grade.hand_digits, grade.autodiff_digits) for grade in report.precision}
+    assert report.ok
+    assert digits["float64"][0] > 15
+    assert digits["float64"][1] < 1
+
+
 def test_a_report_is_json_and_a_page():
     report = verify.gradient(cost, with_leaf("W2", lambda dW, _: -dW), *case())
     told = json.loads(json.dumps(report.to_dict(), allow_nan=False))

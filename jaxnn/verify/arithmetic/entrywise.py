@@ -23,6 +23,11 @@ def log(x: arb) -> arb:
     return NEG_INF if x == 0 else x.log()
 
 
+def rsqrt(x: arb) -> arb:
+    """1 / √x; ∞ at 0."""
+    return -NEG_INF if x == 0 else x.rsqrt()
+
+
 def lgamma(x: arb) -> arb:
     """log |Γ(x)|"""
     return x.lgamma() if x > 0 else abs(x.gamma()).log()
@@ -112,7 +117,7 @@ OF_A_BALL: dict[str, Callable[[arb], arb]] = {
     "log1p": arb.log1p,
     "log2": lambda x: log(x) / arb(2).log(),
     "sqrt": arb.sqrt,
-    "rsqrt": arb.rsqrt,
+    "rsqrt": rsqrt,
     "cbrt": cbrt,
     "logistic": logistic,
     "sin": arb.sin,

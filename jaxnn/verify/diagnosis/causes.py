@@ -72,6 +72,7 @@ def causes(
 
         points = points_for(problem, outcome, seed)
         with jax.enable_x64(True), promotion_of_numpy(), np.errstate(all="ignore"):
+            points = [floats for floats in points if has_finite_cost(problem, comparison, floats)]
             if problem is not given and not is_as_given(comparison, given, points):
                 return ()
             predictions = predictions_of(problem, comparison, points, problem_of_in_jax, args)
@@ -80,7 +81,7 @@ def causes(
             hand = gradient_by_hand(problem, comparison, points)
             sevenfold = hand
             if problem.cotangents:
-                scaled = with_leaves(points, problem.cotangents, lambda dout: 7 * dout)
+                scaled = with_leaves(points, problem.cotangents, lambda dout: 7 * np.asarray(dout, np.float64))
                 sevenfold = gradient_by_hand(problem, comparison, scaled) / 7
             inputs = [inputs_at(problem, comparison, floats) for floats in points]
             return explained(predictions, hand, sevenfold, comparison.jaxprs[0], inputs)
@@ -113,6 +114,11 @@ def points_for(problem: Problem, outcome: Outcome, seed: int | list[int]) -> lis
         )
         points.append(new)
     return points
+
+
+def has_finite_cost(problem: Problem, comparison: Comparison, floats: Point) -> bool:
+    """Whether a point is in the domain of the cost."""
+    return bool(np.isfinite(Approximation()(comparison.jaxprs[1], inputs_at(problem, comparison, floats))[0]))
 
 
 def is_as_given(comparison: Comparison, given: Problem, points: Sequence[Point]) -> bool:
@@ -218,6 +224,8 @@ def match_of(predictions: Predictions, hand: np.ndarray, fault: list[float], gue
         G, H, T = (v[entries] / predictions.scale[entries] for v in (hand, guess.gradient, predictions.true))
         if np.abs(H - T).max(initial=0) < RIGHT:
             continue  # the guess does not change this leaf
+        if guess.kind is Mistake.CONSTANT_FACTOR and np.abs(H).max(initial=0) < ROUNDING:
+            return None  # a factor of one path, which cancels another
         c, enough = 1.0, max(PART_OF_ERROR * fault[k], ROUNDING)
         if np.abs(G - H).max() > enough and G.size > predictions.points:
             c = float(G @ H / max(H @ H, 1e-300))

@@ -34,10 +34,14 @@ def paths(equation: Equation) -> Iterator[Tagged]:
     values, n = equation.values, equation.n
     for i in equation.active:
         v = equation.inputs[i]
+        slots = [(n, j) for j in equation.active if equation.inputs[j] == v] if equation.name == "mul" else [(n, i)]
+        if (n, i) != slots[0]:
+            continue  # the other factor of a square
         tags: list[Hashable] = [("path", i)]
         if v in values.maker and v not in values.moves:
             tags.append(("path", i, "carried"))
-        edit = equation.edit(Part.PATH, {(n, i): once_more}, values.label(v), operation(equation.name), amounts=())
+        changes: dict[Slot, Change] = dict.fromkeys(slots, once_more)
+        edit = equation.edit(Part.PATH, changes, values.label(v), operation(equation.name), amounts=())
         yield Tagged(tags, edit._replace(penalty=values.is_penalty(n, v)))
 
 

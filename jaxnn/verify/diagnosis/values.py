@@ -123,14 +123,14 @@ class Values:
     def bypasses_data(self, n: int, v: int, later: set[int]) -> bool:
         """Whether v is of a penalty in step n, if `later` has the values after it that are."""
         joins = self.tape.steps[n].name in ("add", "sub") and not np.ndim(self.tape.values[v])
-        return bool(self.data) and v not in self.data and (joins or self.tape.outs[n][0] in later)
+        return bool(self.data) and v not in self.data and (joins or not later.isdisjoint(self.tape.outs[n]))
 
     @functools.cached_property
     def in_loss(self) -> set[int]:
         """The values after which nothing enters that is differentiated."""
         values = {self.tape.J}
         for v in reversed(range(len(self.tape.values))):
-            steps = [n for n, _ in self.uses[v] if self.tape.outs[n][0] in self.tape.true]
+            steps = [n for n, _ in self.uses[v] if not self.tape.true.keys().isdisjoint(self.tape.outs[n])]
             if steps and all(self.tape.outs[n][0] in values and self.takes_no_leaf(n) for n in steps):
                 values.add(v)
         return values

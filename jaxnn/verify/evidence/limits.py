@@ -31,7 +31,7 @@ AXES = 8
 OFF = 2.0**-300  # what is left of a derivative of √x there is twice as small
 SAME = 1e-12  # two limits, relative to the largest entry
 JUMP = 2.0**-16
-SECONDS = 6.0  # of rays, at one point
+SECONDS = 10.0  # of rays, at one point
 
 
 class Beside(Enum):
@@ -60,6 +60,7 @@ class Rays:
         self.asked = problem.arguments.differentiated
         self.size = sum(self.floats[i].size for i in self.asked)
         self.by_differences = bool(comparison.differenced)
+        self.more = PRECISIONS[-1 if self.by_differences else 0]
         self.here = self.at(np.zeros(self.size), 0, PRECISIONS[0]).value
 
     def at(self, direction: np.ndarray, distance: int, precision: int) -> Ray:
@@ -84,7 +85,8 @@ class Rays:
 
     def close(self, direction: np.ndarray, distance: int) -> Ray:
         """The same, as precise as is needed for narrow balls. Differences have steps that are far below 2^−distance."""
-        for more in PRECISIONS[1:] if self.by_differences else PRECISIONS:
+        for more in PRECISIONS[PRECISIONS.index(self.more) :]:
+            self.more = more  # for the rays that follow too
             try:
                 ray = self.at(direction, distance, distance + more)
             except Undecided:
@@ -102,7 +104,7 @@ class Rays:
         ray = self.close(direction, NEAR)
         can_differ = self.problem.scalar is not None and not self.by_differences and self.size <= ENTRIES
         if can_differ and all(map(finite, ray.value)) and not all(map(finite, ray.slope)):
-            self.by_differences = True
+            self.by_differences, self.more = True, PRECISIONS[-1]
             ray = self.close(direction, NEAR)
         if not all(map(finite, ray.value)):
             return None
@@ -258,12 +260,11 @@ class Search:
         if self.rays.size != len(self.hand):
             yield from self.mixed()
             return
-        way, noise = apart / np.abs(apart).max(), self.generic() * width
-        yield from (way + noise, way - noise, noise - way, -way - noise)
+        way = apart / np.abs(apart).max()
         furthest: np.ndarray = np.argsort(-np.abs(apart))[: AXES if axes else 0]
-        for j in furthest:
-            axis = np.eye(1, len(way), j)[0]
-            yield from (axis + noise, axis - noise, noise - axis, -axis - noise)
+        for centre in (way, *(np.eye(1, len(way), j)[0] for j in furthest)):
+            noise = self.generic() * width
+            yield from (centre + noise, centre - noise, noise - centre)
 
 
 def off(v: Balls) -> arb:

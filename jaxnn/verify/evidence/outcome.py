@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxnn.verify.arguments import Problem, sums_to_one
-from jaxnn.verify.arithmetic.balls import Balls, enter, finite, midpoints, wrap
+from jaxnn.verify.arithmetic.balls import Balls, enter, finite, magnitude, midpoints, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import PRECISIONS, Evaluation
 from jaxnn.verify.evidence.branches import Sides
@@ -96,6 +96,11 @@ class Judged:
         return {j.verdict for j in self.judged}
 
     @property
+    def is_right(self) -> bool:
+        """Whether the rule agrees with autodiff."""
+        return FAIL not in self.verdicts
+
+    @property
     def is_final(self) -> bool:
         """Whether no other precision can say anything else. Where all is 0 as far as is known, another may see more."""
         if FAIL in self.verdicts:
@@ -143,6 +148,12 @@ def larger(a: Balls, b: Balls) -> Balls:
     return wrap(np.frompyfunc(arb.max, 2, 1)(a, b))
 
 
+def is_float64(leaf: Balls) -> bool:
+    """Whether a leaf is known as well as float64 can say: to its digits, or to be nearer to 0 than it reaches."""
+    enough = 2.0**-60 * magnitude(leaf) + arb(2) ** -1140
+    return finite(leaf) and all(v.rad() <= enough for v in leaf.flat)
+
+
 def true_floats(comparison: Comparison, floats: Sequence[np.ndarray], deadline: float = math.inf) -> list[np.ndarray]:
     """The truth as the nearest floats. Undecided if no precision decides."""
     true: list[Balls] | None = None
@@ -153,7 +164,7 @@ def true_floats(comparison: Comparison, floats: Sequence[np.ndarray], deadline: 
                 true = comparison.truth(ev, [enter(v) for v in floats])
         except Undecided:
             continue
-        if all(map(finite, true)) or precision >= ENOUGH:
+        if all(map(is_float64, true)) or precision >= ENOUGH:
             break
     if true is None:
         raise Undecided("no precision decides between values that are too close")

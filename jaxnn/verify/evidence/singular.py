@@ -150,7 +150,7 @@ def by_limits(check: Check, found: Judged | Infinite, outcome: Outcome, search: 
                 return chosen
             if look == search.aim and check.comparison.differenced and search.keeps_what_is_settled:
                 return without_derivative(outcome, beside)
-        elif beside == Beside.UNTRIED and isinstance(found, Judged) and FAIL not in found.verdicts:
+        elif look == search.around and beside == Beside.UNTRIED and isinstance(found, Judged) and found.is_right:
             return None
         else:
             return without_derivative(outcome, beside)

@@ -13,8 +13,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import is_float
+from jaxnn.verify.arithmetic.control_flow import CALLS
 from jaxnn.verify.arithmetic.evaluation import Step, key_of
-from jaxnn.verify.arithmetic.rules import Value
+from jaxnn.verify.arithmetic.rules import EqnParams, Value
 from jaxnn.verify.tracing.floats import Approximation, subscripts
 
 ROWS = 64  # ways back at once
@@ -122,7 +123,10 @@ class Tape(Record):
 
     asked: the numbers of the inputs that are differentiated; active: those of the values that depend on them; true:
     their cotangents, ∂J/∂v; others: tapes of the same cost with something swapped. pulls: the derivatives that were
-    traced on the way, shared by the tapes of one cost."""
+    traced on the way, shared by the tapes of one cost. A linear solve is one step: its derivative is not that of its
+    solver."""
+
+    calls = {name: call for name, call in CALLS.items() if name != "custom_linear_solve"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -182,6 +186,8 @@ class Tape(Record):
             return out
         if step.name == "loop stack":
             return D[0][:, i]
+        if step.name == "custom_linear_solve" and is_of_solver(step.params, i):
+            return np.zeros((len(D[0]), *shape))
         if step.name == "dot_general":
             x_axes, y_axes, out_axes = subscripts(step.params, *map(np.ndim, xs))
             mine, other = (x_axes, y_axes) if i == 0 else (y_axes, x_axes)
@@ -213,6 +219,12 @@ class Tape(Record):
             self.pulls[key] = jax.make_jaxpr(lambda *args: f(eqn, i, args))(*args), eqn
         (out,) = Approximation()(self.pulls[key][0], list(args))
         return out
+
+
+def is_of_solver(params: EqnParams, i: int) -> bool:
+    """Whether input i of a linear solve says only how it is solved: neither the matrix, as A v, nor the right side."""
+    lengths = params["const_lengths"]
+    return lengths.matvec <= i < lengths.matvec + lengths.vecmat + lengths.solve + lengths.transpose_solve
 
 
 def unbroadcast(v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

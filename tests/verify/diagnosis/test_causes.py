@@ -238,6 +238,41 @@ def test_an_ignored_cotangent():
     assert [cause.kind for cause in verify.custom_vjp(twice, X).causes] == ["constant_factor"]
 
 
+def test_what_is_linear_in_float32_is_linear():
+    """The true gradient is so small that the rounding of a cotangent in float32 would show beside it."""
+    wrong = lambda x, dout: -dout * jnp.floor(x / 3.0)  # noqa: E731
+    x = np.float32([-2.0, -1.0, 0.5, 5.0])
+    report = verify.vjp(lambda x: (1e-9 * x**2, x), wrong, x)
+    assert [cause.kind for cause in report.causes] == ["unknown"]
+
+
+def test_a_square_has_one_path():
+    """Where x² is a constant in x / ‖x‖, no factor −1 stands at one of its two factors x."""
+    wrong = lambda x, dout: dout / jnp.linalg.norm(x)  # noqa: E731
+    causes = verify.vjp(lambda x: (x / jnp.linalg.norm(x), x), wrong, X[0]).causes
+    assert {cause.kind for cause in causes} == {"path_left_out"}
+
+
+def test_no_factor_makes_nothing_of_something():
+    """The paths through x and through x² come to the same up to 2, and a factor −2 at one would cancel the other."""
+    causes = verify.gradient(lambda x: (x * x**2).sum(), jnp.zeros_like, np.float32([3.0])).causes
+    assert {cause.kind for cause in causes} == {"path_left_out"}
+
+
+def test_points_outside_the_domain_are_left_out():
+    x = np.float32([0.25, -0.25, 1])
+    report = verify.vjp(lambda x: (jnp.log(x + 0.5), x), lambda x, dout: 2 * dout / (x + 0.5), x)
+    assert [cause.kind for cause in report.causes] == ["constant_factor"]
+
+
+def test_linear_algebra():
+    """An LU factorisation has a result that is not used; the derivative of a solve is not that of its solver."""
+    C = np.float32([[2, 0.5], [0.25, 1]])
+    cost = lambda C, d: jnp.linalg.slogdet(C)[1] + d @ jnp.linalg.solve(C, d)  # noqa: E731
+    report = verify.gradient(cost, lambda C, d: 3 * jax.grad(cost)(C, d), C, np.float32([1, -0.5]))
+    assert [cause.kind for cause in report.causes] == ["constant_factor"]
+
+
 def test_a_path_is_named_by_the_words_of_people():
     def loss(params, x, y):
         a = checkpoint_name(jnp.tanh(x @ params["W"]), "a")

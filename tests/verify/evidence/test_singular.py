@@ -147,6 +147,19 @@ def test_nan_at_the_given_point_is_wrong_where_the_cost_is_finite():
     assert verify.gradient(plogp, jax.grad(plogp), np.array([0.2, 0.3, 0.5])).ok
 
 
+def test_a_root_of_zero_below_a_guard_is_infinite():
+    """x / ‖x‖ at 0, guarded as Keras did: min(∞, 1/ε) is finite, and its derivative is nan in JAX (keras #23093)."""
+    guarded = lambda x: (x * jnp.minimum(jax.lax.rsqrt(square(x)), 2.0**20)).sum()  # noqa: E731
+
+    def grad(x):
+        small = square(x) < 2.0**-40
+        r = jnp.where(small, 2.0**20, jax.lax.rsqrt(jnp.where(small, 1.0, square(x))))
+        return jnp.full_like(x, r) - jnp.where(small, 0.0, x.sum() * x * r**3)
+
+    assert verify.gradient(guarded, grad, ZERO3).ok
+    assert verify.gradient(guarded, jax.grad(guarded), ZERO3).verdict == verify.FAIL
+
+
 @pytest.mark.parametrize("masked", [jnp.nansum, lambda v: jnp.where(jnp.isfinite(v), v, 0).sum()])
 def test_nan_among_the_data_is_what_the_cost_makes_of_it(masked):
     cost = lambda w, y: masked((w - y) ** 2)  # noqa: E731
