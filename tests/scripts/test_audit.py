@@ -56,6 +56,7 @@ def test_the_document_has_the_table_that_is_printed():
         package, version, name, verdict, seconds = (cell.strip() for cell in row)
         assert (package, name) == (rule.package, rule.name)
         assert version[0].isdigit()
-        assert verdict == (f"[FAIL](bugs_of_others.md#{rule.bug})" if rule.bug else "PASS")
+        expected = [f"[FAIL](bugs_of_others.md#{rule.bug})"] if rule.bug else ["PASS", "INCONCLUSIVE"]
+        assert verdict in expected
         assert 0 <= float(seconds) < 60
         assert not rule.bug or f"{package} {version}" in bugs
