@@ -12,7 +12,7 @@ from jax import numpy as jnp
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, Repeat, backprop
 from jaxnn.commands.config import Explain
-from jaxnn.commands.explain import written
+from jaxnn.commands.explain import answer
 from jaxnn.examples import LAYERS, draw_params, draw_x
 from jaxnn.explanation.network import descend, explain
 from jaxnn.penalty import L2
@@ -520,7 +520,7 @@ def test_descent_and_the_files_of_the_command(tmp_path, capsys):
         assert texts(found.backward) == texts(first.backward)
         assert {line.verdict for line in found.backward} == {""}
     config = Explain(latex=tmp_path / "a.tex", html=tmp_path / "a.html", iterations=2)
-    assert written(config, descend(model, HalfSquaredError(), params, x, y), "norm") == 0
+    assert answer(config, descend(model, HalfSquaredError(), params, x, y), "norm").give() == 0
     assert "gamma2 ⊙ x_hat2 + beta2" in capsys.readouterr().out
     assert r"\gamma _{2} \odot \mathit{x\_hat}_{2}" in (tmp_path / "a.tex").read_text()
     assert '"units": 0, "iterations": [[' in (tmp_path / "a.html").read_text()

@@ -94,8 +94,8 @@ class Evaluation:
     def tick(self) -> None:
         """Counts one operation on two numbers. TooLarge: it is too late for more."""
         self.operations += 1
-        if self.operations % TICKS == 0 and time.monotonic() > self.deadline:
-            raise TooLarge(f"NumPy code of more than {self.operations:,} operations")
+        if self.operations % TICKS == 0:
+            self.check_time(0, f"NumPy code of more than {self.operations:,} operations")
 
     def enter(self, v: PyTree) -> Value:
         """A constant. A float of rank 0 is a number that someone wrote down or computed: rounded like a literal."""

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from itertools import chain
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs_in_params
 from jax.typing import DTypeLike
 
 from jaxnn.protocols import PyTree
@@ -37,6 +38,7 @@ from jaxnn.verify.tracing.jaxprs import (
     free_inputs,
     own_derivative,
     trace,
+    with_own_constants,
 )
 from jaxnn.verify.tracing.kernels import has_kernel
 
@@ -44,6 +46,7 @@ SECONDS = 3  # to see whether a side can be evaluated
 ENTRIES = 200  # up to so many, every one is differenced; beyond, a random direction of each leaf
 CALLS_OF_NUMPY = 4  # a mask of few entries may be drawn twice
 STEADY = 1e-4  # relative to the largest entry: what is drawn anew differs by more
+COMPILED: WeakKeyDictionary[Function, dict[tuple, Callable[..., list]]] = WeakKeyDictionary()
 Jaxprs = dict[Mode, ClosedJaxpr]
 
 
@@ -342,6 +345,16 @@ def of_numpy(f: Function) -> BallFunction:
     return side
 
 
+def compiled(f: Function, values: Sequence[np.ndarray], x64: bool) -> Callable[..., list]:
+    """f compiled for arrays like these, as a function of them; once."""
+    key = x64, *((v.shape, v.dtype) for v in values)
+    known = COMPILED.setdefault(f, {})
+    if key not in known:
+        closed = jax.make_jaxpr(lambda floats: f(floats))(list(values))  # JAX keeps a trace of f as long as f
+        known[key] = jax.jit(jaxpr_as_fun(with_own_constants(closed)))
+    return known[key]
+
+
 def run(
     f: Function, floats: Sequence[np.ndarray], dtype: DTypeLike | None = None, numpy: bool = False
 ) -> list[np.ndarray]:
@@ -351,7 +364,7 @@ def run(
     with jax.enable_x64(x64), np.errstate(all="ignore"):
         values = [np.array(v, dtype) for v in floats]
         try:
-            out = f(values) if numpy else jax.jit(f)(values)
+            out = f(values) if numpy else compiled(f, values, x64)(*values)
         except Exception:
             if numpy:
                 raise

@@ -31,6 +31,7 @@ def along_line(
     """h, and S(v + k·h·way) for every k in steps."""
     exact = Evaluation(ev.precision, ties=ev.ties, deadline=ev.deadline)
     exact.sides = ev.sides
+    exact.check_time(0, "a difference of the cost")
     centre = [exact.noted(wrap(np.frompyfunc(arb.mid, 1, 1)(v))) for v in balls]
     h = arb(2) ** -(ev.precision * 2 // 5)
     values = []

@@ -5,6 +5,7 @@ are several, any choice between them is right: in their hull, or unit by unit.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from jaxnn.verify.evidence.outcome import Check, Infinite, Judged, Outcome, ente
 from jaxnn.verify.evidence.points import Draw
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 
+SECONDS = 10.0  # of rays from the user's own point; a quarter of it from others
 AT_ZERO = {"abs", "sign", "bessel_i0e", "bessel_i1e"}  # they have a corner where their argument is 0
 AT_INTEGERS = {"floor", "ceil", "convert_element_type"}
 REASONS = {
@@ -129,7 +131,8 @@ def is_defined(check: Check, infinite: Infinite, outcome: Outcome) -> bool:
 
 def search_at(check: Check, hand: Sequence[Balls], outcome: Outcome) -> Search:
     """The search for what lies beside the point."""
-    rays = Rays(check.problem, check.comparison, outcome.floats, check.deadline)
+    deadline = min(check.deadline, time.monotonic() + (SECONDS if is_given(outcome) else SECONDS / 4))
+    rays = Rays(check.problem, check.comparison, outcome.floats, deadline)
     return Search(rays, hand[: check.problem.derivatives])
 
 

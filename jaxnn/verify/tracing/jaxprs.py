@@ -34,10 +34,7 @@ MODES = (IN_FLOAT64, IN_FLOAT64_BY_PARAMETERS, AS_WRITTEN, AS_WRITTEN_BY_PARAMET
 
 
 def trace(f: Callable[[list], list], arguments: Arguments, mode: Mode) -> ClosedJaxpr:
-    """The closed jaxpr of f(floats) -> list, whose inputs are float leaves; the others are constants in it.
-
-    JAX takes an array of NumPy's for what it once made of it, as long as anybody holds that: a function that captured
-    one of 64 bits would not run in 32 any more. So constants are copied."""
+    """The closed jaxpr of f(floats) -> list, whose inputs are float leaves; the others are constants in it."""
     floats, dtypes = arguments.floats, arguments.dtypes
     free = free_inputs(arguments, mode)
     with jax.enable_x64(mode.x64 or jax.config.read("jax_enable_x64")):
@@ -49,7 +46,12 @@ def trace(f: Callable[[list], list], arguments: Arguments, mode: Mode) -> Closed
                 new[i] = v
             return f(new)
 
-        closed = jax.make_jaxpr(of_free)(*(values[i] for i in free))
+        return with_own_constants(jax.make_jaxpr(of_free)(*(values[i] for i in free)))
+
+
+def with_own_constants(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """The jaxpr with copies of NumPy's arrays. JAX takes such an array for what it once made of it, as long as anybody
+    holds that: a function that captured one of 64 bits would not run in 32 any more."""
     return ClosedJaxpr(closed.jaxpr, [np.array(c) if isinstance(c, np.ndarray) else c for c in closed.consts])
 
 
