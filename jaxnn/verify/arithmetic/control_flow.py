@@ -118,7 +118,7 @@ def further(carry: list[Value], step: Callable[[list[Value]], list[Value]], n: i
         if not all(finite(b) for _, b in pairs):
             return carry
         carry = new
-        if all(b.contains(a) for pair in pairs for a, b in zip(*(v.flat for v in pair), strict=True)):
+        if all(np.frompyfunc(arb.contains, 2, 1)(b, a).all() for a, b in pairs):
             break
     return carry
 

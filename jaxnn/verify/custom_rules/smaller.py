@@ -1,7 +1,7 @@
 """Large arguments of a rule cut down, axis by axis, to what balls can carry. Sizes that are equal stay equal."""
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count, islice
+from itertools import chain, count, islice
 from math import prod
 
 import jax
@@ -23,7 +23,7 @@ def smaller_sizes(args: PyTree, out_shapes: Callable[[PyTree], Shapes]) -> Itera
 
     out_shapes(args): the shapes of the outputs, which must be cut as those of `args` are; it raises if there are none.
     """
-    axes, true = {n for shape in shapes_of(args) for n in shape}, out_shapes(args)
+    axes, true = set(chain.from_iterable(shapes_of(args))), out_shapes(args)
 
     def entries(sizes: Sizes) -> int:
         return sum(prod(cut(shape, sizes)) for shape in shapes_of(args))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import flint
 import numpy as np
@@ -176,7 +177,7 @@ def is_blind(problem: Problem, decided: Judged) -> bool:
         return False
     asked = [decided.balls[i] for i in problem.arguments.differentiated]
     steps = decided.ev.steps
-    moving = {id(v) for n in branches.dependent(steps, asked) for v in steps[n].outputs}
+    moving = set(map(id, chain.from_iterable(steps[n].outputs for n in branches.dependent(steps, asked))))
     return not steps or any(id(v) in moving for v in decided.true[: problem.derivatives])
 
 

@@ -179,7 +179,8 @@ def ends_at_a_tolerance(comparison: Comparison) -> bool:
     closed = comparison.scalar_jaxpr
     loops = [eqn for eqn in equations(closed.jaxpr) if eqn.primitive.name == "while"] if closed else []
     tests = chain.from_iterable(equations(loop.params["cond_jaxpr"].jaxpr) for loop in loops)
-    return any(v.aval.dtype.kind not in "iu" for eqn in tests for v in eqn.invars if hasattr(v.aval, "dtype"))
+    operands = chain.from_iterable(eqn.invars for eqn in tests)
+    return any(v.aval.dtype.kind not in "iu" for v in operands if hasattr(v.aval, "dtype"))
 
 
 def has_rule_of_jax(comparison: Comparison) -> bool:

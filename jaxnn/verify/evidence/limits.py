@@ -15,7 +15,7 @@ from flint import arb
 from scipy.optimize import nnls
 
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.arithmetic.balls import Balls, enter, finite, magnitude, midpoints, wrap
+from jaxnn.verify.arithmetic.balls import Balls, absolute, enter, finite, magnitude, midpoints, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import ENTRIES, Comparison, nothing, of_numpy
@@ -129,8 +129,8 @@ def jumps(v: Balls, here: Balls) -> bool:
 def is_one(a: Sequence[Balls], b: Sequence[Balls], tolerance: float = SAME) -> bool:
     """Whether two limits are one, to the size of the larger."""
     whole = max(map(magnitude, (*a, *b)), default=arb(0))
-    pairs = [pair for x, y in zip(a, b, strict=True) for pair in zip(x.flat, y.flat, strict=True)]
-    return all(abs(x - y) <= tolerance * whole + OFF for x, y in pairs)
+    most = tolerance * whole + OFF
+    return all(np.asarray(absolute(x - y) <= most, bool).all() for x, y in zip(a, b, strict=True))
 
 
 class Search:

@@ -1,6 +1,7 @@
 """What a kernel does that is not defined: a result that depends on what nobody wrote, a store beyond a ref's end."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -25,7 +26,8 @@ def check_defined(steps: Sequence[Step], outputs: Iterable[Balls]) -> None:
     for step in steps:
         if step.name == "stray write":
             raise UndefinedEntry(step.params["origin"], step.place)
-    live = {id(v) for leaf in outputs for v in leaf.flat if v.is_nan()}
+    entries = chain.from_iterable(leaf.flat for leaf in outputs)
+    live = {id(v) for v in entries if v.is_nan()}
     for step in reversed(steps) if live else ():
         masks = [among(live, v) for v in step.outputs]
         if not any(mask.any() for mask in masks):

@@ -7,6 +7,7 @@ and decide blocks, branches and the lengths of loops; floats are JAX's.
 import functools
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import jax
 import numpy as np
@@ -217,7 +218,7 @@ def bound(eqn: JaxprEqn, inputs: list[Value]) -> PyTree:
 def has_kernel(jaxpr: Jaxpr) -> bool:
     """Whether `pallas_call` is in it."""
     here = any(eqn.primitive.name == "pallas_call" for eqn in jaxpr.eqns)
-    return here or any(has_kernel(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params))
+    return here or any(map(has_kernel, chain.from_iterable(jaxprs_in_params(eqn.params) for eqn in jaxpr.eqns)))
 
 
 def unrolled(closed: ClosedJaxpr) -> Callable[..., list[Value]]:
