@@ -24,6 +24,7 @@ from jaxnn.verify.evidence.comparison import Comparison, check_steady, compariso
 from jaxnn.verify.evidence.convergence import ALIKE, in_the_limit, iterates
 from jaxnn.verify.evidence.floating import black_box, in_floats, where_balls_are_infinite
 from jaxnn.verify.evidence.grid_order import in_other_orders
+from jaxnn.verify.evidence.guards import left_out
 from jaxnn.verify.evidence.judge import State
 from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Iterations, Outcome, Rounded
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
@@ -256,9 +257,9 @@ def report(given: Case, points: Points, replay: str, problem_of: ProblemOf) -> R
     notes += [*chain.from_iterable(o.notes for o in outcomes), *rounding_notes(outcomes)]
     notes += testimony.sentences if verdict == PASS else ()
     notes += [*hints(given.problem, outcomes, wrong), *equal_sizes(given.problem)]
-    notes += (
-        [*unlinked(comparison), *beside_domain(problem, wrong, options), *constants(problem, wrong)] if wrong else ()
-    )
+    if wrong:
+        notes += [*unlinked(comparison), *left_out(comparison, wrong)]
+        notes += [*beside_domain(problem, wrong, options), *constants(problem, wrong)]
     case, seed = (problem, comparison), seed_of(options.key)
     grade = partial(grades, given.problem, given.comparison, outcomes)
     if wrong and wrong.judged:

@@ -6,18 +6,21 @@ known to too few digits decides nothing.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+import flint
 import numpy as np
 
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
-from jaxnn.verify.arithmetic.evaluation import TooLarge
+from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import run
 from jaxnn.verify.evidence.convergence import has_rule_of_jax, unless_alike
 from jaxnn.verify.evidence.float_truth import Floats, Truth, by_autodiff, by_differences
 from jaxnn.verify.evidence.judge import UNDEFINED, Judgement
-from jaxnn.verify.evidence.outcome import Check, Outcome, eps, true_floats
+from jaxnn.verify.evidence.outcome import Check, Outcome, entered, eps, true_floats
 from jaxnn.verify.evidence.points import Kind
+from jaxnn.verify.evidence.singular import has_tie
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Verdict
 from jaxnn.verify.reports.words import shown
 
@@ -190,7 +193,22 @@ def black_box(kind: Kind, check: Check, floats: Floats) -> Outcome:
     units = [eps(h.dtype) for h in hand]
     needed = min(check.options.digits or DIGITS, -math.log10(max(map(math.sqrt, units), default=1)))
     slacks = [16 * loss for loss in losses(problem, floats, truth, units)]
-    return outcome_of(kind, hand, truth, needed, slacks, Evidence.DTYPE, floats)
+    outcome = outcome_of(kind, hand, truth, needed, slacks, Evidence.DTYPE, floats)
+    if outcome.verdict == FAIL and is_at_tie(check, floats):
+        return replace(outcome, verdict=INCONCLUSIVE, reason=f"{how}; numbers tie there, so that it may be a choice")
+    return outcome
+
+
+def is_at_tie(check: Check, floats: Floats) -> bool:
+    """Whether the derivative may jump here, as far as balls can tell."""
+    ev = Evaluation(deadline=check.deadline)
+    try:
+        with flint.ctx.workprec(ev.precision):
+            balls = entered(ev, floats, check.problem)
+            check.comparison.truth(ev, balls)
+            return has_tie(check.problem, check.comparison, ev, balls)
+    except (Unsupported, TooLarge, Undecided):
+        return False
 
 
 def exact(true: Floats, how: str) -> Truth:

@@ -127,6 +127,8 @@ def state(hand: arb, true: arb, terms: arb, allowed: Allowed) -> State:
     gap, size = abs(hand - true), abs(true)
     if true.contains(0) and hand.contains(0) and gap <= allowed.width * terms:
         return State.ZERO
+    if allowed.apart > 10.0**-DIGITS and abs(hand) <= allowed.apart * terms and size <= allowed.apart * terms:
+        return State.ZERO  # to the few digits that are asked for
     if size > 0 and gap <= allowed.width * size and not gap > allowed.apart * size:
         return State.RIGHT
     if gap > allowed.apart * size and gap > allowed.apart * terms:

@@ -138,7 +138,9 @@ def test_a_guard_is_forgiven_at_every_point_with_fewer_digits():
         return ds @ k, ds.T @ q, p.T @ do
 
     args = [np.float32(DRAW(size=shape)) for shape in ((4, 3), (5, 3), (5, 2))]
-    assert verify.vjp(forward, backward, *args).verdict == verify.FAIL
+    wrong = verify.vjp(forward, backward, *args)
+    assert wrong.verdict == verify.FAIL
+    assert any("a guard, 1e-10 at test_judge.py" in note and "digits=8 says so" in note for note in wrong.notes)
     report = verify.vjp(forward, backward, *args, digits=6)
     assert report.ok
     assert {point.verdict for point in report.points} == {verify.PASS}

@@ -196,3 +196,23 @@ def test_no_leaf_is_wrong_under_a_pass():
     assert report.ok
     assert {leaf.verdict for leaf in report.leaves} == {verify.PASS}
     assert any("zeros: the rule is not between" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("at_zero", "verdict"), [(1.0, verify.INCONCLUSIVE), (0.0, verify.PASS)])
+def test_a_black_box_may_make_a_choice_at_a_tie(at_zero, verdict):
+    """relu′(0) = 1 by a callback is not wrong; where nothing ties, a wrong slope is."""
+
+    def rule(slope):
+        def on(x):
+            x = np.asarray(x)
+            return np.where(x == 0, at_zero, slope * (x > 0)).astype(x.dtype)
+
+        def backward(x, dout):
+            return (dout * jax.pure_callback(on, jax.ShapeDtypeStruct(x.shape, x.dtype), x),)
+
+        return backward
+
+    ask = lambda slope, x: verify.vjp(lambda x: (relu(x), x), rule(slope), np.float32(x), points="given").verdict  # noqa: E731
+    assert ask(1, [0.0, 1.5, -1]) == verdict
+    assert ask(1, [0.5, 1.5, -1]) == verify.PASS
+    assert ask(2, [0.5, 1.5, -1]) == verify.FAIL
