@@ -118,7 +118,7 @@ def further(carry: list[Value], step: Callable[[list[Value]], list[Value]], n: i
         if not all(finite(b) for _, b in pairs):
             return carry
         carry = new
-        if all(np.frompyfunc(arb.contains, 2, 1)(b, a).all() for a, b in pairs):
+        if all(np.all(np.frompyfunc(arb.contains, 2, 1)(b, a)) for a, b in pairs):
             break
     return carry
 

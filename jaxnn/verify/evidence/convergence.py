@@ -20,7 +20,7 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import Balls, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
-from jaxnn.verify.evidence.comparison import Comparison, Way, equations, forward_pass, of_jaxpr
+from jaxnn.verify.evidence.comparison import Comparison, equations, forward_pass, of_jaxpr
 from jaxnn.verify.evidence.differences import BallFunction, along, difference, direction, random_direction
 from jaxnn.verify.evidence.judge import DIGITS, Judgement, judge, scales
 from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered
@@ -30,6 +30,7 @@ from jaxnn.verify.tracing.jaxprs import trace, without_rules
 
 PRECISIONS = (400, 1600, 6400)  # bits
 LEAST = 2  # digits to which iterations must converge
+FROZEN = 30  # digits, to which what runs on stays as it was: a flag says that it is done
 ALIKE = 4  # digits, with which a rule of an iteration that is not understood is not called wrong
 FEWEST = 6  # digits to which a rule of JAX's own must agree with differences
 
@@ -48,7 +49,10 @@ def in_the_limit(outcome: Outcome, check: Check) -> Outcome:
         limit = sides(check, outcome.floats, runs_on=True)
         if agree(limit.hand, limit.true, needed):
             return converged(outcome, digits, "where they run on, the rule and the truth agree")
-        if agree(sides(check, outcome.floats, runs_on=False).true, limit.true, LEAST):
+        end = sides(check, outcome.floats, runs_on=False)
+        if agree(end.true, limit.true, FROZEN):
+            return unless_alike(outcome, check)
+        if agree(end.true, limit.true, LEAST):
             return outcome
     except (Undecided, Unsupported, TooLarge):
         return outcome
@@ -58,7 +62,7 @@ def in_the_limit(outcome: Outcome, check: Check) -> Outcome:
 def unless_alike(outcome: Outcome, check: Check) -> Outcome:
     """A wrong outcome; INCONCLUSIVE if it is nearly right, and a loop ends at a tolerance that can explain it."""
     is_near = outcome.verdict == FAIL and outcome.digits >= ALIKE
-    if not is_near or check.comparison.way != Way.FORWARD_MODE or not ends_at_a_tolerance(check.comparison):
+    if not is_near or not ends_at_a_tolerance(check.comparison):
         return outcome
     if outcome.evidence == Evidence.FLOAT64 and outcome.digits > FEWEST + 1:
         return converged(outcome, outcome.digits, "float64 does not tell whether they would agree where they run on")
@@ -175,9 +179,10 @@ def is_iteration(eqn: JaxprEqn) -> bool:
 
 
 def ends_at_a_tolerance(comparison: Comparison) -> bool:
-    """Whether a loop of the forward pass ends at a tolerance, and not when it has counted to its end."""
-    closed = comparison.scalar_jaxpr
-    loops = [eqn for eqn in equations(closed.jaxpr) if eqn.primitive.name == "while"] if closed else []
+    """Whether a loop of either side ends at a tolerance, and not when it has counted to its end."""
+    closed = [jaxpr for jaxpr in (comparison.scalar_jaxpr, comparison.hand_jaxpr) if jaxpr]
+    every = chain.from_iterable(equations(jaxpr.jaxpr) for jaxpr in closed)
+    loops = [eqn for eqn in every if eqn.primitive.name == "while"]
     tests = chain.from_iterable(equations(loop.params["cond_jaxpr"].jaxpr) for loop in loops)
     operands = chain.from_iterable(eqn.invars for eqn in tests)
     return any(v.aval.dtype.kind not in "iu" for v in operands if hasattr(v.aval, "dtype"))
