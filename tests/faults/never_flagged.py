@@ -313,7 +313,9 @@ KINKS = {
     "relu at 0: derivative 1": relu_at_zero(1),
     "relu of five units of three weights at 0: a derivative for each": dependent_units((0, 1, 0, 1, 0.7)),
     "|x| + |x − 1| at 0: a derivative between": entrywise(
-        lambda w: jnp.abs(w) + jnp.abs(w - 1), lambda w: jnp.where(w == 0, -w.dtype.type(0.5), w) * 0, (0, 0.5, -1, 0)
+        lambda w: jnp.abs(w) + jnp.abs(w - 1),
+        lambda w: jnp.where(w == 0, 0.5, jnp.sign(w)) + jnp.sign(w - 1),
+        (0, 0.5, -1, 0),
     ),
     "abs at 0: derivative 0": entrywise(jnp.abs, jnp.sign, (0, 0.5, -1, 0)),
     "abs at 0: derivative 1": entrywise(jnp.abs, lambda w: jnp.where(w >= 0, 1, -jnp.ones_like(w)), (0, 0.5, -1, 0)),
