@@ -132,9 +132,11 @@ class Kind(type):
         mode = MODE.get()
         return cls.__wrapped__(*args, **kwargs) if mode is None else mode.call(cls.__wrapped__, args, kwargs)
 
-    def __instancecheck__(cls, v: object) -> bool:
+    def __instancecheck__(cls, v: PyTree) -> bool:
         mode = MODE.get()
-        number = mode is not None and cls.__wrapped__ in FLOATS and isinstance(v, mode.numbers) and np.ndim(v) == 0  # type: ignore[arg-type]
+        number = (
+            mode is not None and cls.__wrapped__ in FLOATS and isinstance(v, mode.numbers) and not getattr(v, "ndim", 0)
+        )
         return number or isinstance(v, cls.__wrapped__)
 
     def __subclasscheck__(cls, other: type) -> bool:

@@ -80,8 +80,8 @@ def leaves_of(paths: Sequence[str], hand: Floats, plain: Floats, true: Floats) -
         scale = size(t) or largest or 1.0
         errors, lost = (np.abs(np.asarray(v, np.float64) - t) / scale for v in (h, p))
         errors = np.where(np.isnan(errors), inf, errors)
-        tolerance = ROOM * max(eps(h.dtype), float(lost.max(initial=0)))
-        error, worst = float(errors.max(initial=0)), int(errors.argmax()) if errors.size else 0
+        tolerance = ROOM * max(eps(h.dtype), float(np.max(lost, initial=0)))
+        error, worst = float(np.max(errors, initial=0)), int(np.argmax(errors)) if errors.size else 0
         verdict = PASS if error <= tolerance else FAIL if error > CLEAR * tolerance else INCONCLUSIVE
         by_hand, really = (float(np.ravel(v)[worst]) if errors.size else 0.0 for v in (h, t))
         leaves.append(

@@ -230,6 +230,10 @@ class Traced(np.ndarray):
         """The entries, one after the other."""
         return self.reshape(-1)
 
+    @flat.setter
+    def flat(self, new: PyTree) -> None:
+        self[...] = np.resize(new, self.shape)
+
     @property  # type: ignore[misc]
     def real(self) -> PyTree:
         """The real parts."""
