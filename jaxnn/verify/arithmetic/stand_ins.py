@@ -134,10 +134,8 @@ class Kind(type):
 
     def __instancecheck__(cls, v: PyTree) -> bool:
         mode = MODE.get()
-        number = (
-            mode is not None and cls.__wrapped__ in FLOATS and isinstance(v, mode.numbers) and not getattr(v, "ndim", 0)
-        )
-        return number or isinstance(v, cls.__wrapped__)
+        is_number = mode is not None and isinstance(v, mode.numbers) and not getattr(v, "ndim", 0)
+        return (is_number and cls.__wrapped__ in FLOATS) or isinstance(v, cls.__wrapped__)
 
     def __subclasscheck__(cls, other: type) -> bool:
         return issubclass(getattr(other, "__wrapped__", other), cls.__wrapped__)

@@ -62,7 +62,8 @@ def in_the_limit(outcome: Outcome, check: Check) -> Outcome:
 def unless_alike(outcome: Outcome, check: Check) -> Outcome:
     """A wrong outcome; INCONCLUSIVE if it is nearly right, and a loop ends at a tolerance that can explain it."""
     is_near = outcome.verdict == FAIL and outcome.digits >= ALIKE
-    if not is_near or not ends_at_a_tolerance(check.comparison):
+    goes_back = check.problem.scalar is not None and check.comparison.way != Way.FORWARD_MODE
+    if not is_near or goes_back or not ends_at_a_tolerance(check.comparison):
         return outcome
     if outcome.evidence == Evidence.FLOAT64 and outcome.digits > FEWEST + 1:
         return converged(outcome, outcome.digits, "float64 does not tell whether they would agree where they run on")
