@@ -20,7 +20,7 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import Balls, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
-from jaxnn.verify.evidence.comparison import Comparison, equations, forward_pass, of_jaxpr
+from jaxnn.verify.evidence.comparison import Comparison, Way, equations, forward_pass, of_jaxpr
 from jaxnn.verify.evidence.differences import BallFunction, along, difference, direction, random_direction
 from jaxnn.verify.evidence.judge import DIGITS, Judgement, judge, scales
 from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered
