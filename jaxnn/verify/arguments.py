@@ -99,12 +99,6 @@ class Problem:
     domains: Mapping[int, Domain] = field(default_factory=dict)  # by float leaf, where it is drawn
     along: Callable[[Function], Function] = lambda f: f  # a function like `claim`, within the arguments' domains
 
-    @property
-    def is_gradient(self) -> bool:
-        """Whether nothing is asked beside the gradient and the value of `scalar`."""
-        extra = 1 if self.has_value else 0
-        return len(self.paths) == len(self.arguments.differentiated) + extra
-
     @cached_property
     def cost(self) -> Function:
         """`scalar` as a `Function`: one and the same, so that it is compiled once."""

@@ -27,7 +27,7 @@ from jaxnn.verify.arithmetic.evaluation import Evaluation, short
 from jaxnn.verify.arithmetic.primitives import RULES
 from jaxnn.verify.arithmetic.refs import is_ref
 from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr
-from jaxnn.verify.evidence.judge import judge, scales
+from jaxnn.verify.evidence.judge import judgements
 from jaxnn.verify.evidence.outcome import Outcome
 from jaxnn.verify.evidence.points import GENERIC, redraw
 from jaxnn.verify.reports.findings import FAIL, PASS, Evidence, Power, Survivor
@@ -124,8 +124,7 @@ class Observer:
                 hand = side(self.ev, self.balls)
             except Undecided:
                 return False
-        pairs = zip(hand, self.true, scales(self.true), strict=True)
-        return any(judge(h, t, scale).verdict == FAIL for h, t, scale in pairs)
+        return any(j.verdict == FAIL for j in judgements(hand, self.true))
 
 
 def mutants(closed: ClosedJaxpr) -> Iterator[Mutant]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import Parameter, Signature
+from itertools import chain
 from math import inf, nan
 from typing import NamedTuple
 
@@ -134,7 +135,8 @@ def equations(met: Met) -> tuple:
     try:
         problem = problem_of(met)
         traced = [trace(f, problem.arguments, AS_WRITTEN) for f in (problem.claim, problem.truth)]
-        constants = [np.asarray(c).tobytes() for closed in traced for c in closed.consts if has_values(c)]
+        every = chain.from_iterable(closed.consts for closed in traced)
+        constants = [np.asarray(c).tobytes() for c in every if has_values(c)]
     except Exception:  # which `check` says
         return place_of(met.rule), shapes_of(met.args)
     return place_of(met.rule), *map(str, traced), *constants

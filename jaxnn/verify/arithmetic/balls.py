@@ -5,7 +5,7 @@ fraction (0.5, 3, 100, 2⁻²⁰) always stands for itself: 1/3, 0.1, √(2/π) 
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from flint import arb
@@ -94,6 +94,11 @@ def finite(balls: Balls) -> bool:
 def midpoints(balls: Balls) -> np.ndarray:
     """The float64 next to the midpoint of each ball."""
     return np.array([float(v.mid()) for v in balls.flat]).reshape(balls.shape)
+
+
+def flat(leaves: Iterable[Balls]) -> np.ndarray:
+    """The float64 next to the midpoint of every entry of some arrays, in one row."""
+    return np.concatenate([np.zeros(0), *(midpoints(leaf).ravel() for leaf in leaves)])
 
 
 def whole(v: arb) -> int:

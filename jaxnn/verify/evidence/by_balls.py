@@ -48,16 +48,14 @@ def outcome_by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], rou
         if found and max(j.errors.max(initial=0) for j in found[-1].judged) > most[rounded]:
             break
         outcome = at_rounding(kind, check, floats, rounded)
-        if (
-            not outcome.judged
-            or outcome.verdict == INCONCLUSIVE
-            or (outcome.verdict == PASS and not outcome.has_cancelled)
-        ):
-            return next((o for o in found if o.verdict == PASS), outcome) if outcome.verdict != PASS else outcome
+        if not outcome.judged or (outcome.verdict == PASS and not outcome.has_cancelled):
+            return outcome
         found.append(outcome)
-    passed = next((o for o in found if o.verdict == PASS), None)
-    if passed:
-        return passed
+        if outcome.verdict == INCONCLUSIVE:
+            break
+    for verdict in (PASS, INCONCLUSIVE):
+        if any(o.verdict == verdict for o in found):
+            return next(o for o in found if o.verdict == verdict)
     first, *_, last = (*found, found[-1])  # what is wrong all the same, by how much it is exactly
     pairs = zip(first.judged, last.judged, strict=True)
     return replace(last, judged=tuple(a if b.verdict == FAIL else b for a, b in pairs))

@@ -22,7 +22,7 @@ from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import Comparison, Way, equations, forward_pass, of_jaxpr
 from jaxnn.verify.evidence.differences import BallFunction, along, difference, direction, random_direction
-from jaxnn.verify.evidence.judge import DIGITS, Judgement, judge, scales
+from jaxnn.verify.evidence.judge import DIGITS, judgements
 from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence
 from jaxnn.verify.reports.words import shown
@@ -47,12 +47,12 @@ def in_the_limit(outcome: Outcome, check: Check) -> Outcome:
         if has_rule_of_jax(check.comparison):
             return by_accuracy(outcome, check, digits)
         limit = sides(check, outcome.floats, runs_on=True)
-        if agree(limit.hand, limit.true, needed):
+        if are_near(limit.hand, limit.true, needed):
             return converged(outcome, digits, "where they run on, the rule and the truth agree")
         end = sides(check, outcome.floats, runs_on=False)
-        if agree(end.true, limit.true, FROZEN):
+        if are_near(end.true, limit.true, FROZEN):
             return unless_alike(outcome, check)
-        if agree(end.true, limit.true, LEAST):
+        if are_near(end.true, limit.true, LEAST):
             return outcome
     except (Undecided, Unsupported, TooLarge):
         return outcome
@@ -135,14 +135,9 @@ def sides(check: Check, floats: Sequence[np.ndarray], runs_on: bool) -> Sides:
     raise Undecided
 
 
-def agree(a: list[Balls], b: list[Balls], digits: float) -> bool:
+def are_near(a: list[Balls], b: list[Balls], digits: float) -> bool:
     """Whether no entry differs by more than so many digits of its leaf."""
     return all(j.errors.max(initial=0) <= 10.0**-digits for j in judgements(a, b))
-
-
-def judgements(a: list[Balls], b: list[Balls]) -> list[Judgement]:
-    """The judgement of each leaf, as if a were by hand and b true."""
-    return [judge(*leaves) for leaves in zip(a, b, scales(b), strict=True)]
 
 
 def slopes(problem: Problem, comparison: Comparison) -> BallFunction:

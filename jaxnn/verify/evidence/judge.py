@@ -120,6 +120,16 @@ def judge(
     )
 
 
+def judgements(hand: Sequence[Balls], true: Sequence[Balls], allowed: Allowed | None = None) -> tuple[Judgement, ...]:
+    """A judgement of each leaf."""
+    return tuple(judge(h, t, scale, allowed) for h, t, scale in zip(hand, true, scales(true), strict=True))
+
+
+def agree(hand: Sequence[Balls], true: Sequence[Balls], digits: float = DIGITS) -> bool:
+    """Whether no entry differs by more than so many digits, of itself or of the largest of its leaf."""
+    return all(j.verdict == PASS for j in judgements(hand, true, Allowed.of(digits)))
+
+
 def state(hand: arb, true: arb, terms: arb, allowed: Allowed) -> State:
     """The `State` of one entry."""
     if not hand.is_finite():

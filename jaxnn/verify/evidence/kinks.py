@@ -14,11 +14,10 @@ import numpy as np
 from flint import arb
 from scipy.optimize import lsq_linear
 
-from jaxnn.verify.arithmetic.balls import finite, wrap
+from jaxnn.verify.arithmetic.balls import finite, flat, wrap
 from jaxnn.verify.arithmetic.decisions import Place, Ties, Undecided, step_of
 from jaxnn.verify.arithmetic.evaluation import Step
-from jaxnn.verify.evidence.judge import Allowed, judge, scales
-from jaxnn.verify.reports.findings import PASS
+from jaxnn.verify.evidence.judge import agree
 
 UNITS = 32
 Leaves = list[np.ndarray]  # of balls
@@ -111,17 +110,7 @@ def place_of_maximum(name: Place) -> Place:
     return name
 
 
-def agree(hand: Leaves, true: Leaves, digits: float) -> bool:
-    """Whether no entry differs by more than so many digits, of itself or of the largest of its leaf."""
-    allowed = Allowed.of(digits)
-    return all(judge(h, t, s, allowed).verdict == PASS for h, t, s in zip(hand, true, scales(true), strict=True))
-
-
 def right(names: Sequence[Place], words: str) -> Choice:
     ties = f"{len(names)} exact {'tie' if len(names) == 1 else 'ties'}"
     where = f"at a kink ({ties}), where any choice between the two sides is right"
     return Choice(Explained.RIGHT, f"{where}, the rule {words}")
-
-
-def flat(leaves: Leaves) -> np.ndarray:
-    return np.concatenate([np.zeros(0), *([float(v.mid()) for v in leaf.flat] for leaf in leaves)])

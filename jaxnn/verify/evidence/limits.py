@@ -15,7 +15,7 @@ from flint import arb
 from scipy.optimize import nnls
 
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.arithmetic.balls import Balls, absolute, enter, finite, magnitude, midpoints, wrap
+from jaxnn.verify.arithmetic.balls import Balls, absolute, enter, finite, flat, magnitude, wrap
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import ENTRIES, Comparison, nothing, of_numpy
@@ -267,8 +267,3 @@ class Search:
 def off(v: Balls) -> arb:
     """How far a limit may be from where the last ray ended, as a ball around 0."""
     return arb(0, OFF) * (1 + magnitude(v))
-
-
-def flat(leaves: Sequence[Balls]) -> np.ndarray:
-    """All entries of some leaves as floats."""
-    return np.concatenate([np.zeros(0), *(midpoints(leaf).ravel() for leaf in leaves)])

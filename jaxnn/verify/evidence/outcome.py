@@ -18,7 +18,7 @@ from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import PRECISIONS, Evaluation
 from jaxnn.verify.evidence.branches import Sides
 from jaxnn.verify.evidence.comparison import Comparison
-from jaxnn.verify.evidence.judge import Allowed, Judgement, State, judge, scales
+from jaxnn.verify.evidence.judge import Allowed, Judgement, State, judge, judgements, scales
 from jaxnn.verify.evidence.kinks import Pairs
 from jaxnn.verify.evidence.points import Kind
 from jaxnn.verify.evidence.terms import terms
@@ -132,15 +132,15 @@ def judge_all(
 ) -> tuple[Judgement, ...]:
     """A judgement of each leaf. Its terms are looked for only where an entry is not right; those of NumPy code are not
     known."""
-    triples = list(zip(hand, true, scales(true), strict=True))
-    judged = tuple(judge(h, t, scale, allowed) for h, t, scale in triples)
+    judged = judgements(hand, true, allowed)
     if comparison.numpy or comparison.differenced:
         return tuple(j._replace(apart=False) for j in judged)  # a difference is a little off by itself
     if all(j.is_plain for j in judged):
         return judged
     sizes = terms(ev.steps, [*hand, *true])
-    by_leaf = zip(triples, sizes[: len(hand)], sizes[len(hand) :], strict=True)
-    return tuple(judge(h, t, scale, allowed, larger(a, b)) for (h, t, scale), a, b in by_leaf)
+    either = map(larger, sizes[: len(hand)], sizes[len(hand) :])
+    by_leaf = zip(hand, true, scales(true), either, strict=True)
+    return tuple(judge(h, t, scale, allowed, terms_) for h, t, scale, terms_ in by_leaf)
 
 
 def larger(a: Balls, b: Balls) -> Balls:

@@ -20,7 +20,7 @@ from jaxnn.verify.evidence import branches
 from jaxnn.verify.evidence.branches import Side
 from jaxnn.verify.evidence.comparison import Comparison, run
 from jaxnn.verify.evidence.differences import is_kinked
-from jaxnn.verify.evidence.judge import Allowed, Judgement, judge, scales
+from jaxnn.verify.evidence.judge import Judgement, judgements
 from jaxnn.verify.evidence.kinks import Explained, choice, kinks
 from jaxnn.verify.evidence.limits import Beside, Rays, Search, is_one
 from jaxnn.verify.evidence.outcome import Check, Infinite, Judged, Outcome, entered
@@ -222,11 +222,6 @@ def seen(outcome: Outcome, search: Search) -> Outcome:
     if search.is_whole:
         return outcome
     return replace(outcome, sides={**outcome.sides, (f"the {outcome.kind} point", "direction"): {Side("opposite")}})
-
-
-def judgements(hand: Sequence[Balls], true: Sequence[Balls], allowed: Allowed) -> tuple[Judgement, ...]:
-    """A judgement of each leaf."""
-    return tuple(judge(h, t, scale, allowed) for h, t, scale in zip(hand, true, scales(true), strict=True))
 
 
 def agrees(true: Sequence[Balls], search: Search) -> bool:

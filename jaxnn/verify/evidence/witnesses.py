@@ -21,7 +21,7 @@ from jaxnn.verify.arithmetic.real_numbers import to_balls
 from jaxnn.verify.evidence.comparison import Comparison, of_jaxpr, of_numpy
 from jaxnn.verify.evidence.convergence import iterates
 from jaxnn.verify.evidence.differences import BallFunction, difference, random_direction
-from jaxnn.verify.evidence.judge import DIGITS, Allowed, judge, scales
+from jaxnn.verify.evidence.judge import DIGITS, Allowed, agree, judgements
 from jaxnn.verify.evidence.outcome import Outcome
 from jaxnn.verify.options import Options
 from jaxnn.verify.reports.findings import PASS, Witness
@@ -162,13 +162,8 @@ def agreement(
     leaves: list[Balls], hand: list[Balls], true: list[Balls], digits: float = 12
 ) -> tuple[bool, bool, float]:
     """(agrees with hand, agrees with truth, digits of the latter)."""
-    to_truth = [judge(a, t, scale, Allowed.of(digits)) for a, t, scale in zip(leaves, true, scales(true), strict=True)]
+    to_truth = judgements(leaves, true, Allowed.of(digits))
     return agree(leaves, hand, digits), all(j.verdict == PASS for j in to_truth), min(j.digits for j in to_truth)
-
-
-def agree(a: list[Balls], b: list[Balls], digits: float = 12) -> bool:
-    allowed = Allowed.of(digits)
-    return all(judge(x, y, scale, allowed).verdict == PASS for x, y, scale in zip(a, b, scales(b), strict=True))
 
 
 def has_stop(jaxpr: Jaxpr) -> bool:
