@@ -14,22 +14,20 @@ import numpy as np
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Problem
-from jaxnn.verify.arithmetic.decisions import Endless, Undecided, Unsupported
+from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
 from jaxnn.verify.evidence import branches, witnesses
+from jaxnn.verify.evidence.at_point import at_point
 from jaxnn.verify.evidence.branches import Sides
-from jaxnn.verify.evidence.by_balls import outcome_by_balls
-from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of, run
-from jaxnn.verify.evidence.convergence import ALIKE, in_the_limit, iterates
-from jaxnn.verify.evidence.floating import black_box, in_floats, where_balls_are_infinite
-from jaxnn.verify.evidence.grid_order import in_other_orders
+from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
 from jaxnn.verify.evidence.guards import left_out
 from jaxnn.verify.evidence.judge import State
 from jaxnn.verify.evidence.outcome import ROUNDINGS, Check, Iterations, Outcome, Rounded
 from jaxnn.verify.evidence.points import GENERIC, GIVEN, REDRAWN, WIDE, Draw, Kind, redraw, seed_of
 from jaxnn.verify.evidence.witnesses import Testimony
 from jaxnn.verify.links import links, unlinked
+from jaxnn.verify.notes import beside_domain, constants, equal_sizes, hints, rounding_notes
 from jaxnn.verify.options import Options
 from jaxnn.verify.power import power
 from jaxnn.verify.precision import grades
@@ -37,10 +35,8 @@ from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Branch, Evid
 from jaxnn.verify.reports.later import Questions
 from jaxnn.verify.reports.report import Report
 from jaxnn.verify.reports.words import differs, shown
-from jaxnn.verify.restriction import lost_domains, restrictions
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
-FLOAT64 = 18.0  # digits: more than a rounded number has
 NEARER = (1.0, 1 / 8, 1 / 64)  # of a point that is drawn again: how far it is from the given one
 LATEST = 40.0  # after so many seconds no other point is visited, and no witness asked
 DRAWN = 3  # other arguments, where the user draws them
@@ -150,37 +146,6 @@ class Points:
             kind, arguments.floats, dtypes, problem.redrawable, problem.cotangents, self.rng, problem.domains
         )
         return at_point(kind, check, floats, self.roundings)
-
-
-def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
-    """The `Outcome` at these values of the float leaves: by balls if that can be, else in floating point."""
-    if check.comparison.claim is None:
-        return black_box(kind, check, floats)
-    if time.monotonic() > check.deadline:
-        return in_floats(kind, check, floats, "no time is left for exact arithmetic")
-    try:
-        outcome = by_balls(kind, check, floats, roundings)
-        if outcome.undefined:
-            return where_balls_are_infinite(outcome, check)
-        ordered = outcome.verdict == PASS and kind == GIVEN and check.comparison.has_kernel
-        return in_other_orders(check, outcome) if ordered else outcome
-    except Endless as error:  # in floats it would not end at all
-        return Outcome(kind, INCONCLUSIVE, f"{error} does not end", floats=tuple(floats), undefined=True)
-    except Unsupported as error:
-        return in_floats(kind, check, floats, f"it cannot be evaluated exactly ({error})")
-    except TooLarge as error:
-        return in_floats(kind, check, floats, f"it is too large to be evaluated exactly ({error})")
-
-
-def by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
-    """The `Outcome` by balls; with iterations, of what they converge to before constants are rounded."""
-    if not iterates(check.comparison):
-        return outcome_by_balls(kind, check, floats, roundings)
-    outcome = outcome_by_balls(kind, check, floats, roundings[:1])
-    outcome = in_the_limit(outcome, check) if outcome.verdict == FAIL or outcome.has_cancelled else outcome
-    if outcome.verdict != FAIL or outcome.digits < ALIKE:  # by more than any rounding
-        return outcome
-    return replace(outcome_by_balls(kind, check, floats, roundings), iterations=outcome.iterations)
 
 
 def sides_seen(outcomes: Sequence[Outcome]) -> Sides:
@@ -300,71 +265,6 @@ def testimony_on(problem: Problem, comparison: Comparison, points: Points) -> Te
         return Testimony()
 
 
-def rounding_notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """At which points both sides are equal to so many digits and no further, or up to the rounding of constants."""
-    apart = [o for o in outcomes if o.verdict == PASS and any(j.apart for j in o.judged)]
-    if apart:
-        least, where = min(o.digits for o in apart), ", ".join(str(o.kind) for o in apart)
-        like = "of an iteration that has converged so far" if least > FLOAT64 else "of rounded constants or tables"
-        yield f"equal to {shown(least)} digits and no further, as {like}, at {where}"
-    for rounded in ROUNDINGS[1:]:
-        equal = [o for o in outcomes if o.verdict == PASS and o.rounded == rounded]
-        if equal:
-            what = "of the inputs" if "inputs" in rounded else "of written constants such as 0.1 or 1/3"
-            digits, where = shown(min(o.digits for o in equal)), ", ".join(str(o.kind) for o in equal)
-            yield f"equal up to the rounding {what}, {digits} digits, at {where}"
-
-
-def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) -> Iterator[str]:
-    """What may explain the verdict, or limit it."""
-    redrawn = wrong and wrong.kind.draw != Draw.GIVEN and wrong.kind.elsewhere is None
-    if wrong and redrawn and outcomes[0].verdict == PASS:
-        domain = next(lost_domains(problem, wrong.floats), "domain=")
-        yield (
-            "right at the given point, wrong where the arguments were drawn anew: if the formula holds for some alone "
-            f"(a constraint, a guard that is not reached), {domain}, draw= or points='given' say so"
-        )
-    if wrong and problem.cotangents and any(j.verdict == FAIL and j.zero for j in wrong.judged):
-        yield "what is computed has derivative 0: if the rule is meant to be another function's, surrogate= gives it"
-    for k, path in enumerate(problem.paths):
-        judged = [o.judged[k] for o in outcomes if o.judged]
-        if not wrong and judged and all(j.zero for j in judged):
-            yield f"{path} is 0 at every point: a formula that gives 0 is all that is shown: were the data all 0?"
-    arguments = problem.arguments
-    held = [arguments.name(i) for i in arguments.differentiated if i not in problem.redrawable]
-    if held:
-        what = "data that mean something (one-hot, a mask, distributions)"
-        yield f"{', '.join(held)} kept as given, as {what}: argnums= says otherwise"
-
-
-def beside_domain(problem: Problem, wrong: Outcome, options: Options) -> Iterator[str]:
-    """The domains along which the rule is right: what is wrong leads out of them."""
-    for words, inside in restrictions(problem, wrong.floats):
-        check = Check(inside, comparison_of(inside), options, time.monotonic() + SECONDS / 6)
-        outcome = at_point(wrong.kind, check, wrong.floats, ROUNDINGS)
-        pairs = zip(wrong.judged, outcome.judged, strict=False)
-        if any(before.verdict == FAIL and after.verdict == PASS for before, after in pairs):
-            yield f"what is wrong leads out of a domain: if the argument always lies there, {words} says so"
-            return
-
-
-def constants(problem: Problem, wrong: Outcome) -> Iterator[str]:
-    """The arguments for which the rule gives 0 alone, though the truth is not."""
-    arguments = problem.arguments
-    if problem.scalar is None or not any(j.verdict == FAIL and j.hand == 0 for j in wrong.judged):
-        return
-    try:
-        hand = run(problem.claim, wrong.floats)
-    except Exception:  # a rule that does not run by itself, in floats
-        return
-    for i, v, j in zip(arguments.differentiated, hand, wrong.judged, strict=False):
-        if j.verdict == FAIL and not v.any():
-            others = {arguments.argument_of[k] for k in arguments.differentiated} - {arguments.argument_of[i]}
-            if others:
-                kept = f"argnums={tuple(sorted(others))}"
-                yield f"the rule gives 0 for {arguments.name(i)}: if it is meant to be constant, {kept} leaves it out"
-
-
 def why_wrong(leaves: Sequence[Leaf], point: str) -> str:
     """Which leaf is wrong at this point, and by how much."""
     worst, *others = sorted((leaf for leaf in leaves if leaf.verdict == FAIL), key=lambda leaf: leaf.digits)
@@ -397,20 +297,3 @@ def leaves_of(problem: Problem, outcomes: Sequence[Outcome]) -> tuple[Leaf, ...]
                 )
             )
     return tuple(leaves)
-
-
-def repeated(shape: Sequence[int]) -> set[int]:
-    """The sizes of more than one axis."""
-    return {n for n in shape if n > 1 and shape.count(n) > 1}
-
-
-def equal_sizes(problem: Problem) -> Iterator[str]:
-    """Which sizes are equal, so that a formula that confuses them cannot be told from a right one."""
-    arrays = problem.arguments.floats
-    square = sorted(set().union(*(repeated(v.shape) for v in arrays)))
-    if square:
-        which = ", ".join(map(str, square))
-        yield f"two sizes are equal ({which}): 1/n for the one and for the other are the same here"
-    data = [v for i, v in enumerate(arrays) if v.ndim > 1 and i not in problem.redrawable]
-    if data and all(len(v) == 1 for v in data):
-        yield "there is one example alone: a sum and a mean over examples are the same here"

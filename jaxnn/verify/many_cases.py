@@ -21,12 +21,13 @@ from jax.typing import DTypeLike
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import BadAnswer, Problem, called, is_float_leaf
-from jaxnn.verify.decide import Decision, equal_sizes, why_wrong
+from jaxnn.verify.decide import Decision, why_wrong
 from jaxnn.verify.evidence.comparison import ENTRIES
 from jaxnn.verify.evidence.float_differences import UNIT
 from jaxnn.verify.evidence.float_truth import DOWN, ROOM
 from jaxnn.verify.evidence.floating import CLEAR, verdict_of
 from jaxnn.verify.evidence.judge import UNDEFINED
+from jaxnn.verify.notes import equal_sizes
 from jaxnn.verify.problems import gradient_problem
 from jaxnn.verify.questions import asserted
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Leaf, Point

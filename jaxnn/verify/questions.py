@@ -20,6 +20,7 @@ from jax.typing import ArrayLike
 from jaxnn import backprop
 from jaxnn.protocols import Layer, Loss, LossPair, Params, Penalty, PyTree
 from jaxnn.verify.arguments import Problem, called, is_float_leaf
+from jaxnn.verify.custom_problems import custom_jvp_problem, custom_vjp_problem
 from jaxnn.verify.custom_rules.contract import all_faults, faults, kernel_error
 from jaxnn.verify.custom_rules.devices import split_faults
 from jaxnn.verify.decide import decide
@@ -28,8 +29,6 @@ from jaxnn.verify.options import Options
 from jaxnn.verify.problems import (
     Argnums,
     chosen,
-    custom_jvp_problem,
-    custom_vjp_problem,
     function,
     gradient_problem,
     outputs,

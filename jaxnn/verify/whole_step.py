@@ -15,12 +15,12 @@ import numpy as np
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import BadAnswer, Problem, called, is_float_leaf, parameter_names
+from jaxnn.verify.custom_problems import custom_jvp_problem, custom_vjp_problem
 from jaxnn.verify.custom_rules.real_shape import at_real_shape
 from jaxnn.verify.custom_rules.smaller import Shapes, shapes_of, smaller, smaller_sizes
 from jaxnn.verify.evidence.floating import first_line
 from jaxnn.verify.evidence.points import seed_of
 from jaxnn.verify.options import Options
-from jaxnn.verify.problems import custom_jvp_problem, custom_vjp_problem
 from jaxnn.verify.questions import custom_jvp, custom_vjp
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, Evidence, Verdict
 from jaxnn.verify.reports.report import Report

@@ -1,0 +1,48 @@
+"""What is found at one point, by the best evidence that can be had: balls, else floating point."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jaxnn.verify.arithmetic.decisions import Endless, Unsupported
+from jaxnn.verify.arithmetic.evaluation import TooLarge
+from jaxnn.verify.evidence.by_balls import outcome_by_balls
+from jaxnn.verify.evidence.convergence import ALIKE, in_the_limit, iterates
+from jaxnn.verify.evidence.floating import black_box, in_floats, where_balls_are_infinite
+from jaxnn.verify.evidence.grid_order import in_other_orders
+from jaxnn.verify.evidence.outcome import Check, Outcome, Rounded
+from jaxnn.verify.evidence.points import GIVEN, Kind
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
+
+
+def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
+    """The `Outcome` at these values of the float leaves: by balls if that can be, else in floating point."""
+    if check.comparison.claim is None:
+        return black_box(kind, check, floats)
+    if time.monotonic() > check.deadline:
+        return in_floats(kind, check, floats, "no time is left for exact arithmetic")
+    try:
+        outcome = by_balls(kind, check, floats, roundings)
+        if outcome.undefined:
+            return where_balls_are_infinite(outcome, check)
+        ordered = outcome.verdict == PASS and kind == GIVEN and check.comparison.has_kernel
+        return in_other_orders(check, outcome) if ordered else outcome
+    except Endless as error:  # in floats it would not end at all
+        return Outcome(kind, INCONCLUSIVE, f"{error} does not end", floats=tuple(floats), undefined=True)
+    except Unsupported as error:
+        return in_floats(kind, check, floats, f"it cannot be evaluated exactly ({error})")
+    except TooLarge as error:
+        return in_floats(kind, check, floats, f"it is too large to be evaluated exactly ({error})")
+
+
+def by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
+    """The `Outcome` by balls; with iterations, of what they converge to before constants are rounded."""
+    if not iterates(check.comparison):
+        return outcome_by_balls(kind, check, floats, roundings)
+    outcome = outcome_by_balls(kind, check, floats, roundings[:1])
+    outcome = in_the_limit(outcome, check) if outcome.verdict == FAIL or outcome.has_cancelled else outcome
+    if outcome.verdict != FAIL or outcome.digits < ALIKE:  # by more than any rounding
+        return outcome
+    return replace(outcome_by_balls(kind, check, floats, roundings), iterations=outcome.iterations)
