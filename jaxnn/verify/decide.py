@@ -169,8 +169,9 @@ def decision(
 ) -> Decision:
     """The verdict over all points.
 
-    FAIL at one point; INCONCLUSIVE if no point is PASS, if a side of a branch was seen by an undecided point alone, if
-    `strict` misses a side, or if autodiff is not the derivative; else PASS.
+    FAIL at one point. INCONCLUSIVE if no point is PASS, or the given one is undecided though the value does not jump
+    there; if the derivative is 0, or an entry's terms cancel, at every point; if a side of a branch was seen by an
+    undecided point alone; if `strict` misses a side; if autodiff is not the derivative. Else PASS.
     """
     wrong = next((o for o in outcomes if o.verdict == FAIL), None)
     if wrong:

@@ -34,7 +34,7 @@ REASONS = {
     Beside.JUMP: "the value jumps there, so that there is no derivative, and the point decides nothing",
     Beside.NO_LIMIT: "the derivatives beside the point have no limit",
     Beside.APART: "the rule is not between the derivatives beside the point, nor known to be a choice at each tie",
-    Beside.UNTRIED: "the derivatives beside the point cannot be found",
+    Beside.UNTRIED: "the derivatives beside the point, or all choices at ties, cannot be tried",
 }
 
 
@@ -70,11 +70,17 @@ def at_tie(check: Check, decided: Judged, outcome: Outcome) -> Outcome | None:
     if not all(map(finite, decided.hand)):
         return where_the_rule_is_infinite(check, outcome, decided.hand) if n and not is_given(outcome) else None
     if not n:
-        return unit_by_unit(check, decided, outcome, None) if is_wrong else None
+        return at_tie_of_values(check, decided, outcome) if is_wrong else None
     try:
         return by_limits(check, decided, outcome, search_at(check, decided.hand, outcome))
     except (TooLarge, Undecided):
         return without_derivative(outcome, Beside.UNTRIED) if is_wrong else None
+
+
+def at_tie_of_values(check: Check, decided: Judged, outcome: Outcome) -> Outcome | None:
+    """The same where two functions are compared, which may choose another side each."""
+    explained, chosen = unit_by_unit(check, decided, outcome, None)
+    return without_derivative(outcome, Beside.UNTRIED) if explained == Explained.TOO_MANY else chosen
 
 
 def at_pole(check: Check, infinite: Infinite, outcome: Outcome) -> Outcome:
@@ -148,10 +154,10 @@ def by_limits(check: Check, found: Judged | Infinite, outcome: Outcome, search: 
         elif beside == Beside.SEVERAL:
             return between(check, found, outcome, search)
         elif beside == Beside.APART:
-            chosen = unit_by_unit(check, found, outcome, search) if isinstance(found, Judged) else None
+            explained, chosen = unit_by_unit(check, found, outcome, search)
             if chosen:
                 return chosen
-            if look == search.aim and check.comparison.differenced and search.keeps_what_is_settled:
+            if look == search.aim and explained == Explained.TOO_MANY:
                 return without_derivative(outcome, beside)
         elif look == search.around and beside == Beside.UNTRIED and isinstance(found, Judged) and found.is_right:
             return None
@@ -180,27 +186,32 @@ def between(check: Check, found: Judged | Infinite, outcome: Outcome, search: Se
     return right(seen(outcome, search), judged, f"at a kink, {words}")
 
 
-def unit_by_unit(check: Check, decided: Judged, outcome: Outcome, search: Search | None) -> Outcome | None:
-    """The outcome of a rule that makes a choice at each tie; None if it makes none, or one that gives an entry on which
-    all limits agree another value."""
+def unit_by_unit(
+    check: Check, found: Judged | Infinite, outcome: Outcome, search: Search | None
+) -> tuple[Explained, Outcome | None]:
+    """(whether a rule makes a choice at each tie, the outcome if it does). A choice that gives an entry on which all
+    limits agree another value is wrong. Where the truth is that of differences, no choice can be tried."""
     problem, comparison, _, deadline = check
-    if comparison.differenced or (search and not search.keeps_what_is_settled):
-        return None
-    ev, asked = decided.ev, [decided.balls[i] for i in problem.arguments.differentiated]
-    names = kinks(decided.ties, ev.steps, branches.dependent(ev.steps, asked))
+    if search and not search.keeps_what_is_settled:
+        return Explained.WRONG, None
+    if comparison.differenced:
+        return Explained.TOO_MANY, None
+    if isinstance(found, Infinite):
+        return Explained.WRONG, None
+    ev, asked = found.ev, [found.balls[i] for i in problem.arguments.differentiated]
+    names = kinks(found.ties, ev.steps, branches.dependent(ev.steps, asked))
     if not names:
-        return None
+        return Explained.WRONG, None
 
     def truth(ties: Ties) -> list[Balls]:
         other = Evaluation(ev.precision, ev.rounded, ties, deadline)
         return comparison.truth(other, entered(other, outcome.floats, problem))
 
-    digits = -math.log10(decided.allowed.width)
-    explained, words = choice(decided.hand, decided.true, truth, names, digits)
+    explained, words = choice(found.hand, found.true, truth, names, -math.log10(found.allowed.width))
     if explained != Explained.RIGHT:
-        return None
-    judged = judgements(decided.hand, decided.hand, decided.allowed)
-    return right(seen(outcome, search) if search else outcome, judged, words)
+        return explained, None
+    judged = judgements(found.hand, found.hand, found.allowed)
+    return explained, right(seen(outcome, search) if search else outcome, judged, words)
 
 
 def right(outcome: Outcome, judged: tuple[Judgement, ...], words: str) -> Outcome:

@@ -216,3 +216,17 @@ def test_a_black_box_may_make_a_choice_at_a_tie(at_zero, verdict):
     assert ask(1, [0.0, 1.5, -1]) == verdict
     assert ask(1, [0.5, 1.5, -1]) == verify.PASS
     assert ask(2, [0.5, 1.5, -1]) == verify.FAIL
+
+
+def test_more_ties_than_choices_can_be_tried_are_undecided():
+    """40 units of 3 weights that are 0, each with a choice of its own: no point between the limits, and right."""
+    draw = np.random.default_rng(0)
+    X, v, on = draw.normal(size=(40, 3)), draw.normal(size=40), draw.integers(0, 2, 40)
+    cost = lambda w: (relu(X @ w) * v).sum()  # noqa: E731
+    chosen = lambda w: (jnp.where(X @ w == 0, on, X @ w > 0) * v) @ X  # noqa: E731
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        at_zero = verify.gradient(cost, chosen, np.zeros(3), points="given")
+        wrong = verify.gradient(lambda w: cost(w) + w[0], chosen, np.zeros(3), points="given")
+    assert at_zero.verdict == verify.INCONCLUSIVE
+    assert "a choice at each tie" in at_zero.reason
+    assert wrong.verdict != verify.PASS
