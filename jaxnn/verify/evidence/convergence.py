@@ -18,6 +18,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
 from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.balls import Balls, wrap
+from jaxnn.verify.arithmetic.control_flow import parts_of_scan
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import Comparison, Way, equations, forward_pass, of_jaxpr
@@ -170,8 +171,10 @@ def has_iteration(jaxpr: Jaxpr) -> bool:
 
 
 def is_iteration(eqn: JaxprEqn) -> bool:
-    name, params = eqn.primitive.name, eqn.params
-    return name == "while" or (name == "scan" and len(eqn.invars) == params["num_consts"] + params["num_carry"])
+    if eqn.primitive.name == "scan":
+        _, _, xs = parts_of_scan(eqn.params, eqn.invars)
+        return not xs
+    return eqn.primitive.name == "while"
 
 
 def ends_at_a_tolerance(comparison: Comparison) -> bool:
