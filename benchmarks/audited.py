@@ -66,8 +66,8 @@ def dawsn() -> Report:
     return verify.custom_jvp(jax.scipy.special.dawsn, normal(4))
 
 
-def sinc() -> Report:
-    return verify.custom_jvp(jnp.sinc, jnp.float32([-1.3, 0, 0.4]))
+def log1mexp_of_jax() -> Report:
+    return verify.custom_jvp(jax.nn.log1mexp, jnp.float32([0.1, 0.5, 1.3]))
 
 
 def pinv() -> Report:
@@ -403,7 +403,7 @@ RULES = [
     Rule("jax", "`nn.relu6` at its kinks", relu6),
     Rule("jax", "`scipy.special.xlogy` at 0", xlogy),
     Rule("jax", "`scipy.special.dawsn`, a table", dawsn),
-    Rule("jax", "`numpy.sinc` at 0", sinc),
+    Rule("jax", "`nn.log1mexp` in both branches", log1mexp_of_jax),
     Rule("jax", "`numpy.linalg.pinv`", pinv),
     Rule("jax", "`scipy.sparse.linalg.cg`, an implicit derivative", conjugate_gradients),
     Rule("jax", "`lax.custom_root` by Newton's method", custom_root),

@@ -22,7 +22,7 @@ def grades(
     """A `Grade` for each leaf in each dtype: the hand rule and autodiff, jitted on the default device, against the
     exact truth at a generic point. A dtype in which a function does not run has none."""
     plain = [o for o in outcomes if o.kind.draw in (Draw.GENERIC, Draw.NEAR, Draw.GIVEN) and not o.kind.elsewhere]
-    outcome = next((o for o in plain if o.judged), None)
+    outcome = next((o for o in plain if o.judged and not o.by_limit), None)
     if outcome is None or outcome.verdict == INCONCLUSIVE or comparison.numpy or comparison.mode is None:
         return ()
     out: list[Grade] = []

@@ -635,13 +635,22 @@ def test_the_grade_tells_an_inaccurate_formula_from_an_accurate_one():
 
 
 def test_a_grade_is_held_against_a_truth_whose_terms_cancel():
-    """JAX has 1 + (exp x − 1) for the slope of expm1, of which 200 bits know no digit at −700."""
-    x = np.float64([-700])
-    report = verify.gradient(lambda x: jnp.expm1(x).sum(), jnp.exp, x, points="given")
+    """1 − tanh² is JAX's slope of tanh, of which 200 bits know no digit at 350."""
+    x = np.float64([350])
+    report = verify.gradient(lambda x: jnp.tanh(x).sum(), lambda x: 4 * jnp.exp(-2 * x), x, points="given")
     digits = {grade.dtype: (grade.hand_digits, grade.autodiff_digits) for grade in report.precision}
     assert report.ok
     assert digits["float64"][0] > 15
     assert digits["float64"][1] < 1
+
+
+def test_a_grade_is_not_held_against_autodiff_where_that_is_wrong():
+    """JAX's x log y has the slope log y at x = 0, where autodiff of the forward pass has 0."""
+    x, y = np.float32([0, 1, 2]), np.float32([2, 0.5, 3])
+    report = verify.custom_jvp(jax.scipy.special.xlogy, x, y)
+    assert report.ok
+    assert {grade.dtype for grade in report.precision} >= {"float32", "float64"}
+    assert all(grade.hand_digits > 2 for grade in report.precision)
 
 
 def test_a_report_is_json_and_a_page():

@@ -179,6 +179,23 @@ def test_callbacks_that_are_the_same():
     assert verify.same(jnp.sin, sine, A).ok
 
 
+@pytest.mark.parametrize("x", [30.0, 45.0])
+def test_slopes_of_which_differences_see_nothing_at_first(x64, x):
+    """1 − erf 30 is 1e-393, 1 − erf 45 is 1e-881: no difference is seen at 400 bits, nor the latter at 1600."""
+
+    def cost(x):
+        return jax.scipy.special.erf(x).sum()
+
+    x = np.float64([x])
+    report = verify.gradient(cost, lambda x: 2 / jnp.sqrt(jnp.pi) * jnp.exp(-(x**2)), x, points="given")
+    assert report.ok
+    assert [witness.agrees_with_truth for witness in report.witnesses] == [True]
+    twice = jax.custom_jvp(jax.scipy.special.erf)
+    twice.defjvp(lambda x, dx: (twice(*x), 4 / jnp.sqrt(jnp.pi) * jnp.exp(-(x[0] ** 2)) * dx[0]))
+    wrong = verify.custom_jvp(twice, x, points="given")
+    assert wrong.verdict == verify.FAIL
+
+
 @pytest.mark.parametrize("f", [lambda x: jax.nn.gelu(x, approximate=False), jax.scipy.special.erf, jax.lax.erf_inv])
 def test_rounded_constants_do_not_mislead_the_witness_of_differences(f):
     cost = lambda x: f(x / 2).sum()  # noqa: E731

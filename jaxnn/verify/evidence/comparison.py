@@ -294,14 +294,15 @@ def summary(closed: ClosedJaxpr) -> tuple[PyTree, ...]:
     return (
         [eqn.primitive.name for eqn in closed.jaxpr.eqns],
         [np.asarray(v.val).tobytes() for v in operands if isinstance(v, Literal)],
-        [np.asarray(c).tobytes() for c in closed.consts if not is_key(c)],
+        [np.asarray(c).tobytes() for c in closed.consts if has_bytes(c)],
         [summary(v) for v in parameters if isinstance(v, ClosedJaxpr)],
     )
 
 
-def is_key(c: PyTree) -> bool:
-    """Whether a constant is one of JAX's random keys, which have no bytes."""
-    return jax.dtypes.issubdtype(getattr(c, "dtype", None), jax.dtypes.prng_key)
+def has_bytes(c: PyTree) -> bool:
+    """Whether a constant has bytes: JAX's random keys have none, nor has the memory that a kernel is given."""
+    is_key = jax.dtypes.issubdtype(getattr(c, "dtype", None), jax.dtypes.prng_key)
+    return not is_key and not isinstance(c, jax.core.Tracer)
 
 
 def is_numpy(problem: Problem) -> bool:

@@ -52,7 +52,8 @@ class Outcome:
 
     undefined: the truth is not finite there, or cannot be computed. jump: the value jumps there, so that there is no
     derivative, and the point decides nothing. blind: the derivative is 0 in every entry on both sides, though it
-    depends on the arguments. iterations: None where nothing is asked of them."""
+    depends on the arguments. by_limit: the truth is what the derivatives come to beside the point. iterations: None
+    where nothing is asked of them."""
 
     kind: Kind
     verdict: Verdict
@@ -66,6 +67,7 @@ class Outcome:
     undefined: bool = False
     jump: bool = False
     blind: bool = False
+    by_limit: bool = False
     iterations: Iterations | None = None
 
     @property

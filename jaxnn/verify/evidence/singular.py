@@ -175,7 +175,7 @@ def by_one_limit(check: Check, found: Judged | Infinite, outcome: Outcome, searc
     note = f"{outcome.kind}: autodiff is not the derivative here; the limit of the derivatives beside the point is"
     notes = () if same or len(search.limits) > 1 else (note,)
     outcome = replace(seen(outcome, search), verdict=verdict, reason="", judged=judged)
-    return replace(outcome, notes=notes, undefined=False, blind=False)
+    return replace(outcome, notes=notes, undefined=False, blind=False, by_limit=True)
 
 
 def between(check: Check, found: Judged | Infinite, outcome: Outcome, search: Search) -> Outcome:

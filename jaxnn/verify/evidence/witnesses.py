@@ -4,7 +4,7 @@ differences    of the forward pass alone, at high precision, along random direct
 reference      a NumPy gradient that the user gave
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -24,10 +24,10 @@ from jaxnn.verify.evidence.differences import BallFunction, difference, random_d
 from jaxnn.verify.evidence.judge import DIGITS, Allowed, agree, judgements
 from jaxnn.verify.evidence.outcome import Outcome
 from jaxnn.verify.options import Options
-from jaxnn.verify.reports.findings import PASS, Witness
+from jaxnn.verify.reports.findings import INCONCLUSIVE, PASS, Witness
 from jaxnn.verify.tracing.jaxprs import trace, without_rules
 
-PRECISION = 400
+PRECISIONS = (400, 1600, 6400)  # bits: the first that tells differences from the slopes, if they are not equal
 FEWER = 6  # digits
 
 
@@ -56,15 +56,12 @@ def testimony(
 ) -> Testimony:
     """The `Testimony` at one point, by differences along so many directions; none at a tie. deadline: in seconds of
     `time.monotonic`."""
-    ev = Evaluation(PRECISION, outcome.rounded[:1], deadline=deadline)
-    balls = [enter(v) for v in outcome.floats]
-    with flint.ctx.workprec(PRECISION):
-        assert comparison.claim is not None, "a black box has no witnesses"
-        hand, true = comparison.claim(ev, balls), comparison.truth(ev, balls)
-        scene = Scene(problem=problem, comparison=comparison, ev=ev, balls=balls, hand=hand, true=true)
-        if ev.ties.pairs or not all(map(finite, [*scene.hand, *scene.true])):
-            return Testimony()
-        parts = [testimony_of_differences(scene, directions)]
+    scenes = (scene_of(problem, comparison, outcome, precision, deadline) for precision in PRECISIONS)
+    scene = next(scenes)
+    if scene.ev.ties.pairs or not all(map(finite, [*scene.hand, *scene.true])):
+        return Testimony()
+    parts = [testimony_of_differences(chain([scene], scenes), directions)]
+    with flint.ctx.workprec(scene.ev.precision):
         parts += [Testimony(sentences=tuple(custom_rules(scene)))]
         parts += [testimony_of_reference(scene, options.reference)] if options.reference else []
     return Testimony(
@@ -74,18 +71,37 @@ def testimony(
     )
 
 
-def testimony_of_differences(scene: Scene, directions: int) -> Testimony:
-    """What differences of the forward pass say; nothing if it is not known, or not finite here."""
-    comparison = scene.comparison
-    if comparison.scalar_jaxpr is None or comparison.mode is None:
-        return Testimony()
-    scalar = of_jaxpr(comparison.scalar_jaxpr, scene.problem.arguments, comparison.mode)
-    if not all(map(finite, scalar(scene.ev, scene.balls))):
-        return Testimony()
-    witness = witness_of_differences(scene, scalar, directions)
+def scene_of(problem: Problem, comparison: Comparison, outcome: Outcome, precision: int, deadline: float) -> Scene:
+    """Both sides at the point of an outcome, with so many bits."""
+    assert comparison.claim is not None, "a black box has no witnesses"
+    ev = Evaluation(precision, outcome.rounded[:1], deadline=deadline)
+    balls = [enter(v) for v in outcome.floats]
+    with flint.ctx.workprec(precision):
+        hand, true = comparison.claim(ev, balls), comparison.truth(ev, balls)
+    return Scene(problem=problem, comparison=comparison, ev=ev, balls=balls, hand=hand, true=true)
+
+
+def testimony_of_differences(scenes: Iterable[Scene], directions: int) -> Testimony:
+    """What differences of the forward pass say in the first scene that is precise enough; nothing if none is, if the
+    forward pass is not known, or if it is not finite here."""
+    for scene in scenes:
+        comparison = scene.comparison
+        if comparison.scalar_jaxpr is None or comparison.mode is None:
+            return Testimony()
+        with flint.ctx.workprec(scene.ev.precision):
+            scalar = of_jaxpr(comparison.scalar_jaxpr, scene.problem.arguments, comparison.mode)
+            if not all(map(finite, scalar(scene.ev, scene.balls))):
+                return Testimony()
+            witness = witness_of_differences(scene, scalar, directions)
+            if witness is not None:
+                return what_follows(witness, scene, has_stop(comparison.scalar_jaxpr.jaxpr))
+    return Testimony()
+
+
+def what_follows(witness: Witness, scene: Scene, stopped: bool) -> Testimony:
+    """The testimony of differences. stopped: the forward pass has a stop_gradient."""
     if witness.agrees_with_truth:
         return Testimony((witness,))
-    stopped = has_stop(comparison.scalar_jaxpr.jaxpr)
     why = "the forward pass has a stop_gradient" if stopped else "autodiff is not the derivative of what is computed"
     sentences: tuple[str, ...] = ()
     if agree(scene.hand, scene.true):
@@ -96,8 +112,8 @@ def testimony_of_differences(scene: Scene, directions: int) -> Testimony:
     return Testimony((witness,), sentences, autodiff_is_wrong=bool(sentences) and not stopped)
 
 
-def witness_of_differences(scene: Scene, scalar: BallFunction, count: int) -> Witness:
-    """The witness of differences along so many directions."""
+def witness_of_differences(scene: Scene, scalar: BallFunction, count: int) -> Witness | None:
+    """The witness of differences along so many directions; None if they are too wide to tell."""
     slopes: list[PyTree] = []
     along_hand: list[PyTree] = []
     along_true: list[PyTree] = []
@@ -108,7 +124,10 @@ def witness_of_differences(scene: Scene, scalar: BallFunction, count: int) -> Wi
         for products, leaves in ((along_hand, scene.hand), (along_true, scene.true)):
             products.append(sum(np.sum(v * ways[i]) for i, v in zip(wanted, leaves, strict=False)))
     ours, hand, true = ([np.array(v, object)] for v in (slopes, along_hand, along_true))
-    return Witness("differences at high precision", *agreement(ours, hand, true, digits_of(scene.comparison)))
+    digits = digits_of(scene.comparison)
+    if any(j.verdict == INCONCLUSIVE for j in judgements(ours, true, Allowed.of(digits))):
+        return None
+    return Witness("differences at high precision", *agreement(ours, hand, true, digits))
 
 
 def digits_of(comparison: Comparison) -> float:
