@@ -35,7 +35,7 @@ from jaxnn import (
 )
 from jaxnn.layers.dense import Params
 from jaxnn.models.perceptron import perceptron
-from jaxnn.training.prepare import shuffled
+from jaxnn.training.feed import shuffled
 
 BY_GRAD, PRODUCTS, REPEATED = "jax.grad, same scan", "the matrix products alone", "ours, with Repeat"
 PEERS = {

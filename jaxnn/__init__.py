@@ -30,6 +30,7 @@ _HOME = {
     "cost": "backprop",
     "value_and_grad": "backprop",
     "fit": "training.fit",
+    "prepare": "training.prepare",
     "sweep": "training.sweep",
     "explain": "explanation.network",
     "explain_gradient": "explanation.function",

@@ -13,7 +13,7 @@ from jaxnn.layers.chain import Chain
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
 from jaxnn.protocols import Loss, Params, Penalty
-from jaxnn.training.prepare import initial_params
+from jaxnn.training.given import initial_params
 
 
 class NetworkSettings(Protocol):

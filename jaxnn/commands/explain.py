@@ -23,7 +23,7 @@ from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
 from jaxnn.storage import model_file
 from jaxnn.trained import Trained
-from jaxnn.training.prepare import initial_params
+from jaxnn.training.given import initial_params
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}

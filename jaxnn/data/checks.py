@@ -1,7 +1,11 @@
 """What training data must be; each refusal is one sentence. NumPy only."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+BLOCK = 2**22  # numbers looked at together: what is found of them needs memory too
 
 
 def check_data(
@@ -28,13 +32,19 @@ def check_data(
     for name, v, names in ((f"{part}x", x, features), (f"{part}y", y, targets)):
         if v.dtype.kind in "OUSMmc" or v.dtype.names:  # objects, text, dates, complex; not V, NumPy's kind for bfloat16
             raise ValueError(f"{name} is of dtype {v.dtype}: it must be real numbers.")
-        if not np.isfinite(v).all():
+        if not all(np.isfinite(rows).all() for rows in blocks(v)):
             wrong = ~np.isfinite(v).reshape(len(v), -1)
             columns = np.flatnonzero(wrong.any(0))
             label = names[columns[0]] if names else f"column {columns[0]} of {name}"
             more = f"; columns like it: {len(columns) - 1} more" if len(columns) > 1 else ""
             count = wrong[:, columns[0]].sum()
             raise ValueError(f"{label} is missing, NaN or infinite in {count} of {len(v)} rows{more}.")
+
+
+def blocks(v: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows of v, some at a time."""
+    rows = max(1, BLOCK * len(v) // max(1, v.size))
+    return (v[i : i + rows] for i in range(0, len(v), rows))
 
 
 def check_labels(y: ArrayLike, z_shape: tuple[int, ...], part: str = "") -> None:

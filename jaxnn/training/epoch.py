@@ -1,4 +1,4 @@
-"""What is compiled: one iteration, one epoch, a chunk of epochs."""
+"""What is compiled: one iteration, the end of an epoch, a chunk of iterations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,15 @@ import numpy as np
 import optax
 from jax import Array, lax
 from jax import numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxnn import backprop
 from jaxnn.metrics import METRICS
 from jaxnn.protocols import Layer, Loss, Params, Penalty, PyTree, moved, without_statistics
 from jaxnn.training import health
-from jaxnn.training.history import History
-from jaxnn.training.prepare import Batch, cast
+from jaxnn.training.feed import Batch, Feed, Position
+from jaxnn.training.given import cast
+from jaxnn.training.optimizer import Optimizer
 from jaxnn.training.stops import Reason, Stops
 
 
@@ -28,14 +30,29 @@ class Best(NamedTuple):
     params: Params
 
 
+class SoFar(NamedTuple):
+    """What is known of the epoch that goes on."""
+
+    cost: Array  # mean J of its batches
+    weight: Array  # of these
+    slopes: PyTree  # the largest, see `health`
+    start: Params | None  # params before it, with a tolerance
+
+
 class State(NamedTuple):
-    """All that changes from epoch to epoch."""
+    """All that changes while a run goes on; arrays alone."""
 
     params: Params
     opt_state: PyTree
     epoch: Array  # whole epochs so far
+    iteration: Array  # iterations of the epoch that goes on
     reason: Array  # a `Reason`
+    so_far: SoFar
     best: Best | None  # with patience
+
+    @property
+    def position(self) -> Position:
+        return Position(int(self.epoch), int(self.iteration))
 
 
 @dataclass(frozen=True)
@@ -45,15 +62,36 @@ class Run:
     model: Layer
     loss: Loss
     penalty: Penalty | None
-    optimizer: optax.GradientTransformation | None  # None where each network of a sweep has its own
+    optimizer: Optimizer
+    m: int  # rows
     batch_size: int
     dtype: np.dtype
-    chunk: int  # epochs in one compiled call
-    one_by_one: bool  # rows are copied one by one, see `rows_of`
+    chunk: int  # iterations of a compiled call, at most
+    feed: Feed
+    is_one_of_many: bool = False  # of a sweep: it waits where it has stopped, for the others go on
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of an epoch, a last short batch included."""
+        return -(-self.m // self.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that may end in a chunk."""
+        return -(-self.chunk // self.iterations)
+
+    def last_of(self, position: Position) -> Position:
+        """The end of the epoch before, for a position that begins an epoch."""
+        epoch, iteration = position
+        return position if iteration else Position(epoch - 1, self.iterations)
+
+    def optimizer_at(self, rate: ArrayLike | None) -> optax.GradientTransformation:
+        """The optimiser with this learning rate; None: it has its own."""
+        return self.optimizer if rate is None else self.optimizer(rate)
 
 
 def step(
-    run: Run, params: Params, opt_state: PyTree, batch: Batch, key: Array
+    run: Run, params: Params, opt_state: PyTree, batch: Batch, key: Array, rate: ArrayLike | None
 ) -> tuple[Params, PyTree, Array, Params, PyTree]:
     """One iteration: w ← w − α ∂J/∂w, or what the optimiser makes of ∂J/∂w; then the statistics are moved.
 
@@ -69,7 +107,7 @@ def step(
         J = backprop.cost(run.model, run.loss, run.penalty)
         return J(cast(with_statistics(params, whole), run.dtype), *batch, key)
 
-    optimizer = optax.with_extra_args_support(run.optimizer)
+    optimizer = optax.with_extra_args_support(run.optimizer_at(rate))
     updates, opt_state = optimizer.update(grads, opt_state, params, value=J, grad=grads, value_fn=J_of)
     after = with_statistics(optax.apply_updates(params, updates), whole)
     after = jax.tree.map(lambda new, v: new.astype(v.dtype), moved(run.model, after, residuals), whole)
@@ -81,75 +119,90 @@ def with_statistics(learned: Params, params: Params) -> Params:
     return jax.tree.map(lambda v, old: old if v is None else v, learned, params, is_leaf=lambda v: v is None)
 
 
-def rows_of(run: Run, data: Batch, index: Array | np.ndarray | None) -> Batch:
-    """The batch of these rows, all where index is None. One by one: on a CPU XLA starts threads for a gather from large
-    data, which takes longer than to copy the rows of a small batch."""
+class Rows(NamedTuple):
+    """What is written down of epochs, a row each: the fields of `History` after the first."""
 
-    def row(i: Array) -> Batch:
-        return jax.tree.map(lambda v: lax.dynamic_index_in_dim(v, i, keepdims=False), data)
+    cost: Array
+    validation_cost: Array
+    validation_metric: Array
+    layers: Array  # (3, leaf layers): gradient_norm, dead, saturated
 
-    if index is None:
-        return data
-    return lax.map(row, index) if run.one_by_one else jax.tree.map(lambda v: v[index], data)
+
+class Done(NamedTuple):
+    """What a chunk has done."""
+
+    iterations: Array  # how many
+    epochs: Array  # how many ended
+    costs: Array  # (chunk,) J of each iteration
+    rows: Rows  # of each epoch that ended
 
 
 class Carry(NamedTuple):
     """What an iteration hands to the next one."""
 
-    i: Array | int  # iterations of this epoch so far
-    params: Params
-    opt_state: PyTree
+    state: State
+    epoch: Array  # of a run that is one of many, the others may be further than its state
+    iteration: Array
     grads: Params  # of the last iteration
-    slopes: PyTree  # the largest of the epoch so far
+    done: Done
 
 
-def iterations(
-    run: Run, data: Batch, key: Array, state: State, order: Array | None
-) -> tuple[Carry, tuple[Array, Array]]:
-    """The iterations of an epoch: every example once, a last short batch included.
-
-    (the last carry, (J, weight of the batch) of each iteration)
-    """
-
-    def iteration(carry: Carry, index: Array | None) -> tuple[Carry, tuple[Array, PyTree]]:
-        i, params, opt_state, _, slopes = carry
-        batch = rows_of(run, data, index)
-        params, opt_state, J, grads, new = step(run, params, opt_state, batch, jax.random.fold_in(key, i))
-        weight = () if batch.w is None else batch.w.sum().astype(J.dtype)
-        return Carry(i + 1, params, opt_state, grads, jax.tree.map(jnp.maximum, slopes, new)), (J, weight)
-
-    m = len(data.x)
-    *_, slopes = jax.eval_shape(partial(step, run), state.params, state.opt_state, data, key)
-    grads = without_statistics(state.params)  # of the same shapes
-    carry = Carry(0, state.params, state.opt_state, grads, jax.tree.map(jnp.zeros_like, slopes))
-    if order is None:
-        carry, last = iteration(carry, None)
-        J, weight = jax.tree.map(jnp.atleast_1d, last)
-    else:
-        full = m - m % run.batch_size
-        carry, (J, weight) = lax.scan(iteration, carry, order[:full].reshape(-1, run.batch_size))
-        if full < m:
-            carry, last = iteration(carry, order[full:])
-            J, weight = jax.tree.map(jnp.append, (J, weight), last)
-    if data.w is None:
-        weight = jnp.asarray(np.diff([*range(0, m, run.batch_size), m]), J.dtype)
-    return carry, (J, weight)
+def iteration(
+    run: Run, rate: ArrayLike | None, batch: Batch, draw_key: Array, i: Array, t: Array, carry: Carry
+) -> Carry:
+    """Iteration i of an epoch, the t-th of a chunk."""
+    state, done = carry.state, carry.done
+    key = jax.random.fold_in(draw_key, i)
+    params, opt_state, J, grads, slopes = step(run, state.params, state.opt_state, batch, key, rate)
+    so_far = state.so_far
+    w = jnp.asarray(len(batch.x) if batch.w is None else batch.w.sum(), J.dtype)
+    weight = so_far.weight + w
+    share = w / jnp.where(weight > 0, weight, 1)
+    so_far = so_far._replace(
+        cost=so_far.cost + (J - so_far.cost) * share,
+        weight=weight,
+        slopes=jax.tree.map(jnp.maximum, so_far.slopes, slopes),
+    )
+    after = state._replace(params=params, opt_state=opt_state, so_far=so_far)
+    done = done._replace(costs=lax.dynamic_update_index_in_dim(done.costs, J, t, 0))
+    return carry._replace(state=unless_stopped(run, state, after), grads=grads, done=done)
 
 
-def one_epoch(
-    run: Run, data: Batch, validation: Batch | None, stops: Stops, key: Array, state: State, order: Array | None
-) -> tuple[State, History]:
-    """(the state after one more epoch, the epoch's row of the history)."""
-    draw_key = jax.random.fold_in(key, state.epoch)
-    (_, params, opt_state, grads, slopes), (J, weight) = iterations(run, data, draw_key, state, order)
-    cost = (J * (weight / weight.sum())).sum()
+def unless_stopped(run: Run, before: State, after: State) -> State:
+    """The state after; for one of many that has stopped, the state before."""
+    if not run.is_one_of_many:
+        return after
+    return jax.tree.map(partial(jnp.where, before.reason == Reason.EPOCHS), after, before)
+
+
+def end_of_epoch(run: Run, validation: Batch | None, stops: Stops, carry: Carry) -> Carry:
+    """The epoch is looked at, and the next one begins."""
+    state, done = carry.state, carry.done
+    params, so_far = state.params, state.so_far
     validation_cost, metric = evaluate(run, params, validation)
-    finite = health.is_finite((params, J, cost if validation is None else validation_cost))
+    finite = health.is_finite((params, so_far.cost, so_far.cost if validation is None else validation_cost))
     best = None if state.best is None else best_of(state.best, params, validation_cost, finite)
-    change = None if stops.tolerance is None else largest_change(state.params, params)
-    reason = stops.reason(finite, cost, change, None if best is None else best.since)
-    row = History._make((J, cost, validation_cost, metric, *health.of_layers(run.model, grads, slopes)))
-    return State(params, opt_state, state.epoch + 1, reason, best), row
+    change = None if so_far.start is None else largest_change(so_far.start, params)
+    reason = stops.reason(finite, so_far.cost, change, None if best is None else best.since)
+    row = Rows(so_far.cost, validation_cost, metric, health.of_layers(run.model, carry.grads, so_far.slopes))
+    if run.is_one_of_many:
+        row = jax.tree.map(lambda v: jnp.where(state.reason == Reason.EPOCHS, v, jnp.nan), row)
+    rows = jax.tree.map(lambda v, new: lax.dynamic_update_index_in_dim(v, new, done.epochs, 0), done.rows, row)
+    zero = jnp.zeros_like(state.iteration)
+    so_far = afresh(so_far, params)
+    after = state._replace(epoch=state.epoch + 1, iteration=zero, reason=reason, so_far=so_far, best=best)
+    return carry._replace(
+        state=unless_stopped(run, state, after),
+        epoch=carry.epoch + 1,
+        iteration=jnp.zeros_like(carry.iteration),
+        done=done._replace(epochs=done.epochs + 1, rows=rows),
+    )
+
+
+def afresh(so_far: SoFar, params: Params) -> SoFar:
+    """Nothing is known yet of the epoch that begins with these params."""
+    cost, weight, slopes = jax.tree.map(jnp.zeros_like, so_far[:3])
+    return SoFar(cost, weight, slopes, None if so_far.start is None else params)
 
 
 def best_of(best: Best, params: Params, cost: Array, finite: Array) -> Best:
@@ -178,41 +231,95 @@ def largest_change(before: Params, after: Params) -> Array:
     return jnp.stack(jax.tree.leaves(changes)).max()
 
 
-def epochs_of(
+def iterations_of(
     run: Run,
     data: Batch,
     validation: Batch | None,
     stops: Stops,
     key: Array,
+    rate: ArrayLike | None,
     state: State,
-    epochs: Array | int,
-    orders: Array | None,
-    cond: Callable[..., PyTree] = lax.cond,
-) -> tuple[State, History]:
-    """A chunk of epochs; those after a stop, or beyond `epochs`, are skipped."""
-    one = jax.jit(partial(one_epoch, run, data, validation, stops, key))  # traced once for both of its uses
+    position: Position,
+    n: ArrayLike,
+    given: PyTree,
+) -> tuple[State, Done]:
+    """n iterations from a position on, or fewer if a reason to stop is met. given: what each is given, see `Feed`."""
+    full, short = divmod(run.m, run.batch_size)
 
-    def skip(state: State, order: Array | None) -> tuple[State, History]:
-        _, row = jax.eval_shape(one, state, order)
-        return state, jax.tree.map(lambda v: jnp.full(v.shape, jnp.nan, v.dtype), row)
+    def goes_on(carry: Carry) -> Array:
+        more = carry.done.iterations < n
+        return more if run.is_one_of_many else more & (carry.state.reason == Reason.EPOCHS)
 
-    def next_epoch(state: State, order: Array | None) -> tuple[State, History]:
-        return cond((state.reason == Reason.EPOCHS) & (state.epoch < epochs), one, skip, state, order)
+    def stretch(carry: Carry) -> Carry:
+        """Iterations up to the end of the epoch, or of the chunk."""
+        draw_key, first = jax.random.fold_in(key, carry.epoch), carry.iteration
+        before = carry.done.iterations - first  # iterations of the chunk before this epoch's
 
-    return lax.scan(next_epoch, state, orders, length=run.chunk)
+        def one(size: int, i: Array, carry: Carry) -> Carry:
+            t = i + before
+            its = jax.tree.map(lambda v: lax.dynamic_index_in_dim(v, t, keepdims=False)[:size], given)
+            return iteration(run, rate, run.feed.batch(data, its), draw_key, i, t, carry)
+
+        if run.iterations == 1:
+            return at_end(moved_to(first + 1, before, one(run.batch_size, first, carry)))
+        i = jnp.minimum(full, n - before)
+        carry = lax.fori_loop(first, i, partial(one, run.batch_size), carry)
+        if short:
+            is_due = (i == full) & (i + before < n)
+            carry = once(is_due, partial(one, short, i), carry)
+            i += is_due.astype(i.dtype)
+        return once(i == run.iterations, at_end, moved_to(i, before, carry))
+
+    at_end = partial(end_of_epoch, run, validation, stops)
+    carry = lax.while_loop(goes_on, stretch, at_start(run, validation, state, position))
+    state = unless_stopped(run, carry.state, carry.state._replace(iteration=carry.iteration))
+    return looked_at(run, state), carry.done
 
 
-chunk_of = jax.jit(epochs_of, static_argnames="run", donate_argnames="state")
+def once(is_due: Array, f: Callable[[Carry], Carry], carry: Carry) -> Carry:
+    """f(carry) if it is due. A loop, for `lax.cond` copies what it is given."""
+    return lax.fori_loop(0, is_due.astype(int), lambda _, carry: f(carry), carry)
 
 
-@jax.jit
-def copy(tree: PyTree) -> PyTree:
-    """The tree in buffers of its own."""
-    return jax.tree.map(jnp.copy, tree)
+def moved_to(i: Array, before: Array, carry: Carry) -> Carry:
+    """After i iterations of the epoch, and so many before it."""
+    return carry._replace(iteration=i, done=carry.done._replace(iterations=i + before))
 
 
-def initial(params: Params, optimizer: optax.GradientTransformation, lowest_dtype: np.dtype | None) -> State:
-    """The `State` before the first epoch; lowest_dtype: of the lowest validation cost, None where none is watched."""
-    best = None if lowest_dtype is None else Best(jnp.array(jnp.inf, lowest_dtype), jnp.array(0), params)
-    opt_state = optimizer.init(without_statistics(params))
-    return State(params, opt_state, jnp.array(0), jnp.array(int(Reason.EPOCHS)), best)
+def looked_at(run: Run, state: State) -> State:
+    """The state with the reason to stop where a number of the epoch that goes on is not finite. One of many goes on to
+    the end of its epoch."""
+    if run.is_one_of_many:
+        return state
+    finite = health.is_finite((state.params, state.so_far.cost)) | (state.reason != Reason.EPOCHS)
+    return state._replace(reason=jnp.where(finite, state.reason, int(Reason.NOT_FINITE)))
+
+
+def at_start(run: Run, validation: Batch | None, state: State, position: Position) -> Carry:
+    """Before the first iteration of a chunk: with no gradients, nothing done."""
+    zero, cost = jnp.array(0), state.so_far.cost
+    grads = without_statistics(state.params)  # of the same shapes
+    layers = jax.eval_shape(partial(health.of_layers, run.model), grads, state.so_far.slopes)
+    _, metric = jax.eval_shape(partial(evaluate, run), state.params, validation)
+    row = Rows(cost, metric, metric, layers)
+    rows = jax.tree.map(lambda v: jnp.full((run.epochs, *v.shape), jnp.nan, v.dtype), row)
+    done = Done(zero, zero, jnp.zeros(run.chunk, cost.dtype), rows)
+    epoch, iteration = (jnp.asarray(v, zero.dtype) for v in position)
+    return Carry(state, epoch, iteration, grads, done)
+
+
+chunk_of = jax.jit(iterations_of, static_argnames="run")
+
+
+def initial(run: Run, params: Params, rate: ArrayLike | None, stops: Stops, example: Batch) -> State:
+    """The `State` before the first iteration. example: a batch, of any number of rows."""
+    opt_state = run.optimizer_at(rate).init(without_statistics(params))
+    key = jax.random.key(0)
+    _, _, J, _, slopes = jax.eval_shape(partial(step, run), params, opt_state, example, key, rate)
+    cost, weight, slopes = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), (J, J, slopes))
+    so_far = SoFar(cost, weight, slopes, None if stops.tolerance is None else params)
+    best = None if stops.patience is None else Best(jnp.full_like(cost, jnp.inf), jnp.array(0), params)
+    return State(params, opt_state, jnp.array(0), jnp.array(0), jnp.array(int(Reason.EPOCHS)), so_far, best)
+
+
+initial_state = jax.jit(initial, static_argnames="run")

@@ -1,37 +1,20 @@
-"""Gradient descent: the loop over compiled chunks of epochs, reported and stopped between them."""
+"""Gradient descent: a whole run, watched and stopped between its stretches."""
 
 from collections.abc import Callable
 
-import jax
-import numpy as np
 import optax
 from jax import Array
-from jax import numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxnn.mean import at_least_float32
-from jaxnn.protocols import Layer, Loss, Params, Penalty, leaf_layers
-from jaxnn.training.epoch import Run, chunk_of, copy, initial
-from jaxnn.training.history import Fit, History, first
-from jaxnn.training.placement import place
-from jaxnn.training.prepare import (
-    Order,
-    cast,
-    check_at_least,
-    checked,
-    chunk_length,
-    compute_dtype,
-    initial_params,
-    orders_of,
-    rows_a_batch,
-    shuffled,
-)
-from jaxnn.training.replay import last_finite
-from jaxnn.training.stops import Reason, Stops, stopped
+from jaxnn.protocols import Layer, Loss, Params, Penalty
+from jaxnn.training.feed import Order
+from jaxnn.training.history import Fit, History
+from jaxnn.training.optimizer import Optimizer
+from jaxnn.training.prepare import prepare
 
-GRADIENT_DESCENT = optax.sgd(0.1)  # w ← w − 0.1 ∂J/∂w
+LOOKS = 20  # calls of `progress`, at least
 
 
 def fit(
@@ -42,7 +25,7 @@ def fit(
     *,
     key: Array,
     epochs: int,
-    optimizer: optax.GradientTransformation = GRADIENT_DESCENT,
+    optimizer: Optimizer = optax.sgd,
     batch_size: int | None = None,
     params: Params | None = None,
     order: Order | None = None,
@@ -54,8 +37,9 @@ def fit(
     target_cost: float | None = None,
     dtype: DTypeLike | None = None,
     on_epoch: Callable[[int, Params], object] | None = None,
-    progress: Callable[[int, float], object] | None = None,
+    progress: Callable[[float, float], object] | None = None,
     mesh: Mesh | None = None,
+    learning_rate: float | optax.Schedule | None = None,
 ) -> Fit:
     """Trains `model` on x (m, …) and y (m, …) by gradient descent: Fit(params, history, stopped).
 
@@ -90,60 +74,41 @@ def fit(
 
     ValueError for data that do not fit together or are not finite, settings out of range, a model without parameters.
     """
-    check_at_least(1, epochs=epochs, batch_size=batch_size)
-    stops = Stops(tolerance, patience, target_cost).checked(validated=validation is not None)
-    init_key, run_key = jax.random.split(key)
-    dtype = compute_dtype(dtype, params, x)
-    J_dtype = at_least_float32(dtype)  # for the parameters too
-    if params is None:
-        params = initial_params(model, init_key, J_dtype)
-    else:
-        params = cast(jax.tree.map(jnp.asarray, params), at_least_float32)
-    data, held_out = checked(model, params, x, y, weights, validation, dtype)
-    m = len(data.x)
-    batch_size = rows_a_batch(batch_size, m)
-    if mesh is not None:
-        params, data = place(params, data, mesh)
-
-    n_params = sum(v.size for v in jax.tree.leaves(params))
-    looks = epochs if on_epoch else 20 if progress else 1
-    chunk = chunk_length(epochs=epochs, looks=looks, m=m, batch_size=batch_size, n_params=n_params)
-    if order is None and batch_size < m:
-        order = shuffled(run_key, m)
-    one_by_one = mesh is None and {device.platform for device in data.x.devices()} == {"cpu"}
-    run = Run(model, loss, penalty, optimizer, batch_size, dtype, chunk, one_by_one)
-    lowest_dtype = None if patience is None else J_dtype
-    state = jax.jit(initial, static_argnums=(1, 2))(params, optimizer, lowest_dtype)
-    state = copy(state)  # nothing shared with the caller: chunks donate it
-
-    reason, where = Reason.EPOCHS, ""
-    histories: list[History] = []
-    kept = state, 0  # what a Ctrl-C returns, with as many of the histories
+    training = prepare(
+        model,
+        loss,
+        x,
+        y,
+        key=key,
+        epochs=epochs,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        params=params,
+        order=order,
+        weights=weights,
+        validation=validation,
+        penalty=penalty,
+        tolerance=tolerance,
+        patience=patience,
+        target_cost=target_cost,
+        dtype=dtype,
+        mesh=mesh,
+        learning_rate=learning_rate,
+    )
+    iterations = training.run.iterations  # of an epoch
+    every = iterations if on_epoch else max(1, epochs // LOOKS) * iterations if progress else None
+    state = training.start()
+    parts: list[History] = []
+    interrupted = False
     try:
-        while reason == Reason.EPOCHS and (start := int(state.epoch)) < epochs:
-            saved = copy(state)  # the chunk is given the buffers of `state`
-            kept = saved, len(histories)
-            orders = None if order is None else orders_of(order, start=start, epochs=epochs, chunk=chunk, m=m)
-            state, rows = chunk_of(run, data, held_out, stops, run_key, state, epochs, orders)
-            reason, end = Reason(int(state.reason)), int(state.epoch)
-            if reason == Reason.NOT_FINITE:
-                end -= 1
-                params, where = last_finite(run, data, run_key, saved, last=end, orders=orders)
-                state = state._replace(params=params, epoch=end)
-            histories.append(first(end - start, rows))
-            kept = state, len(histories)
-            if on_epoch and end > start:
-                on_epoch(start, copy(state.params))  # theirs to keep. A chunk is one epoch then: looks = epochs
-            if progress and end > start:
-                progress(end, float(histories[-1].cost[-1]))
+        for after, part in training.states(state, every):
+            state = after
+            parts.append(part)
+            if on_epoch and len(part.cost):
+                on_epoch(int(state.epoch) - 1, state.params)
+            if progress and (state.iteration or len(part.cost)):
+                mean = state.so_far.cost if state.iteration else part.cost[-1]
+                progress(int(state.epoch) + int(state.iteration) / iterations, float(mean))
     except KeyboardInterrupt:
-        reason, (state, n) = Reason.INTERRUPTED, kept
-        histories = histories[:n]
-
-    if not histories:
-        layers = len(list(leaf_layers(model, params)))
-        histories = [History(*[np.zeros(0)] * 4, *[np.zeros((0, layers))] * 3)]
-    history = jax.tree.map(lambda *v: np.concatenate(v), *histories)
-    history = history._replace(iteration_cost=history.iteration_cost.ravel())
-    params = state.params if state.best is None else state.best.params
-    return Fit(params, history, stopped(reason, int(state.epoch), stops, where))
+        interrupted = True
+    return training.fit(state, parts, interrupted)

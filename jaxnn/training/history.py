@@ -1,11 +1,13 @@
 """What happened in a run."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxnn.protocols import Params
+from jaxnn.training.epoch import Done
 from jaxnn.training.stops import Stopped
 
 
@@ -35,6 +37,29 @@ class Fit(NamedTuple):
     stopped: Stopped
 
 
-def first(n: int, rows: History) -> History:
-    """The first n epochs of a chunk's history, on the host."""
-    return jax.tree.map(lambda v: np.asarray(v)[:n], rows)
+def history_of(done: Done) -> History:
+    """What a chunk has done, on the host; of networks side by side, along leading axes."""
+    n = np.max(done.epochs)
+    cost, validation_cost, metric, layers = map(np.asarray, done.rows)
+    gradient_norm, dead, saturated = np.moveaxis(layers, -2, 0)[..., :n, :]
+    return History(
+        iteration_cost=np.asarray(done.costs)[..., : np.max(done.iterations)],
+        cost=cost[..., :n],
+        validation_cost=validation_cost[..., :n],
+        validation_metric=metric[..., :n],
+        gradient_norm=gradient_norm,
+        dead=dead,
+        saturated=saturated,
+    )
+
+
+def first(history: History, epochs: int, iterations: int) -> History:
+    """The first so many epochs and iterations of a history."""
+    costs, *rows = history
+    return History(costs[:iterations], *(v[:epochs] for v in rows))
+
+
+def joined(parts: Sequence[History], layers: int) -> History:
+    """The histories of the stretches of a run of a model with so many leaf layers, one after the other."""
+    nothing = History(*[np.zeros(0)] * 4, *[np.zeros((0, layers))] * 3)
+    return jax.tree.map(lambda *v: np.concatenate(v), *parts) if parts else nothing

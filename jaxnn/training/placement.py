@@ -4,7 +4,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnn.protocols import Params
-from jaxnn.training.prepare import Batch
+from jaxnn.training.feed import Batch
 
 
 def place(params: Params, data: Batch, mesh: Mesh) -> tuple[Params, Batch]:

@@ -1,134 +1,199 @@
-"""What a run is given, checked once: settings, arrays, dtype, order, length of a chunk."""
+"""A run, prepared: all that it is given, checked once; its states, one after the other; and what is said of its end."""
 
-import math
-import warnings
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import jax
 import numpy as np
+import optax
 from jax import Array
 from jax import numpy as jnp
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxnn.data.checks import check_data, check_labels
 from jaxnn.mean import at_least_float32
-from jaxnn.protocols import Layer, Params, PyTree, learned, without_statistics
+from jaxnn.protocols import Layer, Loss, Params, Penalty, PyTree, leaf_layers
+from jaxnn.training.epoch import Run, State, chunk_of, initial_state
+from jaxnn.training.feed import Batch, Feed, Order, Position, rows_from, shuffled
+from jaxnn.training.given import (
+    cast,
+    check_at_least,
+    check_gradients,
+    checked,
+    compute_dtype,
+    dtype_in,
+    initial_params,
+    on_device,
+    rows_a_batch,
+)
+from jaxnn.training.history import Fit, History, first, history_of, joined
+from jaxnn.training.loop import chunks
+from jaxnn.training.optimizer import Optimizer, optimizer_and_rate
+from jaxnn.training.placement import place
+from jaxnn.training.replay import Iteration, iterations_from, last_finite, what_was_not_finite
+from jaxnn.training.stops import Reason, Stops, stopped
 
-Order = Callable[[int], ArrayLike]  # of an epoch: its row numbers
-
-
-class Batch(NamedTuple):
-    """Examples: inputs, targets, and the weights if there are any."""
-
-    x: Array  # (m, …)
-    y: Array  # (m, …)
-    w: Array | None  # (m, …)
-
-
-CHUNK_ITERATIONS, CHUNK_WORK = 10_000, 1e10  # a chunk of several epochs has at most so many iterations, so many flop
-
-
-def cast(tree: PyTree, dtype: DTypeLike | Callable[[np.dtype], DTypeLike]) -> PyTree:
-    """The tree with its floating leaves in `dtype`, or in dtype(that of the leaf); statistics in float32 at least."""
-
-    def in_dtype(v: Array, is_learned: bool) -> Array:
-        if not jnp.issubdtype(v.dtype, jnp.floating):
-            return v
-        if not is_learned:
-            return v.astype(at_least_float32(v.dtype))
-        return v.astype(dtype(v.dtype) if callable(dtype) else dtype)
-
-    return jax.tree.map(in_dtype, tree, learned(tree))
+LARGE = 2**27  # bytes of x from which on a device that shares the host's memory gets its rows chunk by chunk
+MOST = 10_000  # iterations of a chunk
+MOST_BYTES = 2**23  # of what they are given
 
 
-def shuffled(key: Array, m: int) -> Order:
-    """order(epoch): all rows in a new order. Drawn on the host: XLA on a CPU takes 50 times as long to sort them."""
-    seed = jax.random.key_data(key).ravel().tolist()
-    return lambda epoch: np.random.default_rng([*seed, epoch]).permutation(m)
+@dataclass(frozen=True)
+class Training:
+    """A run that `prepare` made: it holds what stays the same, a `State` what changes."""
+
+    run: Run
+    stops: Stops
+    epochs: int
+    key: Array  # of order and draws
+    rate: float | None
+    params: Params  # to start from
+    data: Batch | None  # on the device; None if the rows are streamed
+    validation: Batch | None
+    given: Callable[[Position, int], PyTree]  # of n iterations from a position on, see `Feed`
+    example: Batch  # one row
+
+    def start(self) -> State:
+        """The state before the first iteration."""
+        return initial_state(self.run, self.params, self.rate, self.stops, self.example)
+
+    def iterations(self, state: State) -> Iterator[Iteration]:
+        """The iterations from a state on, one by one."""
+        return iterations_from(self.run, self.batch_at, self.key, self.rate, state)
+
+    def batch_at(self, position: Position) -> Batch:
+        """The batch of the iteration that begins here."""
+        size = min(self.run.batch_size, self.run.m - position.iteration * self.run.batch_size)
+        return self.run.feed.batch(self.data, jax.tree.map(lambda v: v[0, :size], self.given(position, 1)))
+
+    def states(self, state: State, every: int | None = None) -> Iterator[tuple[State, History]]:
+        """(state, history) after each stretch of iterations: of about half a second, and ending at every multiple of
+        `every` iterations; until all epochs are over or a reason to stop is met. The history is that of the stretch.
+
+        From each of these states a run goes on to the bits of one that was never stopped. If something was not finite,
+        the last state is that before the iteration in which it was not.
+        """
+        call = partial(chunk_of, self.run, self.data, self.validation, self.stops, self.key, self.rate)
+        end, before = self.epochs * self.run.iterations, state
+        for after, done in chunks(call, self.given, self.run, before, position=before.position, end=end, every=every):
+            history = history_of(done)
+            if after.reason == Reason.NOT_FINITE:
+                finite = last_finite(self.iterations(before), self.run.last_of(after.position))
+                n = finite.position.since(before.position, self.run.iterations)
+                history = first(history, int(finite.epoch - before.epoch), n)
+                after = finite._replace(reason=after.reason, best=after.best)
+            yield after, history
+            before = after
+
+    def fit(self, state: State, parts: list[History], interrupted: bool = False) -> Fit:
+        """What `jaxnn.fit` returns of a run that ended in this state, with the histories of its stretches."""
+        reason = Reason.INTERRUPTED if interrupted else Reason(int(state.reason))
+        where = self.where_not_finite(state) if reason == Reason.NOT_FINITE else ""
+        layers = len(list(leaf_layers(self.run.model, self.params)))
+        params = state.params if state.best is None else state.best.params
+        return Fit(params, joined(parts, layers), stopped(reason, state.position, self.stops, where))
+
+    def where_not_finite(self, state: State) -> str:
+        """A phrase that says what was not finite after this state."""
+        if int(state.iteration) == self.run.iterations:
+            return "the validation cost was not finite"
+        return what_was_not_finite(self.run, next(self.iterations(state)))
 
 
-@partial(jax.jit, static_argnums=(0, 2))
-def initial_params(model: Layer, key: Array, dtype: DTypeLike) -> Params:
-    """Where training starts."""
-    return model.init(key, dtype)
-
-
-def check_at_least(least: int, **settings: float | None) -> None:
-    """ValueError for the first setting that is below `least`, or 2³¹ and more: it would not fit into an int32."""
-    for name, value in settings.items():
-        if value is not None and not least <= value < 2**31:
-            raise ValueError(f"{name} is {value}: it must be {least} or more, and below 2³¹.")
-
-
-def rows_a_batch(batch_size: int | None, m: int) -> int:
-    """All m for None; warns where more are asked for than there are."""
-    if batch_size is not None and batch_size > m:
-        warnings.warn(f"batch_size {batch_size} is more than the {m} rows: each batch is all of them.", stacklevel=3)
-    return min(batch_size or m, m)
-
-
-def chunk_length(*, epochs: int, looks: int, m: int, batch_size: int, n_params: int) -> int:
-    """The epochs of one compiled call: at most epochs / looks, so that the host can look that often; at most
-    CHUNK_ITERATIONS and CHUNK_WORK; one at least; all calls about equally long."""
-    work = 6 * batch_size * n_params  # flop of an iteration, near enough
-    iterations = np.clip(CHUNK_WORK // (work + 1), 1, CHUNK_ITERATIONS)
-    most = int(np.clip(iterations * batch_size // m, 1, max(1, epochs // looks)))
-    return math.ceil(epochs / math.ceil(epochs / most))
-
-
-def compute_dtype(dtype: DTypeLike | None, params: Params | None, x: ArrayLike) -> np.dtype:
-    """The dtype a run computes in: what was asked for, or that of the params, of a floating x, or float32.
-
-    ValueError: float64 where JAX has none.
-    """
-    if dtype is None:
-        given, *_ = *jax.tree.leaves(without_statistics(params)), np.asarray(x)
-        dtype = jnp.result_type(given) if jnp.issubdtype(given.dtype, jnp.floating) else jnp.float32
-    if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
-        raise ValueError("dtype is float64, which JAX has only inside `with jax.enable_x64(True):`; call fit there.")
-    return jnp.dtype(dtype)
-
-
-def checked(
+def prepare(
     model: Layer,
-    params: Params,
+    loss: Loss,
     x: ArrayLike,
     y: ArrayLike,
-    weights: ArrayLike | None,
-    validation: tuple[ArrayLike, ArrayLike] | None,
-    dtype: np.dtype,
-) -> tuple[Batch, Batch | None]:
-    """(data, validation), None without any. ValueError: nothing to learn, or data that are not what they must be."""
-    if not jax.tree.leaves(without_statistics(params)):
-        raise ValueError(f"{model} has no parameters: there is nothing to learn.")
+    *,
+    key: Array,
+    epochs: int,
+    optimizer: Optimizer = optax.sgd,
+    batch_size: int | None = None,
+    params: Params | None = None,
+    order: Order | None = None,
+    weights: ArrayLike | None = None,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    penalty: Penalty | None = None,
+    tolerance: float | None = None,
+    patience: int | None = None,
+    target_cost: float | None = None,
+    dtype: DTypeLike | None = None,
+    mesh: Mesh | None = None,
+    learning_rate: float | optax.Schedule | None = None,
+) -> Training:
+    """The run that `fit` makes with the same arguments, to be looped over by the caller: a `Training`.
 
-    def part(x: ArrayLike, y: ArrayLike, w: ArrayLike | None, name: str) -> Batch:
-        batch = to_batch(x, y, w, dtype, name)
-        check_labels(y, jax.eval_shape(model.apply, cast(params, dtype), batch.x).shape, name)
-        return batch
+        training = prepare(model, loss, x, y, key=key, epochs=10)
+        for state, history in training.states(training.start()):
+            ...  # state: a tree of arrays, to be looked at, saved, or continued from by training.states(state)
 
-    data = part(x, y, weights, "")
-    return data, None if validation is None else part(*validation, None, "validation ")
-
-
-def to_batch(x: ArrayLike, y: ArrayLike, w: ArrayLike | None, dtype: np.dtype, part: str = "") -> Batch:
-    """Checked arrays on the device: a floating x in the compute dtype, integers and labels as they are."""
-    check_data(x, y, w, part=part)
-    return Batch(cast(jnp.asarray(x), dtype), jnp.asarray(y), None if w is None else jnp.asarray(w))
-
-
-def orders_of(order: Order, *, start: int, epochs: int, chunk: int, m: int) -> np.ndarray:
-    """(chunk, m): the row numbers of the next epochs; a row of zeros for those beyond the last, which are skipped.
-
-    ValueError: an order that does not give m row numbers.
+    ValueError: as `fit`.
     """
-    rows = np.zeros((chunk, m), np.int32)
-    for n in range(min(chunk, epochs - start)):
-        index = np.asarray(order(start + n))
-        if index.shape != (m,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= m:
-            raise ValueError(f"order({start + n}) must give {m} row numbers from 0 to {m - 1}; it gave {index!r}.")
-        rows[n] = index
-    return rows
+    check_at_least(1, epochs=epochs, batch_size=batch_size)
+    stops = Stops(tolerance, patience, target_cost).checked(validated=validation is not None)
+    optimizer, rate = optimizer_and_rate(optimizer, learning_rate)
+    init_key, run_key = jax.random.split(key)
+    dtype = compute_dtype(dtype, params, x)
+    if params is None:
+        params = initial_params(model, init_key, at_least_float32(dtype))
+    else:
+        params = cast(jax.tree.map(jnp.asarray, params), at_least_float32)
+    data, held_out = checked(model, params, x, y, weights, validation, dtype)
+    m = len(data.x)
+    batch_size = rows_a_batch(batch_size, m, stacklevel=4)
+    if order is None and batch_size < m:
+        order = shuffled(run_key, m)
+    example = on_device(jax.tree.map(lambda v: v[:1], data), dtype)
+    check_gradients(model, loss, params, data, dtype, run_key)
+    feed = feed_of(data, order, example, mesh)
+    streams = feed == Feed.STREAMED
+    row = sum(v.nbytes for v in jax.tree.leaves(example)) if streams else 4
+    chunk = int(np.clip(MOST_BYTES // (row * batch_size), 1, MOST))
+    run = Run(model, loss, penalty, optimizer, m, batch_size, dtype, chunk, feed)
+    rows = None if order is None else partial(rows_of, run, lru_cache(1)(order), data if streams else None)
+    on_one = None if streams else on_device(data, dtype)
+    if mesh is not None and on_one is not None:
+        params, on_one = place(params, on_one, mesh)
+    return Training(
+        run=run,
+        stops=stops,
+        epochs=epochs,
+        key=run_key,
+        rate=rate,
+        params=params,
+        data=on_one,
+        validation=None if held_out is None else on_device(held_out, dtype),
+        given=nothing if rows is None else rows,
+        example=example,
+    )
+
+
+def feed_of(data: Batch, order: Order | None, example: Batch, mesh: Mesh | None) -> Feed:
+    """How the rows of these data come to the device on which the example is."""
+    if order is None:
+        return Feed.WHOLE
+    if mesh is not None or {device.platform for device in example.x.devices()} != {"cpu"}:
+        return Feed.GATHERED
+    is_large = isinstance(data.x, np.ndarray) and example.x.nbytes * len(data.x) > LARGE
+    return Feed.STREAMED if is_large else Feed.ROW_BY_ROW
+
+
+def nothing(position: Position, n: int) -> None:
+    """What an iteration on all of the data is given."""
+
+
+def rows_of(run: Run, order: Order, on_host: Batch | None, position: Position, n: int) -> PyTree:
+    """(run.chunk, batch size, …): the row numbers of n iterations, or these rows of what is on the host; then zeros."""
+    rows = rows_from(order, position, n, m=run.m, batch_size=run.batch_size)
+
+    def padded(v: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        out = np.zeros((run.chunk, *v.shape[1:]), dtype)
+        out[:n] = v
+        return out
+
+    if on_host is None:
+        return padded(rows, rows.dtype)
+    return jax.tree.map(lambda v: padded(v[rows], dtype_in(v, run.dtype)), on_host)

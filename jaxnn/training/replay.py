@@ -1,36 +1,62 @@
-"""Where a number stopped being finite: the epochs of a chunk again, one iteration at a time."""
+"""Where a number stopped being finite: the iterations of a chunk again, one at a time."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
-from jaxnn.protocols import Params
 from jaxnn.training import health
-from jaxnn.training.epoch import Run, State, rows_of, step
-from jaxnn.training.prepare import Batch, cast
+from jaxnn.training.epoch import Run, State, step
+from jaxnn.training.feed import Batch, Position
+from jaxnn.training.given import cast
+
+one_step = jax.jit(step, static_argnums=0)
 
 
-def last_finite(
-    run: Run, data: Batch, key: Array, state: State, *, last: int, orders: np.ndarray | None
-) -> tuple[Params, str]:
-    """Replays epochs, from `state` on through `last`, in which something was not finite, one iteration at a time.
+class Iteration(NamedTuple):
+    """One iteration: the state before, what it was given, and what came of it."""
 
-    (the last params with which all was finite, a phrase that says where something was not)
-    """
-    one_step = jax.jit(step, static_argnums=0)
-    m, start, params, opt_state = len(data.x), int(state.epoch), state.params, state.opt_state
-    for epoch in range(start, last + 1):
-        draw_key = jax.random.fold_in(key, epoch)
-        cuts = range(run.batch_size, m, run.batch_size)
-        batches: list[np.ndarray | None] = [None] if orders is None else [*np.split(orders[epoch - start], cuts)]
-        for i, index in enumerate(batches):
-            batch = rows_of(run, data, index)
-            step_key = jax.random.fold_in(draw_key, i)
-            after, opt_state, J, *_ = one_step(run, params, opt_state, batch, step_key)
-            if not health.is_finite((J, after)):
-                culprit = params if not jnp.isfinite(J) else after
-                layer = health.first_not_finite(run.model, cast(culprit, run.dtype), batch.x, step_key)
-                return params, f"iteration {i + 1}, {layer} was not finite"
-            params = after
-    return params, "the validation cost was not finite"
+    before: State
+    batch: Batch
+    key: Array
+    J: Array
+    after: State
+
+    @property
+    def is_finite(self) -> bool:
+        return bool(health.is_finite((self.J, self.after.params)))
+
+
+def iterations_from(
+    run: Run, batch_at: Callable[[Position], Batch], key: Array, rate: float | None, state: State
+) -> Iterator[Iteration]:
+    """The iterations from a state on, one after the other, for ever; an epoch is over when the next one begins."""
+    while True:
+        position = state.position.after(0, run.iterations)
+        batch = batch_at(position)
+        its_key = jax.random.fold_in(jax.random.fold_in(key, position.epoch), position.iteration)
+        params, opt_state, J, *_ = one_step(run, state.params, state.opt_state, batch, its_key, rate)
+        before = state._replace(epoch=jnp.array(position.epoch), iteration=jnp.array(position.iteration))
+        state = before._replace(params=params, opt_state=opt_state, iteration=before.iteration + 1)
+        yield Iteration(before, batch, its_key, J, state)
+
+
+def last_finite(iterations: Iterator[Iteration], end: Position) -> State:
+    """The state before the first iteration that was not finite; if all are finite up to the end, the state there."""
+    for iteration in iterations:
+        if not iteration.is_finite:
+            break
+        if iteration.after.position == end:
+            return iteration.after
+    return iteration.before
+
+
+def what_was_not_finite(run: Run, iteration: Iteration) -> str:
+    """A phrase that says so of an iteration."""
+    before, after = iteration.before, iteration.after
+    culprit = after if bool(health.is_finite(iteration.J)) else before
+    params = cast(culprit.params, run.dtype)
+    layer = health.first_not_finite(run.model, params, iteration.batch.x, iteration.key)
+    return f"iteration {before.position.iteration + 1}, {layer} was not finite"

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from jax import Array
 from jax import numpy as jnp
 
-from jaxnn.training.prepare import check_at_least
+from jaxnn.training.feed import Position
+from jaxnn.training.given import check_at_least
 
 
 class Reason(IntEnum):
@@ -65,8 +66,10 @@ class Stopped(NamedTuple):
     message: str
 
 
-def stopped(reason: Reason, n: int, stops: Stops, where: str) -> Stopped:
-    """What is said after n whole epochs; where: something that was not finite."""
+def stopped(reason: Reason, position: Position, stops: Stops, where: str) -> Stopped:
+    """What is said of a run that ended there; where: something that was not finite."""
+    n, i = position
+    mid = f"in epoch {n + 1}, after {i} of its iterations" if i else f"after epoch {n}"
     returned = "the last finite ones" if stops.patience is None else "those of the lowest validation cost"
     message = {
         Reason.EPOCHS: f"Done: {n} epoch{'' if n == 1 else 's'}.",
@@ -76,6 +79,6 @@ def stopped(reason: Reason, n: int, stops: Stops, where: str) -> Stopped:
         Reason.TOLERANCE: f"No parameter changed by more than the tolerance {stops.tolerance} in epoch {n}.",
         Reason.PATIENCE: f"No validation cost of the last {stops.patience} epochs was below that of epoch "
         f"{n - (stops.patience or 0)}.",
-        Reason.INTERRUPTED: f"Interrupted after epoch {n}; kept what was learned until then.",
+        Reason.INTERRUPTED: f"Interrupted {mid}; kept what was learned until then.",
     }[reason]
     return Stopped(reason.name.lower(), n, message)

@@ -1,8 +1,7 @@
 """Many networks of one form, each with its own start, order and learning rate, trained in one compiled program."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import numpy as np
@@ -14,60 +13,41 @@ from numpy.typing import ArrayLike
 
 from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Loss, Penalty, PyTree
-from jaxnn.training.epoch import Run, State, copy, epochs_of, initial
-from jaxnn.training.history import Fit, History, first
-from jaxnn.training.prepare import (
-    Batch,
-    check_at_least,
-    checked,
-    chunk_length,
-    compute_dtype,
-    initial_params,
-    orders_of,
-    rows_a_batch,
-    shuffled,
-)
+from jaxnn.training.epoch import Done, Run, State, initial, iterations_of
+from jaxnn.training.feed import Batch, Feed, Position, shuffled
+from jaxnn.training.fit import LOOKS
+from jaxnn.training.given import check_at_least, checked, compute_dtype, initial_params, on_device, rows_a_batch
+from jaxnn.training.history import Fit, History, first, history_of, joined
+from jaxnn.training.loop import chunks
+from jaxnn.training.prepare import MOST, rows_of
 from jaxnn.training.stops import Reason, Stops, stopped
 
 TOGETHER = 8  # networks whose arrays are one on a CPU: few enough for its cache. An accelerator has all in one
 
 
-@dataclass(frozen=True)
-class Group:
-    """What is static: one compilation for each value."""
-
-    run: Run
-    optimizer: Callable[[Array], optax.GradientTransformation]  # of a learning rate
-    together: int
-
-
-@partial(jax.jit, static_argnames="group", donate_argnames="states")
-def all_epochs_of(
-    group: Group,
+@partial(jax.jit, static_argnames=("run", "together"))
+def chunk_of_all(
+    run: Run,
+    together: int,
     data: Batch,
     validation: Batch | None,
     stops: Stops,
-    rates: Array,
     keys: Array,
-    states: State,
-    epochs: int,
-    orders: Array | None,
+    rates: Array,
     whose: Array,
-) -> tuple[State, History]:
-    """A chunk of epochs of every network: (states, histories), both with a leading axis."""
+    states: State,
+    position: Position,
+    n: int,
+    given: PyTree,
+) -> tuple[State, Done]:
+    """A chunk of iterations of every network: (states, what was done), both with a leading axis."""
 
-    def one(given: tuple[Array, Array, State, Array]) -> tuple[State, History]:
-        rate, key, state, n = given
-        run = replace(group.run, optimizer=group.optimizer(rate))
-        order = None if orders is None else orders[n]
-        return epochs_of(run, data, validation, stops, key, state, epochs, order, cond=either)
+    def one(its: tuple[Array, Array, Array, State]) -> tuple[State, Done]:
+        key, rate, k, state = its
+        mine = jax.tree.map(lambda v: v[k], given)
+        return iterations_of(run, data, validation, stops, key, rate, state, position, n, mine)
 
-    return lax.map(one, (rates, keys, states, whose), batch_size=group.together)
-
-
-def either(chosen: Array, yes: Callable[..., PyTree], no: Callable[..., PyTree], *args: PyTree) -> PyTree:
-    """`lax.cond` for networks side by side: there it would copy the data for each of them."""
-    return jax.tree.map(partial(jnp.where, chosen), yes(*args), no(*args))
+    return lax.map(one, (keys, rates, whose, states), batch_size=together)
 
 
 def sweep(
@@ -126,38 +106,30 @@ def sweep(
     params = jax.vmap(lambda key: initial_params(model, key, J_dtype))(init_keys)
     data, held_out = checked(model, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
     m = len(data.x)
-    batch_size = rows_a_batch(batch_size, m)
+    batch_size = rows_a_batch(batch_size, m, stacklevel=3)
     params, rates = jax.tree.map(lambda v: v[whose], params), jnp.broadcast_to(rates.astype(J_dtype), N)
+    orders = [lru_cache(1)(shuffled(key, m)) for key in run_keys] if batch_size < m else []
+    feed, chunk = Feed.GATHERED if orders else Feed.WHOLE, max(1, MOST // N)
+    run = Run(model, loss, penalty, optimizer, m, batch_size, dtype, chunk, feed, is_one_of_many=True)
+    data, held_out = on_device(data, dtype), None if held_out is None else on_device(held_out, dtype)
+    example = jax.tree.map(lambda v: v[:1], data)
+    states = jax.vmap(lambda params, rate: initial(run, params, rate, stops, example))(params, rates)
+    together = TOGETHER if {device.platform for device in data.x.devices()} == {"cpu"} else N
+    call = partial(chunk_of_all, run, together, data, held_out, stops, run_keys[whose], rates, whose)
 
-    n_params = sum(v.size for v in jax.tree.leaves(params))
-    looks = 20 if progress else 1
-    chunk = chunk_length(epochs=epochs, looks=looks, m=m, batch_size=batch_size, n_params=n_params)
-    run = Run(model, loss, penalty, None, batch_size, dtype, chunk, one_by_one=False)
-    on_cpu = {device.platform for device in data.x.devices()} == {"cpu"}
-    group = Group(run, optimizer, TOGETHER if on_cpu else N)
-    lowest_dtype = None if patience is None else J_dtype
-    states = jax.vmap(lambda params, rate: initial(params, optimizer(rate), lowest_dtype))(params, rates)
-    states = copy(states)  # nothing shared within: chunks donate it
-    orders = [shuffled(key, m) for key in run_keys] if batch_size < m else None
+    def given(position: Position, n: int) -> np.ndarray | None:
+        return np.stack([rows_of(run, order, None, position, n) for order in orders]) if orders else None
 
-    def orders_from(begin: int) -> np.ndarray | None:
-        if orders is None or begin >= epochs:
-            return None
-        return np.stack([orders_of(order, start=begin, epochs=epochs, chunk=chunk, m=m) for order in orders])
-
-    histories: list[History] = []
-    rows = orders_from(0)
-    for begin in range(0, epochs, chunk):
-        given = group, data, held_out, stops, rates, run_keys[whose], states, epochs, rows, whose
-        states, history = all_epochs_of(*given)
-        rows = orders_from(begin + chunk)  # drawn while the device computes
-        histories.append(jax.device_get(history))
-        if progress:
-            progress(min(begin + chunk, epochs), float(np.nanmin(np.append(histories[-1].cost, np.inf))))
-        if (states.reason != Reason.EPOCHS).all():
-            break
-    states, history = jax.device_get(states), jax.tree.map(lambda *v: np.concatenate(v, 1), *histories)
-    return [fit_of(part(states, n), part(history, n), stops) for n in range(N)]
+    end = epochs * run.iterations
+    every = max(1, epochs // LOOKS) * run.iterations if progress else None
+    parts: list[History] = []
+    for after, done in chunks(call, given, run, states, position=Position(0, 0), end=end, every=every):
+        states = after
+        parts.append(history_of(done))
+        if progress and parts[-1].cost.size:
+            progress(int(states.epoch.max()), float(np.nanmin(np.append(parts[-1].cost, np.inf))))
+    states = jax.device_get(states)
+    return [fit_of(run, part(states, n), joined([part(history, n) for history in parts], 0), stops) for n in range(N)]
 
 
 def part(tree: PyTree, n: int) -> PyTree:
@@ -165,14 +137,13 @@ def part(tree: PyTree, n: int) -> PyTree:
     return jax.tree.map(lambda v: v[n], tree)
 
 
-def fit_of(state: State, history: History, stops: Stops) -> Fit:
+def fit_of(run: Run, state: State, history: History, stops: Stops) -> Fit:
     """What `fit` returns, of one network."""
     reason = Reason(int(state.reason))
     n = int(state.epoch) - (1 if reason == Reason.NOT_FINITE else 0)
-    history = first(n, history)
-    history = history._replace(iteration_cost=history.iteration_cost.ravel())
-    end = stopped(reason, n, stops, "")
+    end = stopped(reason, Position(n, 0), stops, "")
     if reason == Reason.NOT_FINITE:
         message = f"In epoch {n + 1}, a cost or a parameter was not finite. Try a smaller learning rate."
         end = end._replace(message=message)
-    return Fit(state.params if state.best is None else state.best.params, history, end)
+    params = state.params if state.best is None else state.best.params
+    return Fit(params, first(history, n, n * run.iterations), end)

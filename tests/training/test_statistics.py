@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, Repeat, Residual, cost, fit, sweep, verify
 from jaxnn.protocols import Statistics, learned, without_statistics
 from jaxnn.training.epoch import largest_change
-from jaxnn.training.prepare import cast
+from jaxnn.training.given import cast
 
 KEEP = 0.9
 

@@ -63,13 +63,18 @@ def test_each_network_is_what_fit_trains(x64, optimizer, settings, reason):
 
 
 def test_the_data_are_not_copied_for_each_network(monkeypatch):
-    all_epochs_of, texts = networks.all_epochs_of, []
+    lower, texts = networks.chunk_of_all.lower, []
 
-    def seen(*args):
-        texts.append(all_epochs_of.lower(*args).as_text())
-        return all_epochs_of(*args)
+    class Seen:
+        """The compiled function; its text is kept."""
 
-    monkeypatch.setattr(networks, "all_epochs_of", seen)
+        __call__ = staticmethod(networks.chunk_of_all)
+
+        def lower(self, *args):
+            texts.append(lower(*args).as_text())
+            return lower(*args)
+
+    monkeypatch.setattr(networks, "chunk_of_all", Seen())
     rates = np.ones(TOGETHER)
     jaxnn.sweep(NET, SoftmaxCrossEntropy(), X, LABELS, keys=KEYS[0], learning_rates=rates, epochs=2, batch_size=4)
     assert f"tensor<{TOGETHER}x4x3xf32>" in texts[0]  # a batch of each

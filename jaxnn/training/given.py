@@ -1,0 +1,148 @@
+"""What a run is given, checked once: settings, arrays, dtype."""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import cast as cast_type
+
+import jax
+import numpy as np
+from jax import Array
+from jax import numpy as jnp
+from jax.tree_util import keystr, tree_leaves_with_path
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
+
+from jaxnn.backprop import value_and_grad
+from jaxnn.data.checks import check_data, check_labels
+from jaxnn.mean import at_least_float32
+from jaxnn.protocols import Layer, Loss, Params, PyTree, leaf_layers, learned, without_statistics
+from jaxnn.training.feed import Batch
+
+ALIGNED = 64  # bytes: memory that begins at a multiple of this, a CPU device shares with the host
+
+
+def cast(tree: PyTree, dtype: DTypeLike | Callable[[np.dtype], DTypeLike]) -> PyTree:
+    """The tree with its floating leaves in `dtype`, or in dtype(that of the leaf); statistics in float32 at least."""
+
+    def in_dtype(v: Array, is_learned: bool) -> Array:
+        if not jnp.issubdtype(v.dtype, jnp.floating):
+            return v
+        if not is_learned:
+            return v.astype(at_least_float32(v.dtype))
+        return v.astype(dtype(v.dtype) if callable(dtype) else dtype)
+
+    return jax.tree.map(in_dtype, tree, learned(tree))
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def initial_params(model: Layer, key: Array, dtype: DTypeLike) -> Params:
+    """Where training starts."""
+    return model.init(key, dtype)
+
+
+def check_at_least(least: int, **settings: float | None) -> None:
+    """ValueError for the first setting that is below `least`, or 2³¹ and more: it would not fit into an int32."""
+    for name, value in settings.items():
+        if value is not None and not least <= value < 2**31:
+            raise ValueError(f"{name} is {value}: it must be {least} or more, and below 2³¹.")
+
+
+def rows_a_batch(batch_size: int | None, m: int, stacklevel: int) -> int:
+    """All m for None; warns where more are asked for than there are, in the name of a caller of the caller."""
+    if batch_size is not None and batch_size > m:
+        words = f"batch_size {batch_size} is more than the {m} rows: each batch is all of them."
+        warnings.warn(words, stacklevel=stacklevel)
+    return min(batch_size or m, m)
+
+
+def compute_dtype(dtype: DTypeLike | None, params: Params | None, x: ArrayLike) -> np.dtype:
+    """The dtype a run computes in: what was asked for, or that of the params, of a floating x, or float32.
+
+    ValueError: float64 where JAX has none.
+    """
+    if dtype is None:
+        given, *_ = *jax.tree.leaves(without_statistics(params)), np.asarray(x)
+        dtype = jnp.result_type(given) if jnp.issubdtype(given.dtype, jnp.floating) else jnp.float32
+    if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
+        raise ValueError("dtype is float64, which JAX has only inside `with jax.enable_x64(True):`; call fit there.")
+    return jnp.dtype(dtype)
+
+
+def checked(
+    model: Layer,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    weights: ArrayLike | None,
+    validation: tuple[ArrayLike, ArrayLike] | None,
+    dtype: np.dtype,
+) -> tuple[Batch, Batch | None]:
+    """(data, validation) where they are, on the host or a device; None without validation. ValueError: nothing to
+    learn, or data that are not what they must be."""
+    if not jax.tree.leaves(without_statistics(params)):
+        raise ValueError(f"{model} has no parameters: there is nothing to learn.")
+
+    def part(x: ArrayLike, y: ArrayLike, w: ArrayLike | None, name: str) -> Batch:
+        check_data(x, y, w, part=name)
+        batch = Batch(as_array(x), as_array(y), None if w is None else as_array(w))
+        check_labels(y, jax.eval_shape(model.apply, cast(params, dtype), shape_in(batch.x, dtype)).shape, name)
+        return batch
+
+    data = part(x, y, weights, "")
+    return data, None if validation is None else part(*validation, None, "validation ")
+
+
+def as_array(v: ArrayLike) -> Array:
+    """Of JAX as it is, others of NumPy: they have all that is asked of an array on the host."""
+    return v if isinstance(v, Array) else cast_type(Array, np.asarray(v))
+
+
+def check_gradients(model: Layer, loss: Loss, params: Params, data: Batch, dtype: np.dtype, key: Array) -> None:
+    """ValueError: a backward pass gives a gradient that is not of its parameter's shape."""
+
+    def check(params: Params, x: Array, y: Array, w: Array | None, key: Array) -> None:
+        _, grads = value_and_grad(model, loss)(cast(params, dtype), x, y, w, key)
+        trees = {jax.tree.structure(grads), jax.tree.structure(params)}
+        if len(trees) > 1:
+            raise ValueError(f"The backward pass of {model} gives gradients in another tree than that of its params.")
+        for layer, its_grads in zip(leaf_layers(model, params), leaf_layers(model, grads), strict=True):
+            pairs = zip(tree_leaves_with_path(layer.params), jax.tree.leaves(its_grads.params), strict=True)
+            for (path, v), dv in pairs:
+                if dv.shape != v.shape:
+                    name = keystr(path, simple=True)
+                    raise ValueError(
+                        f"The backward pass of layer {layer.name}, {layer.layer}, gives ∂J/∂{name} of shape "
+                        f"{dv.shape}: it must have that of {name}, {v.shape}."
+                    )
+
+    jax.eval_shape(check, params, shape_in(data.x, dtype), data.y, data.w, key)
+
+
+def shape_in(x: Array, dtype: np.dtype) -> jax.ShapeDtypeStruct:
+    """The shape of x, and its dtype on the device."""
+    return jax.ShapeDtypeStruct(x.shape, dtype_in(x, dtype))
+
+
+def dtype_in(x: Array, dtype: np.dtype) -> np.dtype:
+    """The dtype in which x is on the device: that of the computation if it is floating, else its own, as JAX has it."""
+    return dtype if jnp.issubdtype(x.dtype, jnp.floating) else jax.dtypes.canonicalize_dtype(x.dtype)
+
+
+def on_device(batch: Batch, dtype: np.dtype) -> Batch:
+    """The batch on the device: a floating x in this dtype, integers and labels as they are."""
+    x, y, w = batch
+    return Batch(put(x, dtype_in(x, dtype)), jnp.asarray(y), None if w is None else jnp.asarray(w))
+
+
+def put(v: Array, dtype: np.dtype) -> Array:
+    """v on the device in this dtype, with no second copy on the way: JAX takes aligned memory as it is."""
+    if isinstance(v, Array):
+        return v.astype(dtype)
+    if v.dtype == dtype:
+        return jax.device_put(v)
+    memory = np.empty(v.size * dtype.itemsize + ALIGNED, np.uint8)
+    start = -memory.ctypes.data % ALIGNED
+    converted = memory[start : start + v.size * dtype.itemsize].view(dtype).reshape(v.shape)
+    converted[...] = v
+    return jax.device_put(converted)
