@@ -1,5 +1,6 @@
 """What is trained: from settings and their data to the parts, the scales, the network, the loss and the optimiser."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
@@ -60,7 +61,8 @@ class Experiment(NamedTuple):
     model: Chain
     loss: Loss
     penalty: Penalty | None
-    optimizer: optax.GradientTransformation
+    optimizer: Callable[..., optax.GradientTransformation]  # of a learning rate
+    learning_rate: float
     params: Params
     x: np.ndarray
     y: np.ndarray
@@ -83,7 +85,7 @@ def experiment_of(settings: Settings) -> Experiment:
     table = load(settings.data)
     loss = loss_of(settings, table)
     model = network(settings, loss, table)
-    optimizer = optimizer_of(settings.optimizer, settings.learning_rate)
+    optimizer = optimizer_of(settings.optimizer)
     parts, held_out = split_parts(table, settings.seed, hold_out=settings.patience is not None)
     x, y, x_scale, y_scale = scaled(table, target_for(loss, table), parts["train"])
     init_key, key = jax.random.split(jax.random.key(settings.seed))
@@ -94,6 +96,7 @@ def experiment_of(settings: Settings) -> Experiment:
         loss=loss,
         penalty=L2(settings.l2) if settings.l2 else None,
         optimizer=optimizer,
+        learning_rate=settings.learning_rate or (0.1 if optimizer is optax.sgd else 0.001),
         params=initial_params(model, init_key, "float64" if settings.dtype == "float64" else "float32"),
         x=x,
         y=y,
@@ -169,16 +172,16 @@ def network(settings: NetworkSettings, loss: Loss, table: Table) -> Chain:
     return perceptron(widths, settings.activation, loss, slope=settings.slope, initializer=settings.initializer)
 
 
-def optimizer_of(name: str, learning_rate: float | None) -> optax.GradientTransformation:
-    """The optax optimiser of this name; learning rate 0.1 for sgd, 0.001 for the others when not given.
+def optimizer_of(name: str) -> Callable[..., optax.GradientTransformation]:
+    """The optax optimiser of this name, as a function of its learning rate.
 
     ValueError: optax has none of this name that takes a learning rate.
     """
-    rate = learning_rate or (0.1 if name == "sgd" else 0.001)
     try:
-        optimizer = getattr(optax, name)(learning_rate=rate)
+        optimizer: Callable[..., optax.GradientTransformation] = getattr(optax, name)
+        finished = optimizer(learning_rate=0.1)
     except (AttributeError, TypeError):
-        optimizer = None
-    if not isinstance(optimizer, optax.GradientTransformation):
+        finished = None
+    if not isinstance(finished, optax.GradientTransformation):
         raise ValueError(f"optax has no optimiser {name!r} that takes a learning rate: try sgd, adam, adamw.")
     return optimizer

@@ -1,7 +1,7 @@
 """What `jaxnn sweep` does."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,7 @@ def sweep(config: Sweep) -> int:
     console = Console(highlight=False)
     say = partial(console.print, markup=False, soft_wrap=True)
     table = data.load(config.data)
-    experiment.optimizer_of(config.optimizer, None)
+    optimizer = experiment.optimizer_of(config.optimizer)
     parts, held_out = experiment.split_parts(table, config.seed, hold_out=True)
     loss = experiment.loss_of(config.network(config.widths[0]), table)
     x, y, x_scale, y_scale = experiment.scaled(table, experiment.target_for(loss, table), parts["train"])
@@ -87,7 +87,7 @@ def sweep(config: Sweep) -> int:
         networks: list[Network] = []
         for width in config.widths:
             model = experiment.network(config.network(width), loss, table)
-            networks += networks_of(config, width, model, loss, train, validation, console)
+            networks += networks_of(config, width, model, loss, optimizer, train, validation, console)
         best = best_of(networks)
         if not best.epoch:
             raise ValueError("No network has a finite validation cost: try smaller learning rates.")
@@ -119,7 +119,14 @@ def sweep(config: Sweep) -> int:
 
 
 def networks_of(
-    config: Sweep, width: int, model: Chain, loss: Loss, train: Rows, validation: Rows, console: Console
+    config: Sweep,
+    width: int,
+    model: Chain,
+    loss: Loss,
+    optimizer: Callable[..., optax.GradientTransformation],
+    train: Rows,
+    validation: Rows,
+    console: Console,
 ) -> list[Network]:
     """The networks of one width, for every learning rate and seed."""
     pairs = list(itertools.product(config.learning_rates, range(config.seed, config.seed + config.seeds)))
@@ -132,7 +139,7 @@ def networks_of(
             train.y,
             keys=jax.vmap(jax.random.key)(np.array([seed for _, seed in pairs])),
             learning_rates=[rate for rate, _ in pairs],
-            optimizer=getattr(optax, config.optimizer),
+            optimizer=optimizer,
             epochs=config.epochs,
             batch_size=config.batch_size,
             validation=validation,

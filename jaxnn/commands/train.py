@@ -25,7 +25,7 @@ EXIT_CODES = {Reason.INTERRUPTED: 130, Reason.NOT_FINITE: 1}  # 0 for all others
 
 def train(config: Train) -> int:
     """Trains a network and writes a run folder. Exit code 0; 1 if it diverged, 130 if it was interrupted: what was
-    learned in whole epochs until then is written all the same.
+    learned until then is written all the same.
 
     ValueError: settings that do not fit the data; data that cannot be read; a folder that cannot be made.
     """
@@ -45,7 +45,7 @@ def train(config: Train) -> int:
             say(compare_with_autodiff(experiment))
             result = fitted(config, experiment, console)
             reason = Reason[result.stopped.reason.upper()]
-            if reason == Reason.INTERRUPTED and not result.stopped.epoch:
+            if reason == Reason.INTERRUPTED and not result.history.iteration_cost.size:
                 raise KeyboardInterrupt
             with not_interrupted():  # a second Ctrl-C must not lose what the first one kept
                 say(result.stopped.message)
@@ -74,6 +74,7 @@ def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
             key=experiment.key,
             params=experiment.params,
             optimizer=experiment.optimizer,
+            learning_rate=experiment.learning_rate,
             epochs=config.epochs,
             batch_size=experiment.batch_size,
             order=None if config.shuffle else lambda epoch: np.arange(len(rows)),
