@@ -37,7 +37,7 @@ from jaxnn.training.stops import Reason, Stops, stopped
 
 LARGE = 2**27  # bytes of x from which on a device that shares the host's memory gets its rows chunk by chunk
 MOST = 10_000  # iterations of a chunk
-MOST_BYTES = 2**23  # of what they are given
+SHARE = 1 / 128  # of the data, at most, in a chunk whose rows are streamed
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,7 @@ def prepare(
     check_gradients(model, loss, params, data, dtype, run_key)
     feed = feed_of(data, order, example, mesh)
     streams = feed == Feed.STREAMED
-    row = sum(v.nbytes for v in jax.tree.leaves(example)) if streams else 4
-    chunk = int(np.clip(MOST_BYTES // (row * batch_size), 1, MOST))
+    chunk = int(np.clip(SHARE * m / batch_size, 1, MOST)) if streams else MOST
     run = Run(model, loss, penalty, optimizer, m, batch_size, dtype, chunk, feed)
     rows = None if order is None else partial(rows_of, run, lru_cache(1)(order), data if streams else None)
     on_one = None if streams else on_device(data, dtype)
