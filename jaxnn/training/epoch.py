@@ -318,8 +318,9 @@ def initial(run: Run, params: Params, rate: ArrayLike | None, stops: Stops, exam
     _, _, J, _, slopes = jax.eval_shape(partial(step, run), params, opt_state, example, key, rate)
     cost, weight, slopes = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), (J, J, slopes))
     so_far = SoFar(cost, weight, slopes, None if stops.tolerance is None else params)
-    best = None if stops.patience is None else Best(jnp.full_like(cost, jnp.inf), jnp.array(0), params)
-    return State(params, opt_state, jnp.array(0), jnp.array(0), jnp.array(int(Reason.EPOCHS)), so_far, best)
+    zero, reason = jnp.array(0, int), jnp.array(Reason.EPOCHS, int)  # of no weak type: a chunk gives none back
+    best = None if stops.patience is None else Best(jnp.full_like(cost, jnp.inf), zero, params)
+    return State(params, opt_state, zero, zero, reason, so_far, best)
 
 
 initial_state = jax.jit(initial, static_argnames="run")

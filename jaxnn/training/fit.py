@@ -43,14 +43,17 @@ def fit(
 ) -> Fit:
     """Trains `model` on x (m, …) and y (m, …) by gradient descent: Fit(params, history, stopped).
 
+    A run that is to be watched, saved or continued by a loop of its caller's own is made by `prepare`.
+
     An epoch is one pass over the data, an iteration one update, a batch the examples of one update: batch_size None
     is all of them (batch gradient descent), 1 is stochastic, anything between is mini-batch. Each epoch uses each
     example exactly once, in a new order drawn from `key`, a last short batch included; a batch of all needs no order.
-    The same key gives the same run, bit for bit, on one machine. A run is compiled once for each model, loss, penalty,
-    batch size, dtype, number of epochs and optimiser: use the same optimiser object again where you can.
+    The same key gives the same run, bit for bit, on one machine, however it is watched. A run is compiled once for each
+    model, loss, penalty, number of rows, batch size, dtype and optimiser.
 
-    optimizer    any of optax; w ← w − 0.1 ∂J/∂w when none is given. (A line search, as in lbfgs, differentiates the
-                 cost by autodiff.)
+    optimizer    any of optax, as a function of its learning rate: optax.adam, or your own. All learning rates share one
+                 compilation then. Or one that is finished, as optax.adam(0.01): each such object is compiled anew.
+                 (A line search, as in lbfgs, differentiates the cost by autodiff.)
     params       where to start; `model.init` when not given
     order        order(epoch) -> the m row numbers of that epoch, counted from 0, in place of the drawn order; called
                  for some epochs ahead
@@ -60,8 +63,11 @@ def fit(
     dtype        to compute in. Parameters are kept in float32 at least: bfloat16 is mixed precision. float64 needs
                  `with jax.enable_x64(True):`. Without one: the dtype of `params`, or of a floating x, or float32
     on_epoch     on_epoch(epoch, params) after every epoch, counted from 0
-    progress     progress(epochs done, cost), some twenty times or more
+    progress     progress(epochs done, cost), some twenty times or more, and at least about every half second; within an
+                 epoch with a fraction, and the mean cost so far
     mesh         a jax Mesh with Auto axes: rows of x, y, weights are split over its first axis, params replicated
+    learning_rate  of the optimizer: a number, 0.1 for optax.sgd if none is given; or a schedule, compiled for each
+                 object. (An optimiser of your own may make a schedule of its rate: it is compiled once.)
 
     Stops after `epochs`, or earlier:
     target_cost  when the epoch's cost is at most this
@@ -70,9 +76,10 @@ def fit(
                  returned are always those of the lowest
     always       when a cost or a parameter is not finite (the parameters returned are the last finite ones, and
                  `stopped.message` says which iteration and which layer); and on Ctrl-C, with what was learned up to
-                 the last look from the host, an epoch or more ago
+                 the last look from the host, about half a second ago
 
-    ValueError for data that do not fit together or are not finite, settings out of range, a model without parameters.
+    ValueError for data that do not fit together or are not finite, settings out of range, a model without parameters,
+    a gradient that is not of its parameter's shape. TypeError for an optimiser that is none.
     """
     training = prepare(
         model,
@@ -95,8 +102,7 @@ def fit(
         mesh=mesh,
         learning_rate=learning_rate,
     )
-    iterations = training.run.iterations  # of an epoch
-    every = iterations if on_epoch else max(1, epochs // LOOKS) * iterations if progress else None
+    every = 1 if on_epoch else max(1, epochs // LOOKS) if progress else None
     state = training.start()
     parts: list[History] = []
     interrupted = False
@@ -108,7 +114,7 @@ def fit(
                 on_epoch(int(state.epoch) - 1, state.params)
             if progress and (state.iteration or len(part.cost)):
                 mean = state.so_far.cost if state.iteration else part.cost[-1]
-                progress(int(state.epoch) + int(state.iteration) / iterations, float(mean))
+                progress(int(state.epoch) + int(state.iteration) / training.run.iterations, float(mean))
     except KeyboardInterrupt:
         interrupted = True
     return training.fit(state, parts, interrupted)

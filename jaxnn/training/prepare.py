@@ -69,15 +69,16 @@ class Training:
         return self.run.feed.batch(self.data, jax.tree.map(lambda v: v[0, :size], self.given(position, 1)))
 
     def states(self, state: State, every: int | None = None) -> Iterator[tuple[State, History]]:
-        """(state, history) after each stretch of iterations: of about half a second, and ending at every multiple of
-        `every` iterations; until all epochs are over or a reason to stop is met. The history is that of the stretch.
+        """(state, history) after each stretch of iterations: of about half a second, and ending whenever `every` more
+        epochs are over; until all epochs are, or a reason to stop is met. The history is that of the stretch.
 
         From each of these states a run goes on to the bits of one that was never stopped. If something was not finite,
         the last state is that before the iteration in which it was not.
         """
         call = partial(chunk_of, self.run, self.data, self.validation, self.stops, self.key, self.rate)
-        end, before = self.epochs * self.run.iterations, state
-        for after, done in chunks(call, self.given, self.run, before, position=before.position, end=end, every=every):
+        before, position, end = state, state.position, self.epochs * self.run.iterations
+        every = None if every is None else every * self.run.iterations
+        for after, done in chunks(call, self.given, self.run, state, position=position, end=end, every=every):
             history = history_of(done)
             if after.reason == Reason.NOT_FINITE:
                 finite = last_finite(self.iterations(before), self.run.last_of(after.position))

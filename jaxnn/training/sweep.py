@@ -72,10 +72,9 @@ def sweep(
 ) -> list[Fit]:
     """Trains N networks at once: a list of N `Fit`s.
 
-    Network i is the one that `fit(model, loss, x, y, key=keys[i], optimizer=optimizer(learning_rates[i]), …)` trains,
-    up to rounding: the same start, the same order of the examples, the same stops. (With JAX's default keys; "rbg" ones
-    draw otherwise where there are several.) Everything is compiled once for all learning rates, where `fit` compiles
-    for each optimiser. On Ctrl-C nothing is returned.
+    Network i is the one that `fit(model, loss, x, y, key=keys[i], learning_rate=learning_rates[i], …)` trains, up to
+    rounding: the same start, the same order of the examples, the same stops. (With JAX's default keys; "rbg" ones draw
+    otherwise where there are several.) On Ctrl-C nothing is returned.
 
     keys            (N,) typed keys, or one for all
     learning_rates  (N,) numbers, or one for all

@@ -64,8 +64,10 @@ def test_bits_and_history_are_the_same_wherever_chunks_end(monkeypatch, name):
 def test_five_epochs_and_five_more_are_ten(monkeypatch, standard_promotion):
     """From any state of Adam's run, in the middle of an epoch too, with what was written down until then."""
     with_chunks_of(monkeypatch, 4)
+    chunk_of.clear_cache()
     training = prepare(NET, HalfSquaredError(), X, Y, key=KEY, epochs=10, batch_size=4, optimizer=ADAM)
     states = list(training.states(training.start()))
+    assert chunk_of._cache_size() == 1
     assert {int(state.iteration) for state, _ in states} == {0, 2, 4}
     run = training.fit(states[-1][0], [part for _, part in states])
     assert equal(run, fit(NET, HalfSquaredError(), X, Y, key=KEY, epochs=10, batch_size=4, optimizer=ADAM))
@@ -126,10 +128,10 @@ def test_streamed_rows_are_those_that_lie_on_the_device(monkeypatch, weights, dt
     settings = {"key": KEY, "epochs": 3, "batch_size": 4, "weights": weights}
     stays = fit(NET, HalfSquaredError(), X.astype(dtype), Y, **settings)
     monkeypatch.setattr(preparation, "LARGE", 0)
-    monkeypatch.setattr(preparation, "MOST_BYTES", 500)
+    monkeypatch.setattr(preparation, "SHARE", 1)  # so that the chunks end within epochs
     training = prepare(NET, HalfSquaredError(), X.astype(dtype), Y, **settings)
     assert (training.run.feed, training.data) == (Feed.STREAMED, None)
-    assert 1 <= training.run.chunk < 20
+    assert training.run.chunk == 5
     streamed = fit(NET, HalfSquaredError(), X.astype(dtype), Y, **settings)
     np.testing.assert_allclose(streamed.history.cost, stays.history.cost, rtol=1e-6)
     for ours, theirs in zip(jax.tree.leaves(streamed.params), jax.tree.leaves(stays.params), strict=True):
