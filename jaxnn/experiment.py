@@ -1,15 +1,16 @@
 """What is trained: from settings and their data to the parts, the scales, the network, the loss and the optimiser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 import optax
 from jax import Array
+from jax import numpy as jnp
 
 from jaxnn import catalogue
-from jaxnn.data import Scale, Table, brighten, load, split, standardise
+from jaxnn.data import Scale, Table, brighten, constant, load, split, standardise
 from jaxnn.layers.chain import Chain
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
@@ -55,7 +56,7 @@ class Settings(NetworkSettings, Protocol):
 
 class Experiment(NamedTuple):
     """All that is trained, and on what. x, y: all rows, scaled. parts: {part: its row numbers}. held_out: the part that
-    is watched while training. key: of the order of the rows. remark: on the settings, to be printed; or ""."""
+    is watched while training. key: of the order of the rows. remarks: on settings and data, to be printed."""
 
     table: Table
     model: Chain
@@ -72,7 +73,7 @@ class Experiment(NamedTuple):
     held_out: str
     batch_size: int | None
     key: Array
-    remark: str
+    remarks: tuple[str, ...]
 
     @property
     def rows(self) -> np.ndarray:
@@ -88,8 +89,9 @@ def experiment_of(settings: Settings) -> Experiment:
     optimizer = optimizer_of(settings.optimizer)
     parts, held_out = split_parts(table, settings.seed, hold_out=settings.patience is not None)
     x, y, x_scale, y_scale = scaled(table, target_for(loss, table), parts["train"])
+    check_range(x, table.features, settings.dtype)
     init_key, key = jax.random.split(jax.random.key(settings.seed))
-    batch_size, remark = batch_size_of(settings.batch_size, len(parts["train"]))
+    batch_size, remarks = batch_size_of(settings.batch_size, len(parts["train"]))
     return Experiment(
         table=table,
         model=model,
@@ -106,15 +108,38 @@ def experiment_of(settings: Settings) -> Experiment:
         held_out=held_out,
         batch_size=batch_size,
         key=key,
-        remark=remark,
+        remarks=(*constants(table, parts["train"]), *remarks),
     )
 
 
-def batch_size_of(batch_size: int | None, m: int) -> tuple[int | None, str]:
-    """(batch size, None for all m rows; a remark where more are asked for than there are, else "")."""
+def batch_size_of(batch_size: int | None, m: int) -> tuple[int | None, tuple[str, ...]]:
+    """(batch size, None for all m rows; a remark if more are asked for than there are)."""
     if not batch_size or batch_size <= m:
-        return batch_size, ""
-    return None, f"--batch-size {batch_size} is more than the rows to train on: each batch is all {m} of them."
+        return batch_size, ()
+    return None, (f"--batch-size {batch_size} is more than the rows to train on: each batch is all {m} of them.",)
+
+
+def constants(table: Table, rows: np.ndarray) -> Iterator[str]:
+    """A sentence for the features, and one for the targets, that are the same in all of these rows."""
+    named = [("features, from which nothing is learned", table.features, table.x)] if table.features else []
+    named += [] if table.classes else [("targets, and so are their predictions", table.targets, table.y)]
+    for what, names, v in named:
+        same = constant(v[rows])
+        if same.any():
+            which = ", ".join(name for name, is_same in zip(names, same, strict=True) if is_same)
+            yield f"The same in all rows to train on are these {what}: {which}."
+
+
+def check_range(x: np.ndarray, names: tuple[str, ...], dtype: str) -> None:
+    """ValueError: a scaled number of x (m, n) is beyond what this dtype holds."""
+    beyond = abs(x) > float(jnp.finfo(dtype).max)
+    if beyond.any():
+        i, j = np.argwhere(beyond)[0]
+        name = names[j] if names else f"number {j}"
+        raise ValueError(
+            f"{name} in row {i} is {abs(x[i, j]):.3g} standard deviations away from the training rows: beyond what "
+            f"{dtype} holds. Mend that cell, or leave the row out."
+        )
 
 
 def scaled(table: Table, y: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, Scale, Scale | None]:

@@ -26,6 +26,25 @@ def test_all_right_is_exactly_one(m):
         assert share(jnp.ones((m, 1)), jnp.ones((m, 1))) == 1
 
 
+@pytest.mark.parametrize("m", [3, 7, 49, 209])
+def test_none_right_is_exactly_zero(m):
+    for share in (accuracy, jax.jit(accuracy), binary_accuracy, jax.jit(binary_accuracy)):
+        assert share(jnp.ones((m, 1)), jnp.zeros((m, 1))) == 0
+
+
+@pytest.mark.parametrize("unit", [1e30, 1e200, 1e307])
+def test_large_values_have_the_metrics_of_small_ones(x64, unit):
+    y_hat, y = np.random.default_rng(0).uniform(-1, 1, size=(2, 9, 3))
+    assert float(rmse(unit * y_hat, unit * y)) == pytest.approx(unit * float(rmse(y_hat, y)))
+    assert float(r2(unit * y_hat, unit * y)) == pytest.approx(float(r2(y_hat, y)))
+
+
+def test_r2_of_a_constant_is_nan(x64):
+    y = np.full((48, 1), 0.1)
+    assert np.isnan(r2(y + 1, y))
+    assert rmse(y, y) == 0
+
+
 def test_rmse_and_r2_are_those_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)

@@ -66,8 +66,9 @@ def results(trained: Trained, table: DataTable, x: np.ndarray, y: np.ndarray, pa
     y_hat = trained.predict(table.x)
     for part, rows in parts.items():
         J = cost(trained.params, x[rows].astype(dtype), y[rows])
-        values = [jax.jit(of)(y_hat[rows], table.y[rows]) for of in metrics.values()]
-        grid.add_row(part, f"{len(rows)}", *(f"{value:.4g}" for value in (J, *values)))
+        with jax.enable_x64(True):  # predictions are in their own units, however large
+            values = [jax.jit(of)(y_hat[rows], table.y[rows]) for of in metrics.values()]
+        grid.add_row(part, f"{len(rows)}", *("—" if np.isnan(v) else f"{v:.4g}" for v in (J, *values)))
     return grid
 
 

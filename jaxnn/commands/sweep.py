@@ -76,12 +76,13 @@ def sweep(config: Sweep) -> int:
     parts, held_out = experiment.split_parts(table, config.seed, hold_out=True)
     loss = experiment.loss_of(config.network(config.widths[0]), table)
     x, y, x_scale, y_scale = experiment.scaled(table, experiment.target_for(loss, table), parts["train"])
+    experiment.check_range(x, table.features, config.dtype)
     train, validation = (Rows(x[parts[part]], y[parts[part]]) for part in ("train", held_out))
     x64, name = jax.enable_x64(config.dtype == "float64"), f"{table.name}-sweep"
     with x64, run_folder.new(config.out, name) as (folder, publish), np.errstate(all="ignore"):
         say(describe(table, parts))
-        batch_size, remark = experiment.batch_size_of(config.batch_size, len(parts["train"]))
-        if remark:
+        batch_size, remarks = experiment.batch_size_of(config.batch_size, len(parts["train"]))
+        for remark in (*experiment.constants(table, parts["train"]), *remarks):
             say(remark)
         config = replace(config, batch_size=batch_size)
         networks: list[Network] = []

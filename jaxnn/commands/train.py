@@ -40,8 +40,8 @@ def train(config: Train) -> int:
             console.print(
                 layer_table(experiment.model, experiment.loss, experiment.params, experiment.x[experiment.rows].shape)
             )
-            if experiment.remark:
-                say(experiment.remark)
+            for remark in experiment.remarks:
+                say(remark)
             say(compare_with_autodiff(experiment))
             result = fitted(config, experiment, console)
             reason = Reason[result.stopped.reason.upper()]

@@ -1,7 +1,7 @@
 """Sources of data as arrays, split and scaled. NumPy only."""
 
 from jaxnn.data.reading import SETS, load, load_rows, read_csv, read_npz
-from jaxnn.data.scale import Scale, brighten, standardise
+from jaxnn.data.scale import Scale, brighten, constant, standardise
 from jaxnn.data.table import Table, from_arrays, split
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Scale",
     "Table",
     "brighten",
+    "constant",
     "from_arrays",
     "load",
     "load_rows",

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import warnings
 from pathlib import Path
 from typing import get_args
 
@@ -482,3 +483,44 @@ def test_compilations_are_kept_where_the_user_says(here):
     assert (torn.returncode, torn.stderr) == (0, "")
     nowhere = env | {"XDG_CACHE_HOME": str(Path("classes.csv", "no folder")), "MPLCONFIGDIR": "mine"}
     assert "warn" not in subprocess.run(command, capture_output=True, env=nowhere, text=True, check=True).stderr
+
+
+def written(name, x, y):
+    np.savetxt(name, np.column_stack([x, y]), delimiter=",", header="a,b,c,y", comments="", fmt="%s")
+    return name
+
+
+def test_constant_columns_are_said_and_tell_nothing(here, capsys):
+    """0.1 in each of 48 rows was scaled by its rounding: at 0.11, each class was certain."""
+    x = RNG.normal(size=(60, 3))
+    x[:, 1] = 0.1
+    assert jaxnn_main("train", written("t.csv", x, np.where(x[:, 0] > 0, "yes", "no")), "--epochs", 2) == 0
+    assert (
+        "The same in all rows to train on are these features, from which nothing is learned: b."
+        in capsys.readouterr().out
+    )
+    trained = model_file.load(Path("runs/t/model.safetensors"))
+    np.testing.assert_allclose(trained.predict(x + [0, 0.01, 0]), trained.predict(x), atol=0.1)
+    assert jaxnn_main("train", written("v.csv", x, np.full(60, 0.1)), "--epochs", 2) == 0
+    told = capsys.readouterr().out
+    assert "targets, and so are their predictions: y." in told
+    assert re.search(r"train │ 48 │ .* │ +— │", told)
+
+
+@pytest.mark.parametrize("unit", [1e30, 1e200, 1e300])
+def test_huge_data_are_scaled_without_overflow(here, capsys, unit):
+    x = RNG.normal(size=(60, 3))
+    with warnings.catch_warnings(action="error"):
+        assert jaxnn_main("train", written("t.csv", unit * x, unit * x[:, 0]), "--epochs", 2) == 0
+    assert not re.search(r"\b(nan|inf)\b", capsys.readouterr().out)
+    assert np.isfinite(model_file.load(Path("runs/t/model.safetensors")).predict(unit * x)).all()
+
+
+def test_a_cell_beyond_what_the_dtype_holds_is_named(here, capsys):
+    x = RNG.normal(size=(60, 3))
+    path = written("t.csv", x, np.where(x[:, 0] > 0, "yes", "no"))
+    _, test = data.split(data.load(path), 0)
+    x[test[0], 2] = 1e308
+    told = refused(capsys, "train", written(path, x, np.where(x[:, 0] > 0, "yes", "no")), "--epochs", 2)
+    assert f"c in row {test[0]} is" in told
+    assert "beyond what float32 holds" in told
