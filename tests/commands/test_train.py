@@ -500,7 +500,7 @@ def test_constant_columns_are_said_and_tell_nothing(here, capsys):
         in capsys.readouterr().out
     )
     trained = model_file.load(Path("runs/t/model.safetensors"))
-    np.testing.assert_allclose(trained.predict(x + [0, 0.01, 0]), trained.predict(x), atol=0.1)
+    np.testing.assert_allclose(trained.predict(x + np.array([0, 0.01, 0])), trained.predict(x), atol=0.1)
     assert jaxnn_main("train", written("v.csv", x, np.full(60, 0.1)), "--epochs", 2) == 0
     told = capsys.readouterr().out
     assert "targets, and so are their predictions: y." in told
