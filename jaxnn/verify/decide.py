@@ -125,18 +125,29 @@ class Points:
             return
         check = Check(case.problem, case.comparison, self.options, self.start + SECONDS)
         outcome = self.outcome_at(kind, check)
-        if outcome.iterations == Iterations.DO_NOT_CONVERGE and any(o.iterations for o in self.outcomes):
-            reason = "the iterations do not converge"
-            outcome = replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
+        outcome = self.within_reach(outcome)
         for scale in NEARER if kind.draw != Draw.GIVEN else ():
             if outcome.undefined:
-                outcome = self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check)
+                outcome = self.within_reach(self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check))
         self.outcomes.append(outcome)
         if outcome.verdict == FAIL:
             self.wrong_case = case
         # Constants that are rounded at one point are rounded at all: exact ones need not be tried again.
         if outcome.verdict == PASS and outcome.rounded:
             self.roundings = ROUNDINGS[1:]
+
+    def within_reach(self, outcome: Outcome) -> Outcome:
+        """The outcome; undefined where iterations do not converge that do at another point, or not to a root: where a
+        bracket has none, a bisection comes to an end of it, and there the derivative of the iterates is the slope."""
+        known = {o.iterations for o in self.outcomes}
+        if outcome.verdict != FAIL:
+            return outcome
+        if outcome.iterations == Iterations.DO_NOT_CONVERGE and known & {Iterations.CONVERGE, Iterations.BY_VALUES}:
+            return replace(outcome, verdict=INCONCLUSIVE, reason="the iterations do not converge", undefined=True)
+        if outcome.iterations == Iterations.CONVERGE and Iterations.BY_VALUES in known:
+            reason = "the iterations end at another kind of point than elsewhere, as where a bracket holds no root"
+            return replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
+        return outcome
 
     def outcome_at(self, kind: Kind, check: Check) -> Outcome:
         """The outcome at a point of this kind, newly drawn."""

@@ -56,8 +56,8 @@ class Evaluation:
     What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
     forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
 
-    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge; runs_on:
-    whether iterations go on behind their end, see control_flow.py.
+    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge; runs_on: for
+    how many times as many steps iterations go on behind their end, see control_flow.py.
     """
 
     memory = Memory  # what a kernel's refs are
@@ -70,7 +70,7 @@ class Evaluation:
         ties: Ties | None = None,
         deadline: float = math.inf,
         order: Order = Order.FORWARDS,
-        runs_on: bool = False,
+        runs_on: int = 0,
     ):
         self.precision = precision
         self.runs_on = runs_on

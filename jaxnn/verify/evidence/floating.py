@@ -15,10 +15,10 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import run
-from jaxnn.verify.evidence.convergence import has_rule_of_jax, unless_alike
+from jaxnn.verify.evidence.convergence import ALIKE, converged, has_rule_of_jax, jumps
 from jaxnn.verify.evidence.float_truth import Floats, Truth, by_autodiff, by_differences
 from jaxnn.verify.evidence.judge import UNDEFINED, Judgement
-from jaxnn.verify.evidence.outcome import Check, Outcome, entered, eps, true_floats
+from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered, eps, true_floats
 from jaxnn.verify.evidence.points import Kind
 from jaxnn.verify.evidence.singular import has_tie
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Verdict
@@ -107,7 +107,8 @@ def in_floats(kind: Kind, check: Check, floats: Floats, why: str) -> Outcome:
     if not all(np.isfinite(t).all() for t in truth.leaves):
         return undefined(kind, floats)
     truth = truth._replace(how=f"{why}: {truth.how}")
-    return unless_alike(outcome_in_float64(kind, check, hand, truth, floats), check)
+    outcome = outcome_in_float64(kind, check, hand, truth, floats)
+    return by_wide_steps(outcome, check) if jumps(check.comparison) else outcome
 
 
 def outcome_in_float64(kind: Kind, check: Check, hand: Floats, truth: Truth, floats: Floats) -> Outcome:
@@ -115,6 +116,32 @@ def outcome_in_float64(kind: Kind, check: Check, hand: Floats, truth: Truth, flo
     digits = check.options.digits
     slacks = [10.0**-digits if digits else 0.0 for _ in hand]
     return outcome_of(kind, hand, truth, digits or DIGITS, slacks, Evidence.FLOAT64, floats)
+
+
+def by_wide_steps(outcome: Outcome, check: Check) -> Outcome:
+    """The outcome of a rule that differs from the derivative of iterates, where it is not known what these converge to.
+
+    Such a rule is wrong if it is not even like that derivative, and differences of the values, at steps wider than a
+    tolerance, say so too."""
+    if outcome.verdict != FAIL:
+        return outcome
+    if outcome.evidence == Evidence.FLOAT64 and outcome.digits > DIGITS + 1:
+        judged = outcome.judged[: check.problem.derivatives]
+        why = "float64 does not tell whether they would agree where they run on"
+        return converged(outcome, judged, why, Iterations.UNKNOWN)
+    agree = f"the rule and the derivative of the iterates agree to {shown(max(outcome.digits, 0))} digits"
+    reason = f"{agree}, and it is not known to how many the iterations of the forward pass converge"
+    undecided = replace(outcome, verdict=INCONCLUSIVE, reason=reason)
+    if outcome.digits >= ALIKE or not jumps(check.comparison):
+        return undecided if outcome.digits >= ALIKE else outcome
+    problem, numpy = check.problem, check.comparison.numpy
+    try:
+        hand = run(problem.claim, outcome.floats, np.float64, numpy)
+        truth = by_differences(problem, outcome.floats, numpy, check.deadline + SPARE)
+    except Exception:  # whatever a user's function raises in a dtype that it was not written for
+        return undecided
+    found = outcome_in_float64(outcome.kind, check, hand, truth, outcome.floats)
+    return undecided if found.verdict == INCONCLUSIVE else found
 
 
 def where_balls_are_infinite(outcome: Outcome, check: Check) -> Outcome:
