@@ -10,7 +10,7 @@ from jaxnn.verify.arithmetic.decisions import Endless, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.evidence.by_balls import outcome_by_balls
 from jaxnn.verify.evidence.convergence import in_the_limit, iterates, of_steps_alone
-from jaxnn.verify.evidence.floating import black_box, by_wide_steps, in_floats, where_balls_are_infinite
+from jaxnn.verify.evidence.floating import black_box, by_wide_steps, in_floats, off_stairs, where_balls_are_infinite
 from jaxnn.verify.evidence.grid_order import in_other_orders
 from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, Rounded
 from jaxnn.verify.evidence.points import GIVEN, Kind
@@ -42,7 +42,9 @@ def at_point(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
 def by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: Sequence[Rounded]) -> Outcome:
     """The `Outcome` by balls; with iterations, of what they converge to before constants are rounded."""
     if not iterates(check.comparison):
-        return outcome_by_balls(kind, check, floats, roundings)
+        outcome = outcome_by_balls(kind, check, floats, roundings)
+        may_step = check.comparison.numpy and outcome.sides and (kind == GIVEN or outcome.verdict == FAIL)
+        return off_stairs(outcome, check) if may_step else outcome
     outcome = outcome_by_balls(kind, check, floats, roundings[:1])
     if outcome.verdict == FAIL or outcome.has_cancelled:
         outcome = in_the_limit(outcome, check)

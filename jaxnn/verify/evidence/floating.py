@@ -5,8 +5,10 @@ known to too few digits decides nothing.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import flint
 import numpy as np
@@ -16,7 +18,8 @@ from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import run
 from jaxnn.verify.evidence.convergence import ALIKE, converged, has_rule_of_jax, jumps
-from jaxnn.verify.evidence.float_truth import Floats, Truth, by_autodiff, by_differences
+from jaxnn.verify.evidence.differences import direction
+from jaxnn.verify.evidence.float_truth import Floats, Truth, by_autodiff, by_differences, slope_along
 from jaxnn.verify.evidence.judge import UNDEFINED, Judgement
 from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered, eps, true_floats
 from jaxnn.verify.evidence.points import Kind
@@ -26,6 +29,7 @@ from jaxnn.verify.reports.words import shown
 
 CLEAR = 10  # beyond so many tolerances two numbers differ
 SPARE = 15  # seconds for differences, when those of exact arithmetic are over
+LOOK = 5  # seconds, to see whether a cost goes in steps
 DIGITS = 6  # that a truth in float64 must have
 
 
@@ -144,6 +148,32 @@ def by_wide_steps(outcome: Outcome, check: Check) -> Outcome:
     return undecided if found.verdict == INCONCLUSIVE else found
 
 
+def off_stairs(outcome: Outcome, check: Check) -> Outcome:
+    """The outcome of NumPy code; where its cost goes in steps, as a loop does that ends at a tolerance, that by
+    differences that are wider than they are, and no longer by those that see a single one."""
+    problem, floats = check.problem, outcome.floats
+    if problem.scalar is None or outcome.verdict == INCONCLUSIVE:
+        return outcome
+    cost = partial(run, problem.cost, dtype=np.float64, numpy=True)
+    wanted = problem.arguments.differentiated
+    ways = [direction(i, floats[i].shape) for i in wanted]
+    deadline = min(check.deadline, time.monotonic() + LOOK)
+    try:
+        slopes = [slope_along(cost, floats, {i: way}, deadline) for i, way in zip(wanted, ways, strict=True)]
+        exact_slopes = true_floats(check.comparison, floats, deadline)
+        hand = run(problem.claim, floats, np.float64, numpy=True)
+    except Exception:  # whatever a user's function raises in a dtype that it was not written for
+        return outcome
+    values, errors = (np.array([part[k][0] for part in slopes]) for k in (0, 1))
+    steep = [np.sum(v * way) if v.shape == way.shape else v for v, way in zip(exact_slopes, ways, strict=False)]
+    if (np.abs(values - np.ravel(steep)) <= CLEAR * errors).all():
+        return outcome
+    leaves, tolerances = (list(v.reshape(-1, 1)) for v in (values, errors))
+    how = "the cost goes in steps: decided by differences in float64 that are wider, and measure their own error"
+    truth = Truth(leaves, tolerances, [[way] for way in ways], how)
+    return outcome_in_float64(outcome.kind, check, hand[: len(wanted)], truth, floats)
+
+
 def where_balls_are_infinite(outcome: Outcome, check: Check) -> Outcome:
     """The outcome by differences where a number that is infinite, or none, does not reach the cost, as behind a mask;
     the outcome as it was if it does, or if differences do not decide."""
@@ -223,7 +253,7 @@ def black_box(kind: Kind, check: Check, floats: Floats) -> Outcome:
     outcome = outcome_of(kind, hand, truth, needed, slacks, Evidence.DTYPE, floats)
     if outcome.verdict == FAIL and is_at_tie(check, floats):
         return replace(outcome, verdict=INCONCLUSIVE, reason=f"{how}; numbers tie there, so that it may be a choice")
-    return outcome
+    return by_wide_steps(outcome, check) if jumps(check.comparison) else outcome
 
 
 def is_at_tie(check: Check, floats: Floats) -> bool:
