@@ -137,15 +137,15 @@ class Points:
             self.roundings = ROUNDINGS[1:]
 
     def within_reach(self, outcome: Outcome) -> Outcome:
-        """The outcome; undefined where iterations do not converge that do at another point, or not to a root: where a
-        bracket has none, a bisection comes to an end of it, and there the derivative of the iterates is the slope."""
+        """The outcome; undefined where iterations do not converge that do at another point, or where values go in steps
+        at another point and no step is seen: where a bracket has no root, a bisection comes to an end of it."""
         known = {o.iterations for o in self.outcomes}
         if outcome.verdict != FAIL:
             return outcome
         if outcome.iterations == Iterations.DO_NOT_CONVERGE and known & {Iterations.CONVERGE, Iterations.BY_VALUES}:
             return replace(outcome, verdict=INCONCLUSIVE, reason="the iterations do not converge", undefined=True)
         if outcome.iterations == Iterations.CONVERGE and Iterations.BY_VALUES in known:
-            reason = "the iterations end at another kind of point than elsewhere, as where a bracket holds no root"
+            reason = "the values go in steps elsewhere, and none is seen here: a bracket may hold no root"
             return replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
         return outcome
 
@@ -270,7 +270,7 @@ def testimony_on(problem: Problem, comparison: Comparison, points: Points) -> Te
     outcome = points.wrong or at_generic
     if outcome.evidence != Evidence.EXACT or not outcome.judged:
         return Testimony()
-    directions, deadline = 3 if points.seconds < 3 else 1, points.start + LATEST
+    directions, deadline = 1 if points.wrong or points.seconds > 3 else 3, points.start + LATEST
     try:
         return witnesses.testimony(problem, comparison, outcome, points.options, directions, deadline)
     except (TooLarge, Undecided):

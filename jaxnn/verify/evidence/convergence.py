@@ -29,7 +29,6 @@ from jaxnn.verify.tracing.jaxprs import without_rules
 PRECISION = 1600  # bits
 SECONDS = 5  # to see what the values of a right outcome converge to
 LEAST = 2  # digits to which iterations must converge
-ALIKE = 1  # digits, with which a rule of an iteration that is not understood is not called wrong
 FEWEST = 6  # digits to which differences must be known, and a rule of JAX's own must agree with them
 JUMPS = {"gt", "ge", "lt", "le", "eq", "ne", "sign", "floor", "ceil", "round", "argmax", "argmin"}  # of floats
 
@@ -68,9 +67,9 @@ def by_values(outcome: Outcome, check: Check, far: Sides, needed: float) -> Outc
     if not values.moves and jumps(check.comparison):  # a flag says that it is done
         return replace(outcome, iterations=Iterations.UNKNOWN)
     if outcome.verdict == FAIL and known == Iterations.BY_VALUES:
-        judged = judgements(far.hand, values.slopes, Allowed.of(enough))
+        wrong = judgements(far.hand, values.slopes, Allowed.of(enough))
         note = f"{outcome.kind}: the truth is the slope of the values to which the iterations converge"
-        outcome = replace(outcome, judged=(*judged, *outcome.judged[n:]), notes=(*outcome.notes, note))
+        outcome = replace(outcome, judged=(*wrong, *outcome.judged[n:]), notes=(*outcome.notes, note))
     return replace(outcome, iterations=known)
 
 

@@ -5,10 +5,8 @@ known to too few digits decides nothing.
 """
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import flint
 import numpy as np
@@ -17,11 +15,10 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import run
-from jaxnn.verify.evidence.convergence import ALIKE, converged, has_rule_of_jax, jumps
-from jaxnn.verify.evidence.differences import direction
-from jaxnn.verify.evidence.float_truth import Floats, Truth, by_autodiff, by_differences, slope_along
+from jaxnn.verify.evidence.convergence import has_rule_of_jax
+from jaxnn.verify.evidence.float_truth import Floats, Truth, by_autodiff, by_differences
 from jaxnn.verify.evidence.judge import UNDEFINED, Judgement
-from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered, eps, true_floats
+from jaxnn.verify.evidence.outcome import Check, Outcome, entered, eps, true_floats
 from jaxnn.verify.evidence.points import Kind
 from jaxnn.verify.evidence.singular import has_tie
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence, Verdict
@@ -29,7 +26,6 @@ from jaxnn.verify.reports.words import shown
 
 CLEAR = 10  # beyond so many tolerances two numbers differ
 SPARE = 15  # seconds for differences, when those of exact arithmetic are over
-LOOK = 5  # seconds, to see whether a cost goes in steps
 DIGITS = 6  # that a truth in float64 must have
 
 
@@ -111,8 +107,7 @@ def in_floats(kind: Kind, check: Check, floats: Floats, why: str) -> Outcome:
     if not all(np.isfinite(t).all() for t in truth.leaves):
         return undefined(kind, floats)
     truth = truth._replace(how=f"{why}: {truth.how}")
-    outcome = outcome_in_float64(kind, check, hand, truth, floats)
-    return by_wide_steps(outcome, check) if jumps(check.comparison) else outcome
+    return outcome_in_float64(kind, check, hand, truth, floats)
 
 
 def outcome_in_float64(kind: Kind, check: Check, hand: Floats, truth: Truth, floats: Floats) -> Outcome:
@@ -120,58 +115,6 @@ def outcome_in_float64(kind: Kind, check: Check, hand: Floats, truth: Truth, flo
     digits = check.options.digits
     slacks = [10.0**-digits if digits else 0.0 for _ in hand]
     return outcome_of(kind, hand, truth, digits or DIGITS, slacks, Evidence.FLOAT64, floats)
-
-
-def by_wide_steps(outcome: Outcome, check: Check) -> Outcome:
-    """The outcome of a rule that differs from the derivative of iterates, where it is not known what these converge to.
-
-    Such a rule is wrong if it is not even like that derivative, and differences of the values, at steps wider than a
-    tolerance, say so too."""
-    if outcome.verdict != FAIL:
-        return outcome
-    if outcome.evidence == Evidence.FLOAT64 and outcome.digits > DIGITS + 1:
-        judged = outcome.judged[: check.problem.derivatives]
-        why = "float64 does not tell whether they would agree where they run on"
-        return converged(outcome, judged, why, Iterations.UNKNOWN)
-    agree = f"the rule and the derivative of the iterates agree to {shown(max(outcome.digits, 0))} digits"
-    reason = f"{agree}, and it is not known to how many the iterations of the forward pass converge"
-    undecided = replace(outcome, verdict=INCONCLUSIVE, reason=reason)
-    if outcome.digits >= ALIKE or not jumps(check.comparison):
-        return undecided if outcome.digits >= ALIKE else outcome
-    problem, numpy = check.problem, check.comparison.numpy
-    try:
-        hand = run(problem.claim, outcome.floats, np.float64, numpy)
-        truth = by_differences(problem, outcome.floats, numpy, check.deadline + SPARE)
-    except Exception:  # whatever a user's function raises in a dtype that it was not written for
-        return undecided
-    found = outcome_in_float64(outcome.kind, check, hand, truth, outcome.floats)
-    return undecided if found.verdict == INCONCLUSIVE else found
-
-
-def off_stairs(outcome: Outcome, check: Check) -> Outcome:
-    """The outcome of NumPy code; where its cost goes in steps, as a loop does that ends at a tolerance, that by
-    differences that are wider than they are, and no longer by those that see a single one."""
-    problem, floats = check.problem, outcome.floats
-    if problem.scalar is None or outcome.verdict == INCONCLUSIVE:
-        return outcome
-    cost = partial(run, problem.cost, dtype=np.float64, numpy=True)
-    wanted = problem.arguments.differentiated
-    ways = [direction(i, floats[i].shape) for i in wanted]
-    deadline = min(check.deadline, time.monotonic() + LOOK)
-    try:
-        slopes = [slope_along(cost, floats, {i: way}, deadline) for i, way in zip(wanted, ways, strict=True)]
-        exact_slopes = true_floats(check.comparison, floats, deadline)
-        hand = run(problem.claim, floats, np.float64, numpy=True)
-    except Exception:  # whatever a user's function raises in a dtype that it was not written for
-        return outcome
-    values, errors = (np.array([part[k][0] for part in slopes]) for k in (0, 1))
-    steep = [np.sum(v * way) if v.shape == way.shape else v for v, way in zip(exact_slopes, ways, strict=False)]
-    if (np.abs(values - np.ravel(steep)) <= CLEAR * errors).all():
-        return outcome
-    leaves, tolerances = (list(v.reshape(-1, 1)) for v in (values, errors))
-    how = "the cost goes in steps: decided by differences in float64 that are wider, and measure their own error"
-    truth = Truth(leaves, tolerances, [[way] for way in ways], how)
-    return outcome_in_float64(outcome.kind, check, hand[: len(wanted)], truth, floats)
 
 
 def where_balls_are_infinite(outcome: Outcome, check: Check) -> Outcome:
@@ -253,7 +196,7 @@ def black_box(kind: Kind, check: Check, floats: Floats) -> Outcome:
     outcome = outcome_of(kind, hand, truth, needed, slacks, Evidence.DTYPE, floats)
     if outcome.verdict == FAIL and is_at_tie(check, floats):
         return replace(outcome, verdict=INCONCLUSIVE, reason=f"{how}; numbers tie there, so that it may be a choice")
-    return by_wide_steps(outcome, check) if jumps(check.comparison) else outcome
+    return outcome
 
 
 def is_at_tie(check: Check, floats: Floats) -> bool:
