@@ -137,14 +137,15 @@ class Points:
             self.roundings = ROUNDINGS[1:]
 
     def within_reach(self, outcome: Outcome) -> Outcome:
-        """The outcome; undefined where iterations do not converge that do at another point, or where values go in steps
-        at another point and no step is seen: where a bracket has no root, a bisection comes to an end of it."""
-        known = {o.iterations for o in self.outcomes}
-        if outcome.verdict != FAIL:
+        """The outcome; undefined where iterations of which a point before this one tells more do not converge, or not
+        in the time there is, or where no steps are seen in their values: a bracket without a root ends at an end."""
+        before = {o.iterations for o in self.outcomes} - {None}
+        if outcome.verdict == PASS or not before:
             return outcome
-        if outcome.iterations == Iterations.DO_NOT_CONVERGE and known & {Iterations.CONVERGE, Iterations.BY_VALUES}:
-            return replace(outcome, verdict=INCONCLUSIVE, reason="the iterations do not converge", undefined=True)
-        if outcome.iterations == Iterations.CONVERGE and Iterations.BY_VALUES in known:
+        if outcome.iterations in (Iterations.DO_NOT_CONVERGE, Iterations.UNKNOWN):
+            reason = "the iterations do not converge, as far as is seen"
+            return replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
+        if outcome.iterations == Iterations.CONVERGE and Iterations.BY_VALUES in before:
             reason = "the values go in steps elsewhere, and none is seen here: a bracket may hold no root"
             return replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
         return outcome

@@ -146,7 +146,9 @@ def has_iteration(jaxpr: Jaxpr) -> bool:
 
 
 def is_iteration(eqn: JaxprEqn) -> bool:
-    """Whether it is a loop that takes and gives nothing step by step."""
+    """Whether it is a loop that carries floats, and takes and gives nothing step by step: no search for an index."""
+    if not any(is_float(v.aval) for v in eqn.outvars if hasattr(v.aval, "dtype")):
+        return False
     if eqn.primitive.name == "scan":
         _, _, xs = parts_of_scan(eqn.params, eqn.invars)
         return not xs
