@@ -57,12 +57,13 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "decide": {*GATHERED, "options", "notes", "diagnosis", "links", "power", "precision"},
     "named_model": set(),
     "questions": {"options", "arguments", "problems", "decide", "custom_rules", "named_model", "reports"}
-    | {"custom_problems", "restriction", "waiting"},
+    | {"custom_problems", "restriction", "waiting", "untraced"},
     "exact_value": GATHERED,
     "many_cases": {*GATHERED, "decide", "notes", "problems", "questions"},
     "whole_step": {*GATHERED, "options", "custom_problems", "custom_rules", "questions"},
     "strategies": set(),
     "waiting": set(),
+    "untraced": set(),
     "__init__": {"domains", "questions", "exact_value", "many_cases", "whole_step", "reports"},
 }
 LIBRARIES = {"jaxnn.data": {"numpy"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}, "reference": {"numpy"}}

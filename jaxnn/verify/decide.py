@@ -125,18 +125,30 @@ class Points:
             return
         check = Check(case.problem, case.comparison, self.options, self.start + SECONDS)
         outcome = self.outcome_at(kind, check)
-        if outcome.iterations == Iterations.DO_NOT_CONVERGE and any(o.iterations for o in self.outcomes):
-            reason = "the iterations do not converge"
-            outcome = replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
+        outcome = self.within_reach(outcome)
         for scale in NEARER if kind.draw != Draw.GIVEN else ():
             if outcome.undefined:
-                outcome = self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check)
+                outcome = self.within_reach(self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check))
         self.outcomes.append(outcome)
         if outcome.verdict == FAIL:
             self.wrong_case = case
         # Constants that are rounded at one point are rounded at all: exact ones need not be tried again.
         if outcome.verdict == PASS and outcome.rounded:
             self.roundings = ROUNDINGS[1:]
+
+    def within_reach(self, outcome: Outcome) -> Outcome:
+        """The outcome; undefined where iterations of which a point before this one tells more do not converge, or not
+        in the time there is, or where no steps are seen in their values: a bracket without a root ends at an end."""
+        before = {o.iterations for o in self.outcomes} - {None}
+        if outcome.verdict == PASS or not before:
+            return outcome
+        if outcome.iterations in (Iterations.DO_NOT_CONVERGE, Iterations.UNKNOWN):
+            reason = "the iterations do not converge, as far as is seen"
+            return replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
+        if outcome.iterations == Iterations.CONVERGE and Iterations.BY_VALUES in before:
+            reason = "the values go in steps elsewhere, and none is seen here: a bracket may hold no root"
+            return replace(outcome, verdict=INCONCLUSIVE, reason=reason, undefined=True)
+        return outcome
 
     def outcome_at(self, kind: Kind, check: Check) -> Outcome:
         """The outcome at a point of this kind, newly drawn."""
@@ -259,7 +271,7 @@ def testimony_on(problem: Problem, comparison: Comparison, points: Points) -> Te
     outcome = points.wrong or at_generic
     if outcome.evidence != Evidence.EXACT or not outcome.judged:
         return Testimony()
-    directions, deadline = 3 if points.seconds < 3 else 1, points.start + LATEST
+    directions, deadline = 1 if points.wrong or points.seconds > 3 else 3, points.start + LATEST
     try:
         return witnesses.testimony(problem, comparison, outcome, points.options, directions, deadline)
     except (TooLarge, Undecided):

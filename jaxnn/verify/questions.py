@@ -39,6 +39,7 @@ from jaxnn.verify.problems import (
 from jaxnn.verify.reports.findings import FAIL
 from jaxnn.verify.reports.report import Report
 from jaxnn.verify.restriction import within
+from jaxnn.verify.untraced import untraced
 from jaxnn.verify.waiting import waiting
 
 Asked = ParamSpec("Asked")
@@ -273,7 +274,8 @@ def asserted(ask: Callable[Asked, Report]) -> Callable[Asked, Report]:
 
     @functools.wraps(ask)
     def check(*args: Asked.args, **options: Asked.kwargs) -> Report:
-        report = ask(*args, **options)
+        with untraced():
+            report = ask(*args, **options)
         if not report.ok:
             raise NotShownRight(report)
         return report

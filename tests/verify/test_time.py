@@ -1,5 +1,6 @@
 """What a check costs whoever waits: failing assertions are cheap, long checks are heard of, seconds are all of them."""
 
+import sys
 import time
 
 import numpy as np
@@ -19,6 +20,48 @@ def test_causes_of_a_failing_assertion_are_looked_for_when_it_is_read(monkeypatc
     assert not asked
     assert "FAIL" in str(caught.value)
     assert asked
+
+
+def follow(frame, event, arg, files=set()):  # noqa: B006
+    """A tracer, which notes the files that it passes through."""
+    files.add(frame.f_code.co_filename)
+    return follow
+
+
+@pytest.mark.skipif(hasattr(sys, "monitoring"), reason="from Python 3.12 on, Hypothesis traces by sys.monitoring")
+@pytest.mark.parametrize(("owner", "is_followed"), [("hypothesis.internal.scrutineer", False), ("coverage", True)])
+def test_hypothesis_does_not_follow_an_assertion_line_by_line(monkeypatch, owner, is_followed):
+    files = set()
+    monkeypatch.setattr(follow, "__defaults__", (files,))
+    monkeypatch.setattr(follow, "__module__", owner)
+    before = sys.gettrace()
+    sys.settrace(follow)
+    try:
+        with pytest.raises(AssertionError):
+            verify.assert_gradient(lambda w: (w**2).sum(), lambda w: 3 * w, W)
+        after = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert after is follow
+    assert (decide.__file__ in files) == is_followed
+
+
+@pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="before Python 3.12, Hypothesis traces by sys.settrace")
+@pytest.mark.parametrize(("owner", "is_followed"), [("scrutineer", False), ("another", True)])
+def test_hypothesis_does_not_monitor_an_assertion(owner, is_followed):
+    tool, files = 3, set()
+    sys.monitoring.use_tool_id(tool, owner)
+    try:
+        sys.monitoring.set_events(tool, sys.monitoring.events.LINE)
+        sys.monitoring.register_callback(
+            tool, sys.monitoring.events.LINE, lambda code, line: files.add(code.co_filename)
+        )
+        with pytest.raises(AssertionError):
+            verify.assert_gradient(lambda w: (w**2).sum(), lambda w: 3 * w, W)
+        assert sys.monitoring.get_events(tool) == sys.monitoring.events.LINE
+    finally:
+        sys.monitoring.free_tool_id(tool)
+    assert (decide.__file__ in files) == is_followed
 
 
 def test_who_waits_for_long_is_told_if_a_command_asks_for_it(monkeypatch, capfd):

@@ -1,7 +1,8 @@
 """Calls and loops: rules (evaluation, params, inputs) -> outputs, which evaluate jaxprs.
 
 An evaluation that `runs_on` goes on with every iteration, a loop that takes and gives nothing step by step, behind its
-end: to what it converges to (evidence/convergence.py).
+end: to what it converges to (evidence/run_on.py). A loop within an iteration ends where it ends: a line search that
+ran on would come to a step of 0.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from flint import arb
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxnn.protocols import PyTree
-from jaxnn.verify.arithmetic.balls import finite, is_balls, is_float, wrap
+from jaxnn.verify.arithmetic.balls import ZERO, absolute, finite, is_balls, is_float, magnitude, wrap
 from jaxnn.verify.arithmetic.choices import select
 from jaxnn.verify.arithmetic.decisions import TRUE, Endless, Logic, Undecided, codes, logic
 from jaxnn.verify.arithmetic.kernels import KERNELS
@@ -23,7 +24,8 @@ from jaxnn.verify.arithmetic.rules import EqnParams, Evaluator, Value, open_jaxp
 
 Call = Callable[[Evaluator, EqnParams, list[Value]], list[Value]]
 SHARE = 0.25  # of the time that is left, in which a loop must end
-FURTHER, FEW = 7, 8  # times as many steps for iterations that run on, and as many at least as if they had so few
+FEW = 8  # steps, as which iterations of fewer run on
+SETTLED = 2.0**-133  # of the largest float that is carried: no float moves any more
 
 
 def outputs_of(ev: Evaluator, jaxpr: ClosedJaxpr | Jaxpr, inputs: list[Value]) -> list[Value]:
@@ -69,11 +71,15 @@ def scan(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:
     k = len(carry)
     steps = range(params["length"])
     ys: dict[int, list[Value]] = {}
+    is_iteration, times = not xs and len(jaxpr.outvars) == k, ev.runs_on
+    ev.runs_on = 0 if is_iteration else times
     for t in reversed(steps) if params["reverse"] else steps:
         out = ev.run(jaxpr, consts, [*fixed, *carry, *(ev.entry(x, t) for x in xs)])
         carry, ys[t] = out[:k], out[k:]
-    if ev.runs_on and not xs and len(jaxpr.outvars) == k:
-        return further(carry, lambda carry: ev.run(jaxpr, consts, [*fixed, *carry]), len(steps))
+    if is_iteration:
+        carry = further(carry, lambda carry: ev.run(jaxpr, consts, [*fixed, *carry]), times * max(len(steps), FEW))
+        ev.runs_on = times
+        return carry
     if not steps:
         avals: list[PyTree] = [v.aval for v in jaxpr.outvars[k:]]
         return [*carry, *(np.empty((0, *a.shape), object if is_float(a) else a.dtype) for a in avals)]
@@ -91,6 +97,7 @@ def while_(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]
     carry = inputs[c + b :]
     test, test_consts = open_jaxpr(ev, params["cond_jaxpr"])
     body, body_consts = open_jaxpr(ev, params["body_jaxpr"])
+    times, ev.runs_on = ev.runs_on, 0
 
     def step(carry: list[Value]) -> list[Value]:
         return ev.run(body, body_consts, [*inputs[c : c + b], *carry])
@@ -104,21 +111,28 @@ def while_(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]
             raise Endless(f"a while_loop of more than {n} steps")
         new = step(carry)
         carry = [select_loops(more, *values) for values in zip(carry, new, strict=True)] if more.shape else new
-    return further(carry, step, n) if ev.runs_on else carry
+    carry = further(carry, step, times * max(n, FEW))
+    ev.runs_on = times
+    return carry
 
 
 def further(carry: list[Value], step: Callable[[list[Value]], list[Value]], n: int) -> list[Value]:
-    """What an iteration of n steps carries when it runs on, until no float moves any more, or one would be lost.
+    """What an iteration carries after n steps more, or when no float moves any more, or before one would be lost, or
+    when numbers have come so near to each other that a decision between them is no longer known.
 
     Each step starts from midpoints: what converges forgets its errors, and radii that only grow would say nothing."""
-    for _ in range(FURTHER * max(n, FEW)):
+    for _ in range(n):
         old = [wrap(np.frompyfunc(arb.mid, 1, 1)(v)) if is_balls(v) else v for v in carry]
-        new = step(old)
+        try:
+            new = step(old)
+        except Undecided:
+            break
         pairs = [(a, b) for a, b in zip(old, new, strict=True) if is_balls(b)]
         if not all(finite(b) for _, b in pairs):
-            return carry
+            break
         carry = new
-        if all(np.all(np.frompyfunc(arb.contains, 2, 1)(b, a)) for a, b in pairs):
+        allowed = max((magnitude(b) for _, b in pairs), default=ZERO) * SETTLED
+        if all(np.all(absolute(b - a) <= allowed) for a, b in pairs):
             break
     return carry
 

@@ -56,8 +56,8 @@ class Evaluation:
     What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
     forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
 
-    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge; runs_on:
-    whether iterations go on behind their end, see control_flow.py.
+    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge; runs_on: for
+    how many times as many steps iterations go on behind their end, see control_flow.py.
     """
 
     memory = Memory  # what a kernel's refs are
@@ -70,7 +70,7 @@ class Evaluation:
         ties: Ties | None = None,
         deadline: float = math.inf,
         order: Order = Order.FORWARDS,
-        runs_on: bool = False,
+        runs_on: int = 0,
     ):
         self.precision = precision
         self.runs_on = runs_on
@@ -85,7 +85,7 @@ class Evaluation:
         self.place = ""  # of the call that is being evaluated
         self.literals: dict[tuple[bytes, str], Value] = {}  # by their bytes and dtype
         self.outputs: dict[tuple, list[Value]] = {}  # of an equation, by its primitive, inputs and parameters
-        self.sides: set[tuple[str, str, bool]] = set()  # of the decisions of NumPy code: (place, kind, truth)
+        self.truths: dict[tuple[str, str], list[bool]] = {}  # of the decisions of NumPy code, by place and kind
         self.named_values: dict[str, list[tuple[int, Balls]]] = {}  # by `checkpoint_name`: [(step, value), …]
         self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
         self.nans: dict[int, np.ndarray] = {}  # which entries of a value are nan because the data are, by its id

@@ -77,12 +77,12 @@ def comparison(name: str) -> Operator:
         caller = sys._getframe(1)
         while caller.f_back and caller.f_code.co_filename.startswith(NOT_THE_USERS):
             caller = caller.f_back
-        order = ev.ties.order(self.ball, v, (caller.f_lineno, len(ev.sides)))
+        order = ev.ties.order(self.ball, v, (caller.f_lineno, sum(map(len, ev.truths.values()))))
         if order is None:
             raise Undecided
         place = f"{os.path.basename(caller.f_code.co_filename)}:{caller.f_lineno} ({caller.f_code.co_name})"
         truth = getattr(operator, name)(order, 0)
-        ev.sides.add((place, name, truth))
+        ev.truths.setdefault((place, name), []).append(truth)
         return truth
 
     return method

@@ -23,7 +23,7 @@ class Evaluator(Protocol):
     memory: PyTree  # the class of refs
     order: PyTree  # of a kernel's grid
     program: list[tuple[int, int]]
-    runs_on: bool
+    runs_on: int
     deadline: float
 
     def enter(self, v: PyTree) -> Value: ...

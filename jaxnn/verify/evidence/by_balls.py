@@ -182,6 +182,6 @@ def is_blind(problem: Problem, decided: Judged) -> bool:
 def sides_of(ev: Evaluation, inputs: list[Balls], outputs: list[Balls]) -> Sides:
     """The sides of decisions, in jaxprs and in NumPy code, that reach an output."""
     sides = branches.seen(ev.steps, inputs, outputs)
-    for place, name, truth in ev.sides:
-        sides[place, name].add(Side("true" if truth else "false"))
+    for site, truths in ev.truths.items():
+        sides[site] |= {Side("true" if truth else "false") for truth in set(truths)}
     return sides

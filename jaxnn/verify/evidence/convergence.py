@@ -1,95 +1,121 @@
 """Implicit rules, which are right where iterations have converged: they are judged where these run on.
 
 As the iterations end, such a rule and the derivative of what is computed differ by what is left to converge. Run on, in
-exact arithmetic, they come to one value; a wrong rule does not.
+exact arithmetic, they come to one value, or the rule comes to the slope of the values; a wrong rule does neither.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import NamedTuple
 
 import flint
-import jax
-import numpy as np
-from jax import numpy as jnp
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
-from jaxnn.verify.arguments import Problem
-from jaxnn.verify.arithmetic.balls import Balls, wrap
+from jaxnn.verify.arithmetic.balls import is_float, wrap
 from jaxnn.verify.arithmetic.control_flow import parts_of_scan
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
-from jaxnn.verify.evidence.comparison import Comparison, Way, equations, forward_pass, of_jaxpr
-from jaxnn.verify.evidence.differences import BallFunction, along, difference, direction, random_direction
-from jaxnn.verify.evidence.judge import DIGITS, judgements
+from jaxnn.verify.evidence.comparison import Comparison, equations
+from jaxnn.verify.evidence.differences import along, difference, random_direction
+from jaxnn.verify.evidence.judge import DIGITS, Allowed, Judgement, judgements
 from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered
-from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS, Evidence
+from jaxnn.verify.evidence.run_on import TIMES, Sides, agreement, limit, sides
+from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 from jaxnn.verify.reports.words import shown
-from jaxnn.verify.tracing.jaxprs import trace, without_rules
+from jaxnn.verify.tracing.jaxprs import without_rules
 
-PRECISIONS = (400, 1600, 6400)  # bits
+PRECISION = 1600  # bits
+SECONDS = 5  # to see what the values of a right outcome converge to
 LEAST = 2  # digits to which iterations must converge
-FROZEN = 30  # digits, to which what runs on stays as it was: a flag says that it is done
-ALIKE = 4  # digits, with which a rule of an iteration that is not understood is not called wrong
-FEWEST = 6  # digits to which a rule of JAX's own must agree with differences
+FEWEST = 6  # digits to which differences must be known, and a rule of JAX's own must agree with them
+JUMPS = {"gt", "ge", "lt", "le", "eq", "ne", "sign", "floor", "ceil", "round", "argmax", "argmin"}  # of floats
 
 
 def in_the_limit(outcome: Outcome, check: Check) -> Outcome:
     """An outcome that is not right, or another one where iterations explain the difference: PASS to the digits to which
-    they converge if the rule and the truth agree where all of them run on; INCONCLUSIVE if that is not known."""
-    if any(j.verdict == FAIL for j in outcome.judged[check.problem.derivatives :]):
+    they converge if, where all of them run on, the rule is the derivative of the iterates or of the values."""
+    n = check.problem.derivatives
+    if any(j.verdict == FAIL for j in outcome.judged[n:]):
         return outcome
-    error = max(j.errors.max(initial=0) for j in outcome.judged[: check.problem.derivatives])
-    digits = -math.log10(error) if error else math.inf
     needed = check.options.digits or DIGITS
     try:
         if has_rule_of_jax(check.comparison):
-            return by_accuracy(outcome, check, digits)
-        limit = sides(check, outcome.floats, runs_on=True)
-        if are_near(limit.hand, limit.true, needed):
-            return converged(outcome, digits, "where they run on, the rule and the truth agree")
-        end = sides(check, outcome.floats, runs_on=False)
-        if are_near(end.true, limit.true, FROZEN):
-            return unless_alike(outcome, check)
-        if are_near(end.true, limit.true, LEAST):
+            return by_accuracy(outcome, check)
+        far = sides(check, outcome.floats, TIMES)
+        if agreement(far.hand, far.true) < needed:
+            return by_values(outcome, check, far, needed)
+        end = judgements(sides(check, outcome.floats, 0).hand, far.true)
+    except (Undecided, Unsupported, TooLarge):
+        return replace(outcome, iterations=Iterations.UNKNOWN)
+    judged = [j._replace(digits=digits_of(e)) for j, e in zip(outcome.judged, end, strict=False)]
+    return converged(outcome, judged, "where they run on, the rule and the truth agree", Iterations.CONVERGE)
+
+
+def by_values(outcome: Outcome, check: Check, far: Sides, needed: float) -> Outcome:
+    """The outcome by differences of the values to which the iterations converge. far: the sides where they run on."""
+    values, n = limit(check, outcome.floats), check.problem.derivatives
+    if values.digits < FEWEST:
+        return replace(outcome, iterations=Iterations.DO_NOT_CONVERGE)
+    enough = min(needed, values.digits - 1)
+    known = Iterations.CONVERGE if agreement(far.true, values.slopes) >= enough else Iterations.BY_VALUES
+    if agreement(far.hand, values.slopes) >= enough:
+        end = judgements(sides(check, outcome.floats, 0).hand, values.slopes)
+        judged = [j._replace(digits=digits_of(j)) for j in end]
+        return converged(outcome, judged, "where they run on, the rule is the slope of their values", known)
+    if not values.moves and jumps(check.comparison):  # a flag says that it is done
+        return replace(outcome, iterations=Iterations.UNKNOWN)
+    if outcome.verdict == FAIL and known == Iterations.BY_VALUES:
+        wrong = judgements(far.hand, values.slopes, Allowed.of(enough))
+        note = f"{outcome.kind}: the truth is the slope of the values to which the iterations converge"
+        outcome = replace(outcome, judged=(*wrong, *outcome.judged[n:]), notes=(*outcome.notes, note))
+    return replace(outcome, iterations=known)
+
+
+def of_steps_alone(outcome: Outcome, check: Check) -> Outcome:
+    """A right outcome; INCONCLUSIVE if the rule is the derivative of the steps of an iteration, but not the slope of
+    the values to which they converge: that of a bracket's ends."""
+    if not jumps(check.comparison):
+        return outcome
+    check = check._replace(deadline=min(check.deadline, time.monotonic() + SECONDS))
+    try:
+        values = limit(check, outcome.floats)
+        if values.digits < FEWEST or not values.moves:
             return outcome
+        far = sides(check, outcome.floats, TIMES)
     except (Undecided, Unsupported, TooLarge):
         return outcome
-    return unless_alike(replace(outcome, iterations=Iterations.DO_NOT_CONVERGE), check)
-
-
-def unless_alike(outcome: Outcome, check: Check) -> Outcome:
-    """A wrong outcome; INCONCLUSIVE if it is nearly right, and a loop ends at a tolerance that can explain it."""
-    is_near = outcome.verdict == FAIL and outcome.digits >= ALIKE
-    goes_back = check.problem.scalar is not None and check.comparison.way != Way.FORWARD_MODE
-    if not is_near or goes_back or not ends_at_a_tolerance(check.comparison):
+    if agreement(far.true, values.slopes) >= min(FEWEST, values.digits - 1):
         return outcome
-    if outcome.evidence == Evidence.FLOAT64 and outcome.digits > FEWEST + 1:
-        return converged(outcome, outcome.digits, "float64 does not tell whether they would agree where they run on")
-    agreement = f"the rule and the truth agree to {shown(outcome.digits)} digits"
-    reason = f"{agreement}, and it is not known to how many the iterations of the forward pass converge"
-    return replace(outcome, verdict=INCONCLUSIVE, reason=reason)
+    reason = "the rule is the derivative of the steps of an iteration, and not that of what they converge to"
+    return replace(outcome, verdict=INCONCLUSIVE, reason=reason, iterations=Iterations.BY_VALUES)
 
 
-def converged(outcome: Outcome, digits: float, why: str) -> Outcome:
-    """The outcome of a rule that is right to the digits to which iterations converge."""
+def digits_of(judgement: Judgement) -> float:
+    """To how many digits of its leaf the worst entry agrees."""
+    error = judgement.errors.max(initial=0)
+    return -math.log10(error) if error else math.inf
+
+
+def converged(outcome: Outcome, judged: Sequence[Judgement], why: str, known: Iterations) -> Outcome:
+    """The outcome of a rule whose derivatives are right to the digits to which iterations converge, as judged."""
+    digits = min(j.digits for j in judged)
     reason = f"the iterations converge to {shown(digits)} digits"
     if digits < LEAST:
         few = Iterations.DO_NOT_CONVERGE
         return replace(outcome, verdict=INCONCLUSIVE, reason=f"{reason} alone", iterations=few)
-    judged = tuple(j._replace(verdict=PASS, digits=min(j.digits, digits), states=None) for j in outcome.judged)
+    right = [j._replace(verdict=PASS, states=None) for j in (*judged, *outcome.judged[len(judged) :])]
     notes = (*outcome.notes, f"{outcome.kind}: {reason}; {why}")
-    return replace(outcome, verdict=PASS, judged=judged, notes=notes, iterations=Iterations.CONVERGE)
+    return replace(outcome, verdict=PASS, judged=tuple(right), notes=notes, iterations=known)
 
 
-def by_accuracy(outcome: Outcome, check: Check, digits: float) -> Outcome:
+def by_accuracy(outcome: Outcome, check: Check) -> Outcome:
     """The outcome where the truth is a rule of JAX's own over an iteration, such as that of `odeint`: it is as accurate
     as it agrees with differences of the forward pass, and so is a rule that agrees with it no worse."""
     problem, comparison = check.problem, check.comparison
     cost = comparison.cost(problem)
-    ev = Evaluation(PRECISIONS[1], deadline=check.deadline)
+    ev = Evaluation(PRECISION, deadline=check.deadline)
     with flint.ctx.workprec(ev.precision):
         balls = entered(ev, outcome.floats, problem)
         wanted = problem.arguments.differentiated
@@ -98,65 +124,14 @@ def by_accuracy(outcome: Outcome, check: Check, digits: float) -> Outcome:
         pairs = zip(wanted, directions, strict=True)
         differences = [wrap(difference(cost, ev, balls, {i: way})) for i, way in pairs]
         known = min(j.digits for j in judgements(differences, true))
-    if digits < known - 1:
+    judged = [j._replace(digits=min(known, digits_of(j))) for j in outcome.judged[: problem.derivatives]]
+    if min(j.digits for j in judged) < known - 1:
         return outcome
     if known < FEWEST:
         reason = f"JAX's own rule agrees with differences of the forward pass to {shown(known)} digits alone"
         return replace(outcome, verdict=INCONCLUSIVE, reason=reason)
-    return converged(outcome, min(known, digits), "to so many, JAX's own rule agrees with differences")
-
-
-class Sides(NamedTuple):
-    """The rule and the truth, along one direction of each leaf."""
-
-    hand: list[Balls]
-    true: list[Balls]
-
-
-def sides(check: Check, floats: Sequence[np.ndarray], runs_on: bool) -> Sides:
-    """Both sides; Undecided if no precision decides.
-
-    The truth is that of forward mode: what reverse mode saves in an iteration is no longer the same when it runs on."""
-    problem, comparison = check.problem, check.comparison
-    assert comparison.claim is not None, "a black box is not evaluated in balls"
-    rule, derivative = comparison.claim, comparison.truth
-    if problem.scalar is not None:  # else they are along tangents as it is
-        wanted = problem.arguments.differentiated
-        directions = [random_direction(i, problem.arguments.floats[i].shape) for i in wanted]
-        rule, derivative = along(rule, directions), slopes(problem, comparison)
-    n = problem.derivatives
-    for precision in PRECISIONS:
-        ev = Evaluation(precision, deadline=check.deadline, runs_on=runs_on)
-        with flint.ctx.workprec(precision):
-            balls = entered(ev, floats, problem)
-            try:
-                return Sides(rule(ev, balls)[:n], derivative(ev, balls)[:n])
-            except Undecided:
-                continue
-    raise Undecided
-
-
-def are_near(a: list[Balls], b: list[Balls], digits: float) -> bool:
-    """Whether no entry differs by more than so many digits of its leaf."""
-    return all(j.errors.max(initial=0) <= 10.0**-digits for j in judgements(a, b))
-
-
-def slopes(problem: Problem, comparison: Comparison) -> BallFunction:
-    """The derivatives of the forward pass along one direction of each leaf, by forward mode."""
-    arguments = problem.arguments
-    wanted = arguments.differentiated
-
-    def of(floats: list) -> list[jax.Array]:
-        g, inputs = forward_pass(problem, floats), [floats[i] for i in wanted]
-        out = []
-        for i in wanted:
-            ways = [direction(i, v.shape) if k == i else np.zeros(v.shape) for k, v in zip(wanted, inputs, strict=True)]
-            tangents = [jnp.asarray(way, v.dtype) for way, v in zip(ways, inputs, strict=True)]
-            out.append(jax.jvp(g, (inputs,), (tangents,))[1])
-        return out
-
-    assert comparison.mode is not None, "NumPy code has no forward mode"
-    return of_jaxpr(trace(of, arguments, comparison.mode), arguments, comparison.mode)
+    why = "to so many, JAX's own rule agrees with differences"
+    return converged(outcome, judged, why, Iterations.CONVERGE)
 
 
 def iterates(comparison: Comparison) -> bool:
@@ -171,20 +146,22 @@ def has_iteration(jaxpr: Jaxpr) -> bool:
 
 
 def is_iteration(eqn: JaxprEqn) -> bool:
+    """Whether it is a loop that carries floats, and takes and gives nothing step by step: no search for an index."""
+    if not any(is_float(v.aval) for v in eqn.outvars if hasattr(v.aval, "dtype")):
+        return False
     if eqn.primitive.name == "scan":
         _, _, xs = parts_of_scan(eqn.params, eqn.invars)
         return not xs
     return eqn.primitive.name == "while"
 
 
-def ends_at_a_tolerance(comparison: Comparison) -> bool:
-    """Whether a loop of either side ends at a tolerance, and not when it has counted to its end."""
+def jumps(comparison: Comparison) -> bool:
+    """Whether values can jump in an iteration of either side: it ends at a tolerance, or takes a decision."""
     closed = [jaxpr for jaxpr in (comparison.scalar_jaxpr, comparison.hand_jaxpr) if jaxpr]
     every = chain.from_iterable(equations(jaxpr.jaxpr) for jaxpr in closed)
-    loops = [eqn for eqn in every if eqn.primitive.name == "while"]
-    tests = chain.from_iterable(equations(loop.params["cond_jaxpr"].jaxpr) for loop in loops)
-    operands = chain.from_iterable(eqn.invars for eqn in tests)
-    return any(v.aval.dtype.kind not in "iu" for v in operands if hasattr(v.aval, "dtype"))
+    inner = chain.from_iterable(jaxprs_in_params(eqn.params) for eqn in every if is_iteration(eqn))
+    deciding = (eqn for jaxpr in inner for eqn in equations(jaxpr) if eqn.primitive.name in JUMPS)
+    return any(is_float(v.aval) for eqn in deciding for v in eqn.invars if hasattr(v.aval, "dtype"))
 
 
 def has_rule_of_jax(comparison: Comparison) -> bool:

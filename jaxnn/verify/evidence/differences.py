@@ -30,7 +30,7 @@ def along_line(
 ) -> tuple[arb, list[arb]]:
     """h, and S(v + k·h·way) for every k in steps."""
     exact = Evaluation(ev.precision, ties=ev.ties, deadline=ev.deadline)
-    exact.sides = ev.sides
+    exact.truths = ev.truths
     exact.check_time(0, "a difference of the cost")
     centre = [exact.noted(wrap(np.frompyfunc(arb.mid, 1, 1)(v))) for v in balls]
     h = arb(2) ** -(ev.precision * 2 // 5)

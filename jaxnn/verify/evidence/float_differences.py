@@ -27,9 +27,9 @@ class Slope(NamedTuple):
     error: np.ndarray
 
 
-def slope(line: Line, size: float, largest: float) -> Slope:
-    """d line/dt at 0, for numbers of this size that move, from steps of the `largest` size on."""
-    start, end = (2.0 ** math.ceil(math.log2(v)) for v in (max(size, largest), size * SMALLEST))
+def slope(line: Line, size: float, largest: float, smallest: float = SMALLEST) -> Slope:
+    """d line/dt at 0, for numbers of this size that move: by steps from the `largest` size to the `smallest` part."""
+    start, end = (2.0 ** math.ceil(math.log2(v)) for v in (max(size, largest), size * smallest))
     steps = start * RATIO ** -np.arange(1.0, math.log(start / end, RATIO))
     here = np.asarray(line(0.0), np.float64)
     after, before = (np.stack([value_at(line, sign * h, here.shape) for h in steps]) for sign in (1, -1))

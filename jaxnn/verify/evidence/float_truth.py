@@ -12,7 +12,7 @@ from jaxnn.verify.arguments import Function, Problem
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.evidence.comparison import ENTRIES, run
 from jaxnn.verify.evidence.differences import direction
-from jaxnn.verify.evidence.float_differences import UNIT, slope, unit_of
+from jaxnn.verify.evidence.float_differences import SMALLEST, UNIT, slope, unit_of
 
 DOWN = 2.0**-29  # from what float32 loses to what float64 does
 ROOM = 256  # how many times what is measured may be lost
@@ -102,8 +102,11 @@ def units(shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         yield way
 
 
-def slope_along(f: Function, floats: Floats, ways: Ways, deadline: float) -> tuple[Floats, Floats]:
-    """(the derivatives of the arrays f(floats) along these ways, how far they may be off). TooLarge: it is too late."""
+def slope_along(
+    f: Function, floats: Floats, ways: Ways, deadline: float, smallest: float = SMALLEST
+) -> tuple[Floats, Floats]:
+    """(the derivatives of the arrays f(floats) along these ways, how far they may be off), by no step that is a smaller
+    part of the numbers that move. TooLarge: it is too late."""
     shapes: list[tuple[int, ...]] = []
 
     def line(t: float) -> np.ndarray:
@@ -115,7 +118,7 @@ def slope_along(f: Function, floats: Floats, ways: Ways, deadline: float) -> tup
 
     moved = np.concatenate([np.abs(floats[i][way != 0]) for i, way in ways.items()])
     largest = max((float(np.abs(floats[i]).max(initial=0)) for i in ways), default=0.0) or 1.0
-    found = slope(line, float(moved.max(initial=0)) or largest, largest)
+    found = slope(line, float(moved.max(initial=0)) or largest, largest, smallest)
     ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
     value, error = (
         [np.reshape(part, shape) for part, shape in zip(np.split(v, ends), shapes, strict=True)] for v in found

@@ -15,7 +15,7 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
 from jaxnn.verify.evidence.comparison import run
-from jaxnn.verify.evidence.convergence import has_rule_of_jax, unless_alike
+from jaxnn.verify.evidence.convergence import has_rule_of_jax
 from jaxnn.verify.evidence.float_truth import Floats, Truth, by_autodiff, by_differences
 from jaxnn.verify.evidence.judge import UNDEFINED, Judgement
 from jaxnn.verify.evidence.outcome import Check, Outcome, entered, eps, true_floats
@@ -107,7 +107,7 @@ def in_floats(kind: Kind, check: Check, floats: Floats, why: str) -> Outcome:
     if not all(np.isfinite(t).all() for t in truth.leaves):
         return undefined(kind, floats)
     truth = truth._replace(how=f"{why}: {truth.how}")
-    return unless_alike(outcome_in_float64(kind, check, hand, truth, floats), check)
+    return outcome_in_float64(kind, check, hand, truth, floats)
 
 
 def outcome_in_float64(kind: Kind, check: Check, hand: Floats, truth: Truth, floats: Floats) -> Outcome:

@@ -42,8 +42,10 @@ class Check(NamedTuple):
 class Iterations(Enum):
     """What is known of the iterations at a point where a rule differs from the truth as they end."""
 
-    CONVERGE = auto()  # to where the rule and the truth agree
+    CONVERGE = auto()  # to where it is known whether the rule is right
+    BY_VALUES = auto()  # the same, and their derivatives do not converge to the slope of the values, as in a bisection
     DO_NOT_CONVERGE = auto()
+    UNKNOWN = auto()  # flags hold them, or there was no time
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,8 @@ def custom_rules(scene: Scene) -> Iterator[str]:
     problem, comparison = scene.problem, scene.comparison
     if comparison.scalar_jaxpr is None or comparison.mode is None or problem.by_autodiff is None:
         return
+    if iterates(comparison):  # an implicit rule is not the derivative of the iterates, and need not be
+        return
     by_autodiff, names = problem.by_autodiff, list[str]()
     without_rules(comparison.scalar_jaxpr.jaxpr, names)
     if not names:

@@ -5,7 +5,8 @@ traced as it is written.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType
 from typing import NamedTuple
 
 import jax
@@ -165,8 +166,26 @@ def without_rules(jaxpr: Jaxpr, names: list[str], of_jax: bool = False) -> Jaxpr
 
 
 def is_jax_own(f: PyTree) -> bool:
-    """Whether a traced function, the primal or its rule, was written in JAX's own folder."""
-    return os.path.dirname(jax.__file__) + os.sep in (f.debug_info.func_src_info or "")
+    """Whether a traced function, the primal or its rule, was written in JAX's own folder, with all its parts."""
+    folder = os.path.dirname(jax.__file__) + os.sep
+    return folder in (f.debug_info.func_src_info or "") and all(folder in v.__code__.co_filename for v in parts(f))
+
+
+def parts(f: PyTree) -> Iterator[FunctionType]:
+    """The functions of which JAX has put a rule together, as `defjvps` does: those in its closure, and in theirs."""
+    pending, known = [f], set[int]()
+    while pending:
+        v = pending.pop()
+        if id(v) in known:
+            continue
+        known.add(id(v))
+        if isinstance(v, FunctionType):
+            yield v
+            pending += [cell.cell_contents for cell in v.__closure__ or ()]
+        elif isinstance(v, (tuple, list)):
+            pending += v
+        else:
+            pending += [getattr(v, name) for name in ("f", "__wrapped__") if hasattr(v, name)]
 
 
 def is_custom_gradient(f: Jaxpr) -> bool:

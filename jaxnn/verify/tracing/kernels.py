@@ -83,7 +83,7 @@ def anything(dtype: np.dtype) -> PyTree:
 class Unrolling:
     """An evaluation of jaxprs on tracers, as far as rules of kernels and of control flow use one."""
 
-    memory, order, ties, runs_on, deadline = TracedMemory, Order.FORWARDS, Ties(), False, math.inf
+    memory, order, ties, runs_on, deadline = TracedMemory, Order.FORWARDS, Ties(), 0, math.inf
 
     def __init__(self) -> None:
         self.program: list[tuple[int, int]] = []

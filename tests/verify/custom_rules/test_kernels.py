@@ -185,6 +185,19 @@ def test_jax_own_rules_are_accepted(ask, f):
     assert any("JAX's own" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("by", [1, 2])
+def test_a_rule_of_ones_own_of_a_function_of_jax_is_not_its_own(by):
+    one, two = jax.custom_jvp(jnp.sin), jax.custom_jvp(jnp.sin)
+    one.defjvp(lambda x, dx: (jnp.sin(*x), by * jnp.cos(*x) * dx[0]))
+    two.defjvps(lambda dx, out, x: by * jnp.cos(x) * dx)
+    for f in (one, two):
+        report = verify.custom_jvp(f, f32(3))
+        assert report.ok == (by == 1)
+        assert not any("JAX's own" in note for note in report.notes)
+        summed = lambda x, f=f: f(x).sum()  # noqa: E731
+        assert verify.gradient(summed, jax.grad(summed), f32(3)).ok == (by == 1)
+
+
 def test_a_wrong_rule_of_jax_own_is_found(monkeypatch):
     monkeypatch.setattr(jaxprs, "is_jax_own", lambda f: True)
     for ask in (verify.custom_vjp, verify.custom_jvp):
