@@ -81,7 +81,7 @@ def links(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[L
 def links_of_jaxprs(problem: Problem, comparison: Comparison, outcome: Outcome) -> tuple[Link, ...]:
     """The links of a rule that is JAX code; what the evaluation raises is raised."""
     assert comparison.claim is not None, "a black box has no links"
-    ev = Evaluation(PRECISION, outcome.rounded, deadline=time.monotonic() + SECONDS)
+    ev = Evaluation(PRECISION, outcome.rounded, deadline=time.process_time() + SECONDS)
     balls = [enter(v) for v in outcome.floats]
     with flint.ctx.workprec(PRECISION):
         hand = comparison.claim(ev, balls)

@@ -57,7 +57,7 @@ def hints(problem: Problem, outcomes: Sequence[Outcome], wrong: Outcome | None) 
 def beside_domain(problem: Problem, wrong: Outcome, options: Options) -> Iterator[str]:
     """The domains along which the rule is right: what is wrong leads out of them."""
     for words, inside in restrictions(problem, wrong.floats):
-        check = Check(inside, comparison_of(inside), options, time.monotonic() + SECONDS)
+        check = Check(inside, comparison_of(inside), options, time.process_time() + SECONDS)
         outcome = at_point(wrong.kind, check, wrong.floats, ROUNDINGS)
         pairs = zip(wrong.judged, outcome.judged, strict=False)
         if any(before.verdict == FAIL and after.verdict == PASS for before, after in pairs):

@@ -56,8 +56,9 @@ class Evaluation:
     What one of them has computed is not computed again for another: a hand-derived rule and autodiff share their
     forward pass, and a value is then one object in both, which keeps comparisons of a value with itself decided.
 
-    precision: in bits; deadline: in seconds of `time.monotonic`, beyond which an equation raises TooLarge; runs_on: for
-    how many times as many steps iterations go on behind their end, see control_flow.py.
+    precision: in bits; deadline: in seconds of `time.process_time`, so that a busy machine changes no verdict, beyond
+    which an equation raises TooLarge; runs_on: for how many times as many steps iterations go on behind their end, see
+    control_flow.py.
     """
 
     memory = Memory  # what a kernel's refs are
@@ -253,7 +254,7 @@ class Evaluation:
 
     def check_time(self, seconds: float, what: str) -> None:
         """Raises TooLarge, for what would take these seconds, if there are none."""
-        if time.monotonic() + seconds > self.deadline or self.entries > ENTRIES:
+        if time.process_time() + seconds > self.deadline or self.entries > ENTRIES:
             raise TooLarge(what)
 
 

@@ -313,7 +313,7 @@ def is_numpy(problem: Problem) -> bool:
 
 def works(side: BallFunction, arguments: Arguments) -> bool:
     """Whether a side can be evaluated at all, as far as is seen in a few seconds."""
-    ev = Evaluation(deadline=time.monotonic() + SECONDS)
+    ev = Evaluation(deadline=time.process_time() + SECONDS)
     try:
         side(ev, [ev.enter(v) for v in arguments.floats])
     except Unsupported:

@@ -78,7 +78,7 @@ def of_steps_alone(outcome: Outcome, check: Check) -> Outcome:
     the values to which they converge: that of a bracket's ends."""
     if not jumps(check.comparison):
         return outcome
-    check = check._replace(deadline=min(check.deadline, time.monotonic() + SECONDS))
+    check = check._replace(deadline=min(check.deadline, time.process_time() + SECONDS))
     try:
         values = limit(check, outcome.floats)
         if values.digits < FEWEST or not values.moves:

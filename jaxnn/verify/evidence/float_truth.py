@@ -65,7 +65,7 @@ def by_differences(problem: Problem, floats: Floats, numpy: bool, deadline: floa
     """Differences in float64 of the forward pass: along every entry of a leaf, or some directions of a large one; of a
     `custom_jvp`, along its tangents. Then the values that are asked for beside them.
 
-    numpy: whether it is NumPy code. TooLarge: the deadline, in seconds of `time.monotonic`, is over."""
+    numpy: whether it is NumPy code. TooLarge: the deadline, in seconds of `time.process_time`, is over."""
     arguments, floats = problem.arguments, [np.asarray(v, np.float64) for v in floats]
     leaves: list[np.ndarray] = []
     errors: list[np.ndarray] = []
@@ -110,7 +110,7 @@ def slope_along(
     shapes: list[tuple[int, ...]] = []
 
     def line(t: float) -> np.ndarray:
-        if time.monotonic() > deadline:
+        if time.process_time() > deadline:
             raise TooLarge("differences in float64 take too long")
         out = f([v + ways[i] * t if i in ways else v for i, v in enumerate(floats)])
         shapes[:] = [np.shape(v) for v in out]

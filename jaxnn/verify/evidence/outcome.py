@@ -31,7 +31,7 @@ ENOUGH = 3200  # bits, at which what is still not finite is taken to be so
 
 
 class Check(NamedTuple):
-    """What is asked, and how. deadline: in seconds of `time.monotonic`."""
+    """What is asked, and how. deadline: in seconds of `time.process_time`."""
 
     problem: Problem
     comparison: Comparison

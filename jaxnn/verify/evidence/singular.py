@@ -137,7 +137,7 @@ def is_defined(check: Check, infinite: Infinite, outcome: Outcome) -> bool:
 
 def search_at(check: Check, hand: Sequence[Balls], outcome: Outcome) -> Search:
     """The search for what lies beside the point."""
-    deadline = min(check.deadline, time.monotonic() + (SECONDS if is_given(outcome) else SECONDS / 4))
+    deadline = min(check.deadline, time.process_time() + (SECONDS if is_given(outcome) else SECONDS / 4))
     rays = Rays(check.problem, check.comparison, outcome.floats, deadline)
     return Search(rays, hand[: check.problem.derivatives])
 

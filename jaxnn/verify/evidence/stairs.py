@@ -75,7 +75,7 @@ def off_stairs(outcome: Outcome, check: Check) -> Outcome:
     cost = partial(run, problem.cost, dtype=np.float64, numpy=True)
     wanted = problem.arguments.differentiated
     ways = [direction(i, floats[i].shape) for i in wanted]
-    deadline = min(check.deadline, time.monotonic() + SECONDS)
+    deadline = min(check.deadline, time.process_time() + SECONDS)
     try:
         slopes = [slope_along(cost, floats, {i: way}, deadline, WIDE) for i, way in zip(wanted, ways, strict=True)]
         exact_slopes = true_floats(check.comparison, floats, deadline)

@@ -55,7 +55,7 @@ def testimony(
     problem: Problem, comparison: Comparison, outcome: Outcome, options: Options, directions: int, deadline: float
 ) -> Testimony:
     """The `Testimony` at one point, by differences along so many directions; none at a tie. deadline: in seconds of
-    `time.monotonic`."""
+    `time.process_time`."""
     scenes = (scene_of(problem, comparison, outcome, precision, deadline) for precision in PRECISIONS)
     scene = next(scenes)
     if scene.ev.ties.pairs or not all(map(finite, [*scene.hand, *scene.true])):
