@@ -11,13 +11,16 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-SAMPLE = "sample(stratum): of all cases of a test, one for each value of this function of the case's parameters"
+SAMPLE = "sample(stratum): of a test's cases, one for each value of this function of their parameters; without it one"
 
 
 def pytest_configure(config):
     """Compiled programs are kept between test runs, for commands in processes of their own too; a fresh clone starts
     with none."""
     config.addinivalue_line("markers", SAMPLE)
+    if not config.option.all:
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # XLA's: it takes a quarter less to compile
+        jax.config.update("jax_disable_most_optimizations", True)
     examples = 100 if config.option.all else 30
     hypothesis.settings.register_profile(
         "ours", deadline=None, print_blob=True, derandomize="CI" in os.environ, max_examples=examples
@@ -48,8 +51,8 @@ def pytest_collection_modifyitems(config, items):
     strata = collections.defaultdict(list)
     for item in items:
         for mark in item.iter_markers("sample"):
-            (stratum,) = mark.args
-            strata[item.nodeid.split("[")[0], stratum(**item.callspec.params)].append(item)
+            stratum = [str(of(**item.callspec.params)) for of in mark.args]
+            strata[item.nodeid.split("[")[0], *stratum].append(item)
     left_out = set()
     for stratum, cases in strata.items():
         left_out |= {*cases} - {random.Random(f"{config.option.sample} {stratum}").choice(cases)}

@@ -1,7 +1,7 @@
 """A plugin of pytest that writes which lines of jaxnn each test executes, for scripts/mutants: pytest -p executed.
 
 Each process writes a file of its own into the folder $EXECUTED: a line for a test, {"test": its name, "seconds": of the
-CPU, "lines": {file: [numbers]}}.
+CPU, "lines": {file: [numbers]}}. Tests that fail are left out.
 """
 
 import collections
@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = f"{ROOT / 'jaxnn'}{os.sep}"
 executed: dict[str, set[int]] = collections.defaultdict(set)
+failed = set()
 
 
 def enter(frame, event, argument):
@@ -25,6 +26,11 @@ def enter(frame, event, argument):
 def visit(frame, event, argument):
     executed[frame.f_code.co_filename].add(frame.f_lineno)
     return visit
+
+
+def pytest_runtest_logreport(report):
+    if report.failed:
+        failed.add(report.nodeid)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,5 +46,6 @@ def pytest_runtest_protocol(item):
         threading.settrace(None)
         lines = {str(Path(path).relative_to(ROOT)): sorted(numbers) for path, numbers in list(executed.items())}
         row = {"test": item.nodeid, "seconds": sum(os.times()[:4]) - start, "lines": lines}
-        with (Path(os.environ["EXECUTED"]) / f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        if item.nodeid not in failed:
+            with (Path(os.environ["EXECUTED"]) / f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")

@@ -294,9 +294,7 @@ def model(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_a_net_is_exact_however_it_is_written(name, model):
-    user = model(HEAD + NETS[name] + END)
+def is_exact(user):
     J, names = user.cost(*ARGS), dict(vars(user))
     report = verify.gradient(user.cost, user.grad, *ARGS)
     assert (report.verdict, report.evidence) == (verify.PASS, "exact"), str(report)
@@ -306,17 +304,22 @@ def test_a_net_is_exact_however_it_is_written(name, model):
     assert {key: id(v) for key, v in vars(user).items()} == {key: id(v) for key, v in names.items()}
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_a_net_is_traced_however_it_is_written(name, model, standard_promotion):
-    user = model(HEAD + NETS[name] + END)
+def is_traced(user):
     user.cost(2 * W, X, Y)
-    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         cost = as_jax(lambda floats: user.cost(*floats), ARGS)
         J, dW = jax.jit(jax.value_and_grad(lambda W: cost([W, X, Y])))(W)
         grad = jax.jit(as_jax(lambda floats: user.grad(*floats), ARGS))([W, X, Y])
     np.testing.assert_allclose(J, user.cost(*ARGS), rtol=1e-12)
     np.testing.assert_allclose(dW, user.grad(*ARGS), rtol=1e-9)
     np.testing.assert_allclose(grad, dW, rtol=1e-9)
+
+
+@pytest.mark.sample(lambda name, check: name)
+@pytest.mark.parametrize("check", [is_exact, is_traced])
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_however_it_is_written(name, check, model):
+    check(model(HEAD + NETS[name] + END))
 
 
 N = 5

@@ -1,7 +1,7 @@
 """Where a backward pass goes wrong, what is wrong with it, and what a check could have seen.
 
 The faults in diagnosed.py and held_out.py were written by helpers who had not read the diagnosis;
-it was improved on both since. Of these an eighth is tried here; `pytest --all-faults` tries all, and judges none.
+it was improved on both since.
 """
 
 import json
@@ -30,10 +30,9 @@ def as_users_have_it():
 
 FAULTS = diagnosed.FAULTS | held_out.FAULTS
 RIGHT = diagnosed.RIGHT | held_out.RIGHT
-MISSED = {  # faults of SAMPLE whose cause is not the first, or not found
+MISSED = {  # faults whose cause is not the first, or not found
     "GELU: silu'",
 }
-SAMPLE = list(FAULTS)[::8]
 
 
 def diagnosis(fault):
@@ -45,23 +44,16 @@ def diagnosis(fault):
     return [cause.kind for cause in report.causes]
 
 
-def pytest_generate_tests(metafunc):
-    if "faults_of" in metafunc.fixturenames:
-        names = list(FAULTS) if metafunc.config.getoption("all_faults") else SAMPLE
-        metafunc.parametrize("faults_of", sorted({name.split(":")[0] for name in names}))
-
-
-def test_faults_by_hand(faults_of, record_property, request):
+@pytest.mark.sample(lambda name: sorted(FAULTS[name].kinds))
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_by_hand(name, record_property):
     """Refused, found where they are, and explained: or said to be unknown."""
-    every = request.config.getoption("all_faults")
-    names = [name for name in (FAULTS if every else SAMPLE) if name.startswith(f"{faults_of}:")]
-    found = {name: diagnosis(FAULTS[name]) for name in names}
-    first = {name for name, kinds in found.items() if kinds[0] in FAULTS[name].kinds}
-    listed = {name for name, kinds in found.items() if not FAULTS[name].kinds.isdisjoint(kinds)}
-    record_property("diagnosis", (f"by hand: {faults_of}", len(names), len(first), len(listed)))
-    assert every or {*names} - first <= MISSED
+    kinds, true = diagnosis(FAULTS[name]), FAULTS[name].kinds
+    record_property("diagnosis", (f"by hand: {name.split(':')[0]}", 1, kinds[0] in true, not true.isdisjoint(kinds)))
+    assert (kinds[0] in true) == (name not in MISSED)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("architecture", mutants.ARCHITECTURES)
 def test_faults_of_the_mutator(architecture, record_property):
     found = list(mutants.diagnosed(architecture))
@@ -382,6 +374,7 @@ def test_no_cause_is_false(name):
 # Power
 
 
+@pytest.mark.sample(lambda name: type(LAYERS[name].layer if name in LAYERS else LOSSES[name].loss))
 @pytest.mark.parametrize("name", [*LAYERS, *LOSSES])
 def test_every_change_of_our_own_rules_is_noticed(name):
     rng = np.random.default_rng(0)
