@@ -44,7 +44,7 @@ def diagnosis(fault):
     return [cause.kind for cause in report.causes]
 
 
-@pytest.mark.sample(lambda name: sorted(FAULTS[name].kinds))
+@pytest.mark.sample(lambda name: min(FAULTS[name].kinds))
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults_by_hand(name, record_property):
     """Refused, found where they are, and explained: or said to be unknown."""
@@ -64,6 +64,7 @@ def test_faults_of_the_mutator(architecture, record_property):
     assert sum(first) >= 0.9 * len(found)
 
 
+@pytest.mark.sample(lambda name: [*RIGHT].index(name) // 2)
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_gradients_have_no_cause(name):
     right = RIGHT[name]
@@ -412,6 +413,7 @@ def test_a_wrong_rule_has_no_power():
 # What they stand on
 
 
+@pytest.mark.sample(lambda name: [*RIGHT].index(name) // 3)
 @pytest.mark.parametrize("name", [name for name in RIGHT if "lecture" not in name and "NumPy" not in name])
 def test_numpy_evaluates_a_jaxpr_as_jax_does(name):
     right = RIGHT[name]
