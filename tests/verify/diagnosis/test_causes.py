@@ -372,6 +372,26 @@ def test_no_cause_is_false(name):
     assert "FAIL" in str(report)
 
 
+def normalised(z):
+    c = z - z.mean(1, keepdims=True)
+    s = jnp.sqrt((c**2).mean(1, keepdims=True) + 1e-5)
+    return c / s, s
+
+
+@pytest.mark.parametrize(("axis", "n"), [(1, 4), (0, 4), (0, 6)])
+def test_the_sums_of_a_normalisation_over_the_wrong_axis(axis, n):
+    """Whether they are divided by the size of the right axis or of the wrong one."""
+    W, x, t = (np.float32(DRAW(size=shape)) for shape in ((4, 4), (6, 4), (6, 4)))
+
+    def grad(W, x, t):
+        y, s = normalised(x @ W)
+        dy, mean = y - t, lambda v: v.sum(axis, keepdims=True) / n
+        return x.T @ ((dy - mean(dy) - y * mean(dy * y)) / s)
+
+    report = verify.gradient(lambda W, x, t: ((normalised(x @ W)[0] - t) ** 2).sum() / 2, grad, W, x, t)
+    assert [cause.kind for cause in report.causes] == ([] if axis == 1 else ["wrong_axis"])
+
+
 # Power
 
 
