@@ -31,7 +31,31 @@ def as_users_have_it():
 FAULTS = diagnosed.FAULTS | held_out.FAULTS
 RIGHT = diagnosed.RIGHT | held_out.RIGHT
 MISSED = {  # faults whose cause is not the first, or not found
+    "lecture on logistic regression: theta is updated entry by entry",
+    "embedding: a word seen again overwrites its row",
+    "embedding: padding is not masked",
+    "embedding: the mean is over the padding too",
+    "embedding: the mask is that of the next word",
+    "convolution: dk is flipped",
+    "weighted softmax: the weights of the examples are left out",
+    "weighted softmax: the weight is applied as a square",
+    "Poisson regression (NumPy): as for least squares of exp",
+    "Poisson regression (NumPy): the exposure is forgotten",
+    "Huber net: sign of every residual",
+    "gated recurrent net: the cotangent is clipped on the way",
+    "RMS norm: as for layer norm",
+    "pooling: V from the last window",
+    "cross attention: heads are split the wrong way",
     "GELU: silu'",
+    "variational autoencoder: the decoder from the mean",
+    "deep linear net (NumPy): W2 for W3",
+    "concatenated skips: the other half of c2",
+    "hinge (NumPy): as for a perceptron",
+    "hinge (NumPy): b is of the last example",
+    "cosine similarity: epsilon is forgotten",
+    "mixture: the prior for the responsibilities",
+    "mixture: only the means pull",
+    "mixture: the means' term is not weighted by the responsibilities",
 }
 
 
