@@ -330,6 +330,33 @@ def test_patience_watches_rows_held_out_of_training(here, capsys):
     assert {"validation_cost", "validation_binary_accuracy"} <= read("runs/classes/history.csv")[0].keys()
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_are_shuffled_unless_the_user_says_no(here, monkeypatch, shuffle):
+    orders = []
+
+    def fit(*args, order, **settings):
+        orders.append(order)
+        raise KeyError("enough")
+
+    monkeypatch.setattr("jaxnn.commands.train.fit", fit)
+    with pytest.raises(KeyError, match="enough"):
+        jaxnn_main("train", "classes.csv", *([] if shuffle else ["--no-shuffle"]))
+    assert shuffle == (orders[0] is None)
+    assert shuffle or orders[0](3).tolist() == [*range(32)]
+
+
+def test_the_parameters_of_each_layer_are_counted(here, capsys):
+    assert jaxnn_main("train", "classes.csv", "--epochs", 1, "--hidden", 2) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row[4] for row in rows if len(row) == 5] == ["8", "", "3", "", "11"]  # Dense, relu, Dense, the loss, all
+
+
+def test_a_sweep_of_layers_of_one_unit():
+    config.Sweep("iris", widths=(1,)).check()
+    with pytest.raises(ValueError, match="a layer needs one unit at least"):
+        config.Sweep("iris", widths=(1, 0)).check()
+
+
 def test_a_batch_of_more_than_the_rows_is_all_of_them(here, capsys):
     assert jaxnn_main("train", "classes.csv", "--epochs", 2, "--batch-size", 1000) == 0
     assert (

@@ -524,6 +524,11 @@ def test_all_that_ships_is_asked():
         assert any(extra in title for title in networks)
 
 
+@pytest.mark.parametrize("rules", ["train.py:", "train.py:a step", ":step"])
+def test_a_step_is_a_function_in_a_file(here, capsys, rules):
+    assert f"--rules {rules}: give a file and a function in it" in refused(capsys, "--rules", rules)
+
+
 def asked(cost, grad):
     return partial(verify.gradient, cost, grad, np.float32([0.5, -0.25]), points="given")
 

@@ -447,6 +447,20 @@ def test_functions_of_numpy_are_exact(name):
         assert (report.verdict, report.evidence) == (verify.FAIL, "exact")
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda v: np.linalg.lstsq(np.stack([WEIGHTS, V], 1), v**2)[1].sum(),  # ‖a x − b‖²
+        lambda v: np.sum(v) + np.finfo(v.dtype).eps,
+        lambda v: np.sum(v) + np.finfo(np.float32).eps,
+        lambda v: np.sum((-abs(v)) ** (0 * v + 3)),  # a negative number to a power that is whole
+    ],
+    ids=["what least squares leave", "finfo of reals", "finfo of another dtype", "a whole power"],
+)
+def test_the_exact_value_is_that_of_numpy(f):
+    np.testing.assert_allclose(float(verify.exact(f, V)), f(V), rtol=1e-9)
+
+
 def test_a_complex_number_is_no_real_one():
     """‖X‖² = Σ|X|² of a spectrum, where ΣX² is real too."""
     right = lambda v: 2 * N * v  # noqa: E731
