@@ -18,9 +18,6 @@ def pytest_configure(config):
     """Compiled programs are kept between test runs, for commands in processes of their own too; a fresh clone starts
     with none."""
     config.addinivalue_line("markers", SAMPLE)
-    if not config.option.all:
-        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # XLA's: it takes a quarter less to compile
-        jax.config.update("jax_disable_most_optimizations", True)
     examples = 100 if config.option.all else 30
     hypothesis.settings.register_profile(
         "ours", deadline=None, print_blob=True, derandomize="CI" in os.environ, max_examples=examples
