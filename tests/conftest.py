@@ -1,5 +1,7 @@
 import collections
+import datetime
 import os
+import random
 
 import hypothesis
 import jax
@@ -9,14 +11,18 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("default"), derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+SAMPLE = "sample(stratum): of a test's cases, one for each value of this function of their parameters; without it one"
 
 
 def pytest_configure(config):
     """Compiled programs are kept between test runs, for commands in processes of their own too; a fresh clone starts
     with none."""
+    config.addinivalue_line("markers", SAMPLE)
+    examples = 100 if config.option.all else 30
+    hypothesis.settings.register_profile(
+        "ours", deadline=None, print_blob=True, derandomize="CI" in os.environ, max_examples=examples
+    )
+    hypothesis.settings.load_profile("ours")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -24,7 +30,31 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all-faults", action="store_true", help="diagnose every wrong gradient, not an eighth of them")
+    parser.addoption("--all", action="store_true", help="every case of every table, not a sample of them")
+    parser.addoption(
+        "--sample", type=int, default=datetime.date.today().toordinal(), help="the seed of the sample: that of the day"
+    )
+
+
+def pytest_report_header(config):
+    sample = config.option.sample
+    return "all cases" if config.option.all else f"a sample of the cases: --sample {sample} repeats it, --all runs all"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves one case of each stratum, unless all are wanted or a test is named."""
+    if config.option.all or any("::" in argument for argument in config.args):
+        return
+    strata = collections.defaultdict(list)
+    for item in items:
+        for mark in item.iter_markers("sample"):
+            stratum = [str(of(**item.callspec.params)) for of in mark.args]
+            strata[item.nodeid.split("[")[0], *stratum].append(item)
+    left_out = set()
+    for stratum, cases in strata.items():
+        left_out |= {*cases} - {random.Random(f"{config.option.sample} {stratum}").choice(cases)}
+    config.hook.pytest_deselected(items=[*left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter):

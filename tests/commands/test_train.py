@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -248,6 +247,7 @@ def test_a_killed_run_leaves_no_half_written_run(here):
     assert all(name.startswith(".classes-") for name in names("runs"))
 
 
+@pytest.mark.sample(lambda file, flags, layers, loss: file)
 @pytest.mark.parametrize(
     ("file", "flags", "layers", "loss"),
     [
@@ -329,6 +329,33 @@ def test_patience_watches_rows_held_out_of_training(here, capsys):
     assert jaxnn_main("train", "classes.csv", "--epochs", 3, "--patience", 1, "--hidden", 2) == 0
     assert "(26 train, 6 validation, 8 test)" in capsys.readouterr().out
     assert {"validation_cost", "validation_binary_accuracy"} <= read("runs/classes/history.csv")[0].keys()
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_are_shuffled_unless_the_user_says_no(here, monkeypatch, shuffle):
+    orders = []
+
+    def fit(*args, order, **settings):
+        orders.append(order)
+        raise KeyError("enough")
+
+    monkeypatch.setattr("jaxnn.commands.train.fit", fit)
+    with pytest.raises(KeyError, match="enough"):
+        jaxnn_main("train", "classes.csv", *([] if shuffle else ["--no-shuffle"]))
+    assert shuffle == (orders[0] is None)
+    assert shuffle or orders[0](3).tolist() == [*range(32)]
+
+
+def test_the_parameters_of_each_layer_are_counted(here, capsys):
+    assert jaxnn_main("train", "classes.csv", "--epochs", 1, "--hidden", 2) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row[4] for row in rows if len(row) == 5] == ["8", "", "3", "", "11"]  # Dense, relu, Dense, the loss, all
+
+
+def test_a_sweep_of_layers_of_one_unit():
+    config.Sweep("iris", widths=(1,)).check()
+    with pytest.raises(ValueError, match="a layer needs one unit at least"):
+        config.Sweep("iris", widths=(1, 0)).check()
 
 
 def test_a_batch_of_more_than_the_rows_is_all_of_them(here, capsys):
@@ -464,25 +491,35 @@ def test_the_learning_curve_is_drawn_without_warnings(tmp_path, epochs):
     assert (tmp_path / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
+KEEPS = "import jax; from jaxnn.storage import compilations; compilations.keep(); jax.jit(lambda x: x + 1)(1)"
+
+
+def keeps(**variables):
+    """What a process of its own says that keeps a compilation, under these environment variables."""
+    given = {name: v for name, v in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | variables
+    return subprocess.run([sys.executable, "-c", KEEPS], capture_output=True, text=True, env=given, check=True).stderr
+
+
 def test_compilations_are_kept_where_the_user_says(here):
     """In $JAX_COMPILATION_CACHE_DIR, else in the user's cache folder; or nowhere."""
-    env = {name: v for name, v in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {
-        "XDG_CACHE_HOME": "mine"
-    }
-    command = [JAXNN, "train", "classes.csv", "--epochs", "1", "--hidden", "2"]
-    for flags, wanted in ((["--no-cache"], None), ([], "mine/jaxnn"), ([], "set")):
-        its = env | ({"JAX_COMPILATION_CACHE_DIR": "set"} if wanted == "set" else {})
-        assert subprocess.run([*command, *flags], capture_output=True, env=its).returncode == 0
-        assert {str(path) for path in (Path("mine/jaxnn"), Path("set")) if path.exists()} == ({wanted} - {None})
-        if wanted == "mine/jaxnn":
-            shutil.rmtree(wanted)
-    assert not Path("mine/jaxnn").exists()
+    set_by_user = {"XDG_CACHE_HOME": "mine", "JAX_COMPILATION_CACHE_DIR": "set"}
+    keeps(**set_by_user)
+    assert names("set")
+    assert not Path("mine").exists()
     for entry in Path("set").iterdir():
         entry.write_bytes(entry.read_bytes()[:-9])  # as a killed process leaves it
-    torn = subprocess.run(command, capture_output=True, env=env | {"JAX_COMPILATION_CACHE_DIR": "set"}, text=True)
-    assert (torn.returncode, torn.stderr) == (0, "")
-    nowhere = env | {"XDG_CACHE_HOME": str(Path("classes.csv", "no folder")), "MPLCONFIGDIR": "mine"}
-    assert "warn" not in subprocess.run(command, capture_output=True, env=nowhere, text=True, check=True).stderr
+    assert keeps(**set_by_user) == ""
+    keeps(XDG_CACHE_HOME="mine")
+    assert [*Path("mine/jaxnn").glob("*/*-cache")]
+    assert "warn" not in keeps(XDG_CACHE_HOME=str(Path("classes.csv", "no folder")))
+
+
+def test_compilations_are_kept_unless_the_user_says_no(here, monkeypatch):
+    kept = []
+    monkeypatch.setattr("jaxnn.storage.compilations.keep", lambda: kept.append(True))
+    for flags, calls in (["--no-cache"], 0), ([], 1):
+        assert jaxnn_main("train", "classes.csv", "--epochs", 1, "--hidden", 2, *flags) == 0
+        assert len(kept) == calls
 
 
 def written(name, x, y):

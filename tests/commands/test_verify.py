@@ -496,21 +496,37 @@ def test_an_interrupted_write_leaves_what_was_there(here, monkeypatch, error):
 # Everything that ships
 
 
-def test_all_that_ships_is_right(here, capsys, monkeypatch):
-    """Every layer and loss is in it, each activation and loss in a network, no two sizes of which are equal."""
+ALL = [*verify_command.rules({"key": 0})]
+PARTS = 4
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize("part", range(PARTS))
+def test_all_that_ships_is_right(here, capsys, monkeypatch, part):
     monkeypatch.setattr("jaxnn.verify.decide.grades", lambda *_, **__: ())  # compiling takes as long as all the rest
+    monkeypatch.setattr(verify_command, "rules", lambda options: ALL[part::PARTS])
     assert jaxnn_verify("--json", "found.json", "--html", "page.html") == 0
     out, err = capsys.readouterr()
     assert err == ""
     found = json.loads(Path("found.json").read_text(encoding="utf-8"))
-    assert out.endswith(f"\n{len(found['reports'])} rules: all PASS\n")
-    titles = [r["title"] for r in found["reports"]]
+    assert out.endswith(f"\n{len(ALL[part::PARTS])} rules: all PASS\n")
+    assert len(found["reports"]) == len(ALL[part::PARTS])
+
+
+def test_all_that_ships_is_asked():
+    """Every layer and loss is in it, each activation and loss in a network, no two sizes of which are equal."""
+    titles = [title for title, _ in ALL]
     assert {*LAYERS, *LOSSES, *(f"{name}, weighted" for name in LOSSES)} <= {*titles}
     networks = [title for title in titles if re.match(r"\d+–\d+", title)]
     assert all(any(f", {name}" in title for title in networks) for name in (*names("activations"), *LOSSES))
     assert all(len({*sizes}) == len(sizes) for sizes in (title.split(",")[0].split("–") for title in networks))
     for extra in ("L2", "one example", "–1–"):
         assert any(extra in title for title in networks)
+
+
+@pytest.mark.parametrize("rules", ["train.py:", "train.py:a step", ":step"])
+def test_a_step_is_a_function_in_a_file(here, capsys, rules):
+    assert f"--rules {rules}: give a file and a function in it" in refused(capsys, "--rules", rules)
 
 
 def asked(cost, grad):

@@ -2,15 +2,13 @@
 
 import itertools
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from jaxnn import Activation, Chain, Dense, Repeat, backprop, verify
+from jaxnn import Activation, Chain, Dense, Repeat, backprop, cli, verify
 from jaxnn.catalogue import names
 from jaxnn.examples import LOSSES, draw_y, draw_z
 from jaxnn.explanation.latex import latex
@@ -220,25 +218,26 @@ def test_a_page_of_a_large_layer_has_the_corner_that_it_draws():
     assert named.count("DATA &lt;/title&gt;&lt;script&gt;") == 2  # nothing stands in the place of a name
 
 
-def run(*args, cwd):
-    return subprocess.run([sys.executable, "-m", "jaxnn", *args], cwd=cwd, capture_output=True, text=True, check=False)
-
-
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, monkeypatch, capsys, standard_promotion):
     """New networks, a run folder, LaTeX, and what is asked wrongly."""
-    new = run("explain", "linnerud", "--hidden", "5", "--notation", "columns", "--latex", "d.tex", cwd=tmp_path)
-    assert (new.returncode, new.stderr) == (0, "")
-    assert re.search(r"∂J/∂z1 +PASS +∂J/∂a1 ⊙ \(a1 ⊙ \(1 − a1\)\) +5 × 6", new.stdout)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        return cli.main(args), *capsys.readouterr()
+
+    code, out, err = run("explain", "linnerud", "--hidden", "5", "--notation", "columns", "--latex", "d.tex")
+    assert (code, err) == (0, "")
+    assert re.search(r"∂J/∂z1 +PASS +∂J/∂a1 ⊙ \(a1 ⊙ \(1 − a1\)\) +5 × 6", out)
     assert (tmp_path / "d.tex").read_text().startswith("\\begin{align*}\n")
-    assert run("train", "iris", "--hidden", "4", "--epochs", "1", cwd=tmp_path).returncode == 0
-    of_run = run("explain", "runs/iris", "--examples", "3", cwd=tmp_path)
-    assert (of_run.returncode, of_run.stderr) == (0, "")
-    assert "3 examples of iris; Chain(layers=(Dense(n_in=4, n_out=4" in of_run.stdout
+    assert run("train", "iris", "--hidden", "4", "--epochs", "1")[0] == 0
+    code, out, err = run("explain", "runs/iris", "--examples", "3")
+    assert (code, err) == (0, "")
+    assert "3 examples of iris; Chain(layers=(Dense(n_in=4, n_out=4" in out
     for wrong, says in {
         ("explain", "nothing_like_it"): "nothing_like_it",
         ("explain", "--examples", "0"): "--examples is 0: it must be 1 or more.",
         ("explain", "--latex", "no/such/folder.tex"): "Cannot write",
         ("explain", "runs"): "give a folder that `jaxnn train` wrote",
     }.items():
-        refused = run(*wrong, cwd=tmp_path)
-        assert (refused.returncode, says in refused.stderr, "Traceback" in refused.stderr) == (2, True, False)
+        code, _, err = run(*wrong)
+        assert (code, says in err, "Traceback" in err) == (2, True, False)

@@ -352,7 +352,7 @@ def three_layer(activation, scale):
     no_fault = NO_FAULT.get(activation, set())
     return (
         cases(family, {name: changed for name, changed in wrong.items() if name not in no_fault}),
-        cases(family, RIGHT | RIGHT_OF[activation] | {name: FAULTS[name] for name in no_fault}),
+        cases(family, RIGHT | RIGHT_OF[activation] | {name: FAULTS[name] for name in sorted(no_fault)}),
     )
 
 

@@ -1,5 +1,6 @@
 """Every layer by itself, with random parameters and a random cotangent: by hand = jax.grad = twin = differences."""
 
+import functools
 import importlib
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -19,7 +20,6 @@ from jaxnn.layers.repeat import BLOCK
 from reference.layers import twin
 
 WITNESSES = {
-    "autodiff": lambda *case: witnesses.layer_autodiff(*case[:-1]),
     "twin": witnesses.layer_twin,
     "differences": differences.layer_differences,
 }
@@ -34,6 +34,39 @@ def draw(name, dtype=np.float64, seed=0):
     layer, params, x = example.layer, draw_params(example.layer, rng, dtype), draw_x(example, rng, dtype)
     out = jax.eval_shape(layer.apply, params, x)
     return layer, params, x, jnp.asarray(rng.normal(size=out.shape), dtype)
+
+
+@functools.cache
+def gradients(dtype):
+    """{name: (by hand, by autodiff)} of every layer, in one program, which compiles sooner than as many small ones."""
+    cases = {name: draw(name, dtype) for name in LAYERS}
+
+    def of_all(arguments):
+        return {
+            name: [of(cases[name][0], *arguments[name]) for of in (witnesses.layer_by_hand, witnesses.layer_autodiff)]
+            for name in LAYERS
+        }
+
+    return jax.jit(of_all)({name: arrays for name, (_, *arrays) in cases.items()})
+
+
+@functools.cache
+def of_three_parameter_sets():
+    """{name: the gradients by hand of three sets of parameters (one by one, by vmap, by scan)} of every layer."""
+    cases = {}
+    for name in LAYERS:
+        layer, _, *data = draw(name)
+        rng = np.random.default_rng(1)
+        cases[name] = [draw_params(layer, rng) for _ in range(3)], data
+
+    def of_one(name, sets, data):
+        by_hand = lambda params: witnesses.layer_by_hand(LAYERS[name].layer, params, *data)  # noqa: E731
+        stack = lambda trees: jax.tree.map(lambda *v: jnp.stack(v), *trees)  # noqa: E731
+        vmapped = jax.vmap(by_hand)(stack(sets)) if jax.tree.leaves(sets) else None
+        _, scanned = jax.lax.scan(lambda _, params: (None, by_hand(params)), None, stack(sets), length=3)
+        return stack([by_hand(params) for params in sets]), vmapped, scanned
+
+    return jax.jit(lambda cases: {name: of_one(name, *case) for name, case in cases.items()})(cases)
 
 
 @pytest.mark.parametrize("name", catalogue.names("layers"))
@@ -68,18 +101,18 @@ def test_output_is_the_twins(x64, name):
 
 
 @layers
-@pytest.mark.parametrize("witness", WITNESSES)
+@pytest.mark.parametrize("witness", ["autodiff", *WITNESSES])
 def test_backward_is_the_vector_jacobian_product_of_forward(x64, name, witness):
-    case = draw(name)
-    hand = witnesses.layer_by_hand(*case)
-    assert witnesses.difference(hand, WITNESSES[witness](*case, LAYERS[name].inner)) < 1e-12
+    hand, auto = gradients(np.float64)[name]
+    true = auto if witness == "autodiff" else WITNESSES[witness](*draw(name), LAYERS[name].inner)
+    assert witnesses.difference(hand, true) < 1e-12
 
 
 @layers
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_gradients_have_the_types_of_what_they_belong_to(name, dtype):
-    layer, params, x, dout = draw(name, dtype)
-    hand, auto = witnesses.layer_by_hand(layer, params, x, dout), witnesses.layer_autodiff(layer, params, x, dout)
+    _, params, x, _ = draw(name, dtype)
+    hand, auto = gradients(dtype)[name]
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else None
     assert jax.tree.map(jnp.result_type, hand) == jax.tree.map(jnp.result_type, (params, x))
     assert witnesses.difference(hand, auto) < 8 * jnp.finfo(dtype).eps
@@ -87,19 +120,9 @@ def test_gradients_have_the_types_of_what_they_belong_to(name, dtype):
 
 @layers
 def test_jit_vmap_and_scan_change_nothing(x64, name):
-    layer, _, x, dout = draw(name)
-    rng = np.random.default_rng(1)
-    stacked = jax.tree.map(lambda *v: np.stack(v), *(draw_params(layer, rng) for _ in range(3)))
-
-    def by_hand(params):
-        return witnesses.layer_by_hand(layer, params, x, dout)
-
-    one_by_one = [by_hand(jax.tree.map(lambda v: v[i], stacked)) for i in range(3)]  # noqa: B023
-    one_by_one = jax.tree.map(lambda *v: jnp.stack(v), *one_by_one)
-    params = jax.tree.map(jnp.asarray, stacked)
-    if jax.tree.leaves(params):
-        assert witnesses.difference(jax.jit(jax.vmap(by_hand))(params), one_by_one) < 1e-14
-    _, scanned = jax.lax.scan(lambda _, params: (None, by_hand(params)), None, params, length=3)
+    one_by_one, vmapped, scanned = of_three_parameter_sets()[name]
+    if vmapped is not None:
+        assert witnesses.difference(vmapped, one_by_one) < 1e-14
     assert witnesses.difference(scanned, one_by_one) < 1e-14
 
 

@@ -1,6 +1,8 @@
 """Every loss by itself, with and without example weights: by hand = jax.grad = twin = differences; finite far out."""
 
+import functools
 import importlib
+from typing import NamedTuple
 
 import differences
 import jax
@@ -14,11 +16,7 @@ from jaxnn import BinaryCrossEntropy, HalfSquaredError, SigmoidCrossEntropy, Sof
 from jaxnn.examples import LOSSES, draw_y, draw_z
 
 losses = pytest.mark.parametrize("name", LOSSES)
-WITNESSES = {
-    "autodiff": witnesses.loss_autodiff,
-    "twin": witnesses.loss_twin,
-    "differences": differences.loss_differences,
-}
+WITNESSES = {"twin": witnesses.loss_twin, "differences": differences.loss_differences}
 weighted = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 
 
@@ -27,6 +25,32 @@ def draw(name, weighted=False, dtype=np.float64):
     loss, shape, kind = LOSSES[name]
     z, y = draw_z(LOSSES[name], rng, dtype), draw_y(kind, rng, shape)
     return loss, z, y, rng.uniform(size=shape[:-1]) if weighted else None
+
+
+class Computed(NamedTuple):
+    J: jax.Array
+    y_hat: jax.Array
+    hand: jax.Array  # dz
+    auto: jax.Array
+
+
+@functools.cache
+def computed(weighted, dtype):
+    """{name: what a loss computes} of every loss, in one program, which compiles sooner than as many small ones."""
+    cases = {name: draw(name, weighted, dtype) for name in LOSSES}
+
+    def of_one(loss, z, y, w):
+        hand, auto = witnesses.loss_by_hand(loss, z, y, w), witnesses.loss_autodiff(loss, z, y, w)
+        return Computed(loss.forward(z, y, w)[0], loss.predict(z), hand, auto)
+
+    of_all = jax.jit(lambda arrays: {name: of_one(LOSSES[name].loss, *arrays[name]) for name in LOSSES})
+    return of_all({name: arrays for name, (_, *arrays) in cases.items()})
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def cost_and_gradient(loss, z, y, w=None):
+    J, residuals = loss.forward(z, y, w)
+    return J, loss.backward(residuals)
 
 
 @pytest.mark.parametrize("name", catalogue.names("losses"))
@@ -41,35 +65,32 @@ def test_every_loss_has_examples_and_a_twin(name):
 @weighted
 def test_cost_is_the_twins(x64, name, weighted):
     loss, z, y, w = draw(name, weighted)
-    twin = witnesses.twin_losses.twin(loss)
-    J, _ = loss.forward(z, y, w)
-    assert float(J) == pytest.approx(twin.forward(loss, to_columns(z), witnesses.target(z, y), w), rel=1e-14)
-    np.testing.assert_allclose(to_columns(loss.predict(z)), twin.predict(loss, to_columns(z)), rtol=1e-14)
+    twin, ours = witnesses.twin_losses.twin(loss), computed(weighted, np.float64)[name]
+    assert float(ours.J) == pytest.approx(twin.forward(loss, to_columns(z), witnesses.target(z, y), w), rel=1e-14)
+    np.testing.assert_allclose(to_columns(ours.y_hat), twin.predict(loss, to_columns(z)), rtol=1e-14)
 
 
 @losses
 @weighted
-@pytest.mark.parametrize("witness", WITNESSES)
+@pytest.mark.parametrize("witness", ["autodiff", *WITNESSES])
 def test_backward_is_the_gradient_of_forward(x64, name, weighted, witness):
-    case = draw(name, weighted)
-    hand = witnesses.loss_by_hand(*case)
-    assert witnesses.difference(hand, WITNESSES[witness](*case)) < 1e-12
+    ours = computed(weighted, np.float64)[name]
+    true = ours.auto if witness == "autodiff" else WITNESSES[witness](*draw(name, weighted))
+    assert witnesses.difference(ours.hand, true) < 1e-12
 
 
 @losses
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_gradient_has_the_type_of_z_and_the_cost_float32(name, dtype):
-    loss, z, y, w = draw(name, True, dtype)
-    J, _ = loss.forward(z, y, w)
-    hand, auto = witnesses.loss_by_hand(loss, z, y, w), witnesses.loss_autodiff(loss, z, y, w)
-    assert (J.dtype, hand.dtype) == (jnp.float32, auto.dtype)
-    assert witnesses.difference(hand, auto) < 8 * jnp.finfo(dtype).eps
+    ours = computed(True, dtype)[name]
+    assert (ours.J.dtype, ours.hand.dtype) == (jnp.float32, ours.auto.dtype)
+    assert witnesses.difference(ours.hand, ours.auto) < 8 * jnp.finfo(dtype).eps
 
 
 @losses
 def test_equal_weights_are_no_weights_and_weight_zero_leaves_out(x64, name):
     loss, z, y, _ = draw(name)
-    J = lambda *case: float(loss.forward(*case)[0])  # noqa: E731
+    J = lambda *case: float(cost_and_gradient(loss, *case)[0])  # noqa: E731
     assert J(z, y, jnp.full(len(z), 7.0)) == pytest.approx(J(z, y), rel=1e-14)
     rest = np.delete(np.arange(len(z)), len(z) // 2)
     w = jnp.zeros(len(z)).at[rest].set(1.0)
@@ -81,10 +102,10 @@ def test_all_leading_axes_are_examples(x64, name):
     loss, *arrays = draw(name, True)
     z, y, w = (np.concatenate([v, v[::-1]]) for v in arrays)
     fold = lambda v, n: v.reshape(2, -1, *v.shape[n:])  # noqa: E731
-    J, _ = loss.forward(fold(z, 1), fold(y, 1), fold(w, 1))
-    assert float(J) == pytest.approx(float(loss.forward(z, y, w)[0]), rel=1e-14)
-    dz = witnesses.loss_by_hand(loss, fold(z, 1), fold(y, 1), fold(w, 1))
-    assert witnesses.difference(dz.reshape(z.shape), witnesses.loss_by_hand(loss, z, y, w)) < 1e-14
+    J, dz = cost_and_gradient(loss, fold(z, 1), fold(y, 1), fold(w, 1))
+    flat_J, flat_dz = cost_and_gradient(loss, z, y, w)
+    assert float(J) == pytest.approx(float(flat_J), rel=1e-14)
+    assert witnesses.difference(dz.reshape(z.shape), flat_dz) < 1e-14
 
 
 @pytest.mark.parametrize("z", [1e4, -1e4])
@@ -92,14 +113,14 @@ def test_all_leading_axes_are_examples(x64, name):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_logits_of_ten_thousand_are_exact(z, y, dtype):
     wrong = (z > 0) != y
-    J, residuals = SigmoidCrossEntropy().forward(jnp.full((1, 1), z, dtype), jnp.full((1, 1), y))
-    assert float(J) == (abs(float(jnp.array(z, dtype))) if wrong else 0)
-    assert SigmoidCrossEntropy().backward(residuals).item() == (np.sign(z) if wrong else 0)
+    J, dz = cost_and_gradient(SigmoidCrossEntropy(), np.full((1, 1), z, dtype), np.full((1, 1), y))
+    assert float(J) == (abs(float(np.array(z, dtype))) if wrong else 0)
+    assert dz.item() == (np.sign(z) if wrong else 0)
 
-    J, residuals = SoftmaxCrossEntropy().forward(jnp.array([[0, z]], dtype), jnp.array([y]))
-    assert float(J) == (abs(float(jnp.array(z, dtype))) if wrong else 0)
+    J, dz = cost_and_gradient(SoftmaxCrossEntropy(), np.array([[0, z]], dtype), np.array([y]))
+    assert float(J) == (abs(float(np.array(z, dtype))) if wrong else 0)
     expected = np.sign(z) * np.array([[-1, 1]]) if wrong else np.zeros((1, 2))
-    np.testing.assert_array_equal(SoftmaxCrossEntropy().backward(residuals).astype(jnp.float32), expected)
+    np.testing.assert_array_equal(np.asarray(dz, np.float32), expected)
 
 
 def test_sigmoid_cross_entropy_keeps_its_digits_where_the_answer_is_nearly_right():
@@ -113,11 +134,11 @@ def test_sigmoid_cross_entropy_keeps_its_digits_where_the_answer_is_nearly_right
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_certain_probabilities_are_finite_and_as_documented(p, y):
     epsilon = np.finfo(np.float32).eps
-    J, residuals = BinaryCrossEntropy().forward(jnp.array([[p]]), jnp.array([[y]]))
-    dp = BinaryCrossEntropy().backward(residuals).item()
+    case = BinaryCrossEntropy(), np.float32([[p]]), np.array([[y]])
+    J, dp = cost_and_gradient(*case)
     assert float(J) == pytest.approx(0 if p == y else 1 - np.log(epsilon), rel=1e-6)
-    assert dp == pytest.approx((1 if y == 0 else -1) * (1 if p == y else 1 / epsilon), rel=1e-6)
-    assert dp == jax.grad(lambda p: BinaryCrossEntropy().forward(p, jnp.array([[y]]))[0])(jnp.array([[p]]))
+    assert dp.item() == pytest.approx((1 if y == 0 else -1) * (1 if p == y else 1 / epsilon), rel=1e-6)
+    assert dp == witnesses.loss_autodiff(*case)
 
 
 @losses

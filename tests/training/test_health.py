@@ -111,6 +111,7 @@ def flat(layer, params):
     return together(pairs)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     "net",
     [

@@ -29,6 +29,7 @@ def as_users_have_it(standard_promotion):
     """optax's Adam mixes int and float."""
 
 
+@pytest.mark.sample(lambda optimizer, settings, reason: reason == "patience")
 @pytest.mark.parametrize(
     ("optimizer", "settings", "reason"),
     [

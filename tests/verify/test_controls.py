@@ -1,5 +1,7 @@
 """The verifier's controls: every seeded fault is refused, and no right gradient is ever flagged."""
 
+from itertools import product
+
 import jax
 import pytest
 from faults.never_flagged import CASES, KINKS, PLAIN_NUMPY
@@ -26,16 +28,27 @@ def multiplied(case, c):
     )
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_three_layers(activation, scale):
-    """Every fault with every activation and at every scale, though not each of the nine pairs; the right ones at one
-    scale (never_flagged.py has more)."""
-    wrong, right = three_layer(activation, scale)
-    assert len(wrong) >= 80
-    wrong = dict(list(wrong.items())[(list(SCALES).index(scale) + list(ACTIVATIONS).index(activation)) % 3 :: 3])
-    assert others(wrong, verify.FAIL) == {}
-    assert others(right if scale == "unit" else {}, verify.PASS) == {}
+THREE_LAYERS = {
+    (activation, scale): three_layer(activation, scale) for activation, scale in product(ACTIVATIONS, SCALES)
+}
+WRONG, RIGHT = ([(*pair, name) for pair, cases in THREE_LAYERS.items() for name in cases[i]] for i in range(2))
+
+
+@pytest.mark.sample(lambda activation, scale, name: name)
+@pytest.mark.parametrize(("activation", "scale", "name"), WRONG)
+def test_three_layers_wrong(activation, scale, name):
+    assert check(THREE_LAYERS[activation, scale][0][name]).verdict == verify.FAIL
+
+
+@pytest.mark.sample(lambda activation, scale, name: name)
+@pytest.mark.parametrize(("activation", "scale", "name"), RIGHT)
+def test_three_layers_right(activation, scale, name):
+    report = check(THREE_LAYERS[activation, scale][1][name])
+    assert report.verdict == verify.PASS, str(report)
+
+
+def test_there_are_eighty_faults():
+    assert all(len(wrong) >= 80 for wrong, _ in THREE_LAYERS.values())
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

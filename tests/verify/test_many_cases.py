@@ -1,5 +1,7 @@
 """`verify.sweep`: thousands of random cases at once, with a tolerance that is measured."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -223,6 +225,14 @@ twice.defvjp(lambda w: (2 * w, None), lambda _, d: (3 * d,))
 def test_a_wrong_rule_inside_the_cost():
     assert sweep(lambda w: twice(w).sum(), lambda w: 0 * w + 3, vector, n=N).verdict == verify.FAIL
     assert sweep(lambda w: twice(w).sum(), lambda w: 0 * w + 2, vector, n=N).verdict == verify.PASS
+
+
+def test_to_how_many_digits_differences_agree_is_said():
+    notes = sweep(lambda w: (w**3).sum(), lambda w: 3 * w**2, vector, n=N).notes
+    (digits,) = (
+        match[1] for note in notes if (match := re.search(rf"in {N} cases, half of them to (\S+) digits", note))
+    )
+    assert 6 <= float(digits) <= 16
 
 
 def test_a_gradient_held_back_is_said():

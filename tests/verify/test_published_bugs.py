@@ -1,7 +1,4 @@
-"""Rules that were wrong when they were published: refused, or graded where rounding alone is wrong; mended, they pass.
-
-Of these a fifth is tried here; `pytest --all-faults` tries all.
-"""
+"""Rules that were wrong when published: refused, or graded where rounding alone is wrong; mended, they pass."""
 
 import jax
 import pytest
@@ -18,12 +15,7 @@ def as_users_have_it():
         yield
 
 
-def pytest_generate_tests(metafunc):
-    if "published" in metafunc.fixturenames:
-        every = metafunc.config.getoption("all_faults")
-        metafunc.parametrize("published", list(PUBLISHED) if every else list(PUBLISHED)[::5])
-
-
+@pytest.mark.parametrize("published", PUBLISHED)
 def test_published_bug(published, record_property):
     bug = PUBLISHED[published]
     wrong, right = bug.report_of(bug.wrong), bug.report_of(bug.right)

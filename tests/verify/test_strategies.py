@@ -129,7 +129,7 @@ def test_each_special_kind_is_reached_and_named(monkeypatch):
 def failure(strategy, holds):
     """What Hypothesis tells of the least example that does not hold."""
 
-    @settings(database=None, derandomize=True, phases=[Phase.generate, Phase.shrink])
+    @settings(max_examples=100, database=None, derandomize=True, phases=[Phase.generate, Phase.shrink])
     @given(strategy)
     def test(drawn):
         assert holds(drawn)

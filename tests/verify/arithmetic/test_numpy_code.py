@@ -294,9 +294,7 @@ def model(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_a_net_is_exact_however_it_is_written(name, model):
-    user = model(HEAD + NETS[name] + END)
+def is_exact(user):
     J, names = user.cost(*ARGS), dict(vars(user))
     report = verify.gradient(user.cost, user.grad, *ARGS)
     assert (report.verdict, report.evidence) == (verify.PASS, "exact"), str(report)
@@ -306,17 +304,22 @@ def test_a_net_is_exact_however_it_is_written(name, model):
     assert {key: id(v) for key, v in vars(user).items()} == {key: id(v) for key, v in names.items()}
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_a_net_is_traced_however_it_is_written(name, model, standard_promotion):
-    user = model(HEAD + NETS[name] + END)
+def is_traced(user):
     user.cost(2 * W, X, Y)
-    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         cost = as_jax(lambda floats: user.cost(*floats), ARGS)
         J, dW = jax.jit(jax.value_and_grad(lambda W: cost([W, X, Y])))(W)
         grad = jax.jit(as_jax(lambda floats: user.grad(*floats), ARGS))([W, X, Y])
     np.testing.assert_allclose(J, user.cost(*ARGS), rtol=1e-12)
     np.testing.assert_allclose(dW, user.grad(*ARGS), rtol=1e-9)
     np.testing.assert_allclose(grad, dW, rtol=1e-9)
+
+
+@pytest.mark.sample(lambda name, check: name)
+@pytest.mark.parametrize("check", [is_exact, is_traced])
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_however_it_is_written(name, check, model):
+    check(model(HEAD + NETS[name] + END))
 
 
 N = 5
@@ -442,6 +445,20 @@ def test_functions_of_numpy_are_exact(name):
     for wrong in (1 + 1e-6, 0):
         report = verify.gradient(cost, lambda v, wrong=wrong: wrong * grad(v), v, points="given")
         assert (report.verdict, report.evidence) == (verify.FAIL, "exact")
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda v: np.linalg.lstsq(np.stack([WEIGHTS, V], 1), v**2)[1].sum(),  # ‖a x − b‖²
+        lambda v: np.sum(v) + np.finfo(v.dtype).eps,
+        lambda v: np.sum(v) + np.finfo(np.float32).eps,
+        lambda v: np.sum((-abs(v)) ** (0 * v + 3)),  # a negative number to a power that is whole
+    ],
+    ids=["what least squares leave", "finfo of reals", "finfo of another dtype", "a whole power"],
+)
+def test_the_exact_value_is_that_of_numpy(f):
+    np.testing.assert_allclose(float(verify.exact(f, V)), f(V), rtol=1e-9)
 
 
 def test_a_complex_number_is_no_real_one():

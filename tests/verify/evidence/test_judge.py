@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax import numpy as jnp
 
 from jaxnn import verify
-from jaxnn.verify.evidence.judge import Allowed, State, judge, state
+from jaxnn.verify.evidence.judge import Allowed, State, by_terms, judge, state
 
 DRAW = np.random.default_rng(0).normal
 EXACT = Allowed()
@@ -32,6 +32,12 @@ EXACT = Allowed()
 )
 def test_the_state_of_an_entry(hand, true, terms, found):
     assert state(arb(hand), arb(true), arb(terms), EXACT) == found
+
+
+def test_where_an_error_is_measured_against_the_terms():
+    states = np.array([State.RIGHT, State.ZERO, State.CANCELLED, State.WRONG, State.WRONG, State.WRONG])
+    trues, terms = (np.array([arb(v) for v in row], object) for row in ([0, 0, 1, 2, 0, 0], [1, 1, 1, 1, 1, 0]))
+    assert by_terms(states, trues, terms).tolist() == [False, True, True, False, True, False]
 
 
 @given(st.floats(-1e3, 1e3, allow_subnormal=False), st.integers(1, 45).filter(lambda k: abs(k - 39) > 1))
