@@ -36,7 +36,7 @@ from jaxnn.training.replay import Iteration, iterations_from, last_finite, what_
 from jaxnn.training.stops import Reason, Stops, stopped
 
 LARGE = 2**27  # bytes of x from which on a device that shares the host's memory gets its rows chunk by chunk
-MOST = 10_000  # iterations of a chunk
+MOST, MOST_ROWS = 10_000, 2**21  # iterations of a chunk, and row numbers that they are given
 SHARE = 1 / 128  # of the data, at most, in a chunk whose rows are streamed
 
 
@@ -151,7 +151,7 @@ def prepare(
     check_gradients(model, loss, params, data, dtype, run_key)
     feed = feed_of(data, order, example, mesh)
     streams = feed == Feed.STREAMED
-    chunk = int(np.clip(SHARE * m / batch_size, 1, MOST)) if streams else MOST
+    chunk = chunk_of_rows(batch_size, SHARE * m if streams else MOST_ROWS)
     run = Run(model, loss, penalty, optimizer, m, batch_size, dtype, chunk, feed)
     rows = None if order is None else partial(rows_of, run, lru_cache(1)(order), data if streams else None)
     on_one = None if streams else on_device(data, dtype)
@@ -169,6 +169,11 @@ def prepare(
         given=nothing if rows is None else rows,
         example=example,
     )
+
+
+def chunk_of_rows(batch_size: int, rows: float) -> int:
+    """The iterations, at most, of a chunk that is given so many rows."""
+    return int(np.clip(rows / batch_size, 1, MOST))
 
 
 def feed_of(data: Batch, order: Order | None, example: Batch, mesh: Mesh | None) -> Feed:

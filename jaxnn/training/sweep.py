@@ -19,7 +19,7 @@ from jaxnn.training.fit import LOOKS
 from jaxnn.training.given import check_at_least, checked, compute_dtype, initial_params, on_device, rows_a_batch
 from jaxnn.training.history import Fit, History, first, history_of, joined
 from jaxnn.training.loop import chunks
-from jaxnn.training.prepare import MOST, rows_of
+from jaxnn.training.prepare import MOST, MOST_ROWS, chunk_of_rows, rows_of
 from jaxnn.training.stops import Reason, Stops, stopped
 
 TOGETHER = 8  # networks whose arrays are one on a CPU: few enough for its cache. An accelerator has all in one
@@ -108,7 +108,8 @@ def sweep(
     batch_size = rows_a_batch(batch_size, m, stacklevel=3)
     params, rates = jax.tree.map(lambda v: v[whose], params), jnp.broadcast_to(rates.astype(J_dtype), N)
     orders = [lru_cache(1)(shuffled(key, m)) for key in run_keys] if batch_size < m else []
-    feed, chunk = Feed.GATHERED if orders else Feed.WHOLE, max(1, MOST // N)
+    chunk = max(1, min(MOST // N, chunk_of_rows(len(keys) * batch_size, MOST_ROWS)))
+    feed = Feed.GATHERED if orders else Feed.WHOLE
     run = Run(model, loss, penalty, optimizer, m, batch_size, dtype, chunk, feed, is_one_of_many=True)
     data, held_out = on_device(data, dtype), None if held_out is None else on_device(held_out, dtype)
     example = jax.tree.map(lambda v: v[:1], data)
