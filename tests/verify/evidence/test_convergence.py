@@ -98,6 +98,7 @@ def with_implicit_rule(solve, equation, by=1.0):
     return rule
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(("solve", "wrong"), [(bisection, 2.0), (counted, 1.001), (moving, -1.0), (secants, 1.001)])
 def test_a_rule_is_held_against_the_values_to_which_a_bisection_converges(solve, wrong):
     report = verify.custom_vjp(with_implicit_rule(solve, cubic), A, points="given")
@@ -106,6 +107,7 @@ def test_a_rule_is_held_against_the_values_to_which_a_bisection_converges(solve,
     assert verify.custom_vjp(with_implicit_rule(solve, cubic, wrong), A, points="given").verdict == FAIL
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("solve", [descent, accelerated])
 def test_a_rule_is_held_against_the_values_to_which_a_minimiser_converges(solve):
     equation = jax.grad(objective)
