@@ -32,9 +32,6 @@ FAULTS = diagnosed.FAULTS | held_out.FAULTS
 RIGHT = diagnosed.RIGHT | held_out.RIGHT
 MISSED = {  # faults whose cause is not the first, or not found
     "lecture on logistic regression: theta is updated entry by entry",
-    "embedding: a word seen again overwrites its row",
-    "embedding: padding is not masked",
-    "embedding: the mean is over the padding too",
     "embedding: the mask is that of the next word",
     "convolution: dk is flipped",
     "weighted softmax: the weights of the examples are left out",
