@@ -16,6 +16,7 @@ from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
 from jaxnn.protocols import Loss, Params, Penalty
 from jaxnn.training.given import initial_params
+from jaxnn.training.optimizer import SGD_RATE
 
 
 class NetworkSettings(Protocol):
@@ -98,7 +99,7 @@ def experiment_of(settings: Settings) -> Experiment:
         loss=loss,
         penalty=L2(settings.l2) if settings.l2 else None,
         optimizer=optimizer,
-        learning_rate=settings.learning_rate or (0.1 if optimizer is optax.sgd else 0.001),
+        learning_rate=settings.learning_rate or (SGD_RATE if optimizer is optax.sgd else 0.001),
         params=initial_params(model, init_key, "float64" if settings.dtype == "float64" else "float32"),
         x=x,
         y=y,

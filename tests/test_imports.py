@@ -26,7 +26,8 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "trained": {"data", "protocols"},
     "storage": {"trained", "data", "protocols", "jaxnn"},
     "training": {"protocols", "mean", "metrics", "backprop", "layers", "data.checks"},
-    "experiment": {"catalogue", "data", "layers", "models", "penalty", "protocols", "training.given"},
+    "experiment": {"catalogue", "data", "layers", "models", "penalty", "protocols", "training.given"}
+    | {"training.optimizer"},
     "verify": {"catalogue", "protocols", "backprop", "layers", "models", "examples"},
     "explanation": {"protocols", "backprop", "layers", "penalty", "verify"},
     "commands": {"catalogue", "protocols", "backprop", "layers", "penalty", "metrics", "models", "examples", "data"}

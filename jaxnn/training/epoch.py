@@ -233,7 +233,7 @@ def largest_change(before: Params, after: Params) -> Array:
 
 def iterations_of(
     run: Run,
-    data: Batch,
+    data: Batch | None,
     validation: Batch | None,
     stops: Stops,
     key: Array,
@@ -257,8 +257,8 @@ def iterations_of(
 
         def one(size: int, i: Array, carry: Carry) -> Carry:
             t = i + before
-            its = jax.tree.map(lambda v: lax.dynamic_index_in_dim(v, t, keepdims=False)[:size], given)
-            return iteration(run, rate, run.feed.batch(data, its), draw_key, i, t, carry)
+            rows = jax.tree.map(lambda v: lax.dynamic_index_in_dim(v, t, keepdims=False)[:size], given)
+            return iteration(run, rate, run.feed.batch(data, rows), draw_key, i, t, carry)
 
         if run.iterations == 1:
             return at_end(moved_to(first + 1, before, one(run.batch_size, first, carry)))

@@ -106,8 +106,8 @@ def check_gradients(model: Layer, loss: Loss, params: Params, data: Batch, dtype
         trees = {jax.tree.structure(grads), jax.tree.structure(params)}
         if len(trees) > 1:
             raise ValueError(f"The backward pass of {model} gives gradients in another tree than that of its params.")
-        for layer, its_grads in zip(leaf_layers(model, params), leaf_layers(model, grads), strict=True):
-            pairs = zip(tree_leaves_with_path(layer.params), jax.tree.leaves(its_grads.params), strict=True)
+        for layer, of_layer in zip(leaf_layers(model, params), leaf_layers(model, grads), strict=True):
+            pairs = zip(tree_leaves_with_path(layer.params), jax.tree.leaves(of_layer.params), strict=True)
             for (path, v), dv in pairs:
                 if dv.shape != v.shape:
                     name = keystr(path, simple=True)

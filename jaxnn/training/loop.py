@@ -44,15 +44,15 @@ def chunks(
     is_over = (np.asarray(state.reason) != Reason.EPOCHS).all()
     pace = first_pace(run, state)
     n = 0 if is_over else length(pace)
-    its = given(position, n) if n else None
+    rows = given(position, n) if n else None
     if n:
-        compile_aside(partial(call, state, position, n, its))
+        compile_aside(partial(call, state, position, n, rows))
     while n:
         start = time.perf_counter()
-        state, done = call(state, position, n, its)
+        state, done = call(state, position, n, rows)
         position, here, before = position.after(n, run.iterations), here + n, n
         n = length(pace)
-        its = given(position, n) if n else None
+        rows = given(position, n) if n else None
         if (np.asarray(state.reason) != Reason.EPOCHS).all():  # it waits for the device
             n = 0
         pace = pace_after(before, time.perf_counter() - start, run.chunk)

@@ -36,11 +36,11 @@ def iterations_from(
     while True:
         position = state.position.after(0, run.iterations)
         batch = batch_at(position)
-        its_key = jax.random.fold_in(jax.random.fold_in(key, position.epoch), position.iteration)
-        params, opt_state, J, *_ = one_step(run, state.params, state.opt_state, batch, its_key, rate)
+        step_key = jax.random.fold_in(jax.random.fold_in(key, position.epoch), position.iteration)
+        params, opt_state, J, *_ = one_step(run, state.params, state.opt_state, batch, step_key, rate)
         before = state._replace(epoch=jnp.array(position.epoch), iteration=jnp.array(position.iteration))
         state = before._replace(params=params, opt_state=opt_state, iteration=before.iteration + 1)
-        yield Iteration(before, batch, its_key, J, state)
+        yield Iteration(before, batch, step_key, J, state)
 
 
 def last_finite(iterations: Iterator[Iteration], end: Position) -> State:

@@ -42,8 +42,8 @@ def chunk_of_all(
 ) -> tuple[State, Done]:
     """A chunk of iterations of every network: (states, what was done), both with a leading axis."""
 
-    def one(its: tuple[Array, Array, Array, State]) -> tuple[State, Done]:
-        key, rate, k, state = its
+    def one(network: tuple[Array, Array, Array, State]) -> tuple[State, Done]:
+        key, rate, k, state = network
         mine = jax.tree.map(lambda v: v[k], given)
         return iterations_of(run, data, validation, stops, key, rate, state, position, n, mine)
 
