@@ -138,8 +138,8 @@ def check_range(x: np.ndarray, names: tuple[str, ...], dtype: str) -> None:
         i, j = np.argwhere(beyond)[0]
         name = names[j] if names else f"number {j}"
         raise ValueError(
-            f"{name} in row {i} is {abs(x[i, j]):.3g} standard deviations away from the training rows: beyond what "
-            f"{dtype} holds. Mend that cell, or leave the row out."
+            f"{name} in row {i}, scaled as the training rows are, is {x[i, j]:.3g}: beyond what {dtype} holds. "
+            "Mend that cell, or leave the row out."
         )
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -46,6 +47,31 @@ SETTINGS = {
     "tolerance": {"batch_size": 6, "tolerance": 0.05},
     "not finite": {"batch_size": 4, "learning_rate": 1e3},
 }
+
+
+@dataclass(frozen=True)
+class Noise:
+    """out = x ⊙ mask with a mask drawn from the key: what dropout does."""
+
+    def init(self, key, dtype=np.float32):
+        return ()
+
+    def forward(self, params, x, key=None):
+        mask = jax.random.bernoulli(key, 0.5, x.shape).astype(x.dtype)
+        return x * mask, mask
+
+    def backward(self, mask, dout):
+        return (), dout * mask
+
+    def apply(self, params, x):
+        return x
+
+
+def test_draws_are_the_same_wherever_chunks_end(monkeypatch):
+    net, settings = Chain((Noise(), Dense(3, 2))), {"key": KEY, "epochs": 3, "batch_size": 4}
+    whole = fit(net, HalfSquaredError(), X, Y, **settings)
+    with_chunks_of(monkeypatch, 4)
+    assert equal(fit(net, HalfSquaredError(), X, Y, **settings), whole)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
