@@ -26,6 +26,7 @@ from jaxnn import catalogue
 _HOME = {
     **{catalogue.class_name(name): f"layers.{name}" for name in catalogue.names("layers")},
     **{catalogue.class_name(name): f"losses.{name}" for name in catalogue.names("losses")},
+    "Checkpoint": "training.checkpoint",
     "L2": "penalty",
     "cost": "backprop",
     "value_and_grad": "backprop",

@@ -13,6 +13,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "catalogue": set(),
     "protocols": set(),
     "mean": set(),
+    "signals": set(),
     "initializers": set(),
     "backprop": {"protocols"},
     "penalty": {"mean", "protocols"},
@@ -25,14 +26,15 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "data": set(),
     "trained": {"data", "protocols"},
     "storage": {"trained", "data", "protocols", "jaxnn"},
-    "training": {"protocols", "mean", "metrics", "backprop", "layers", "data.checks"},
+    "training": {"protocols", "mean", "metrics", "backprop", "layers", "data.checks", "signals"}
+    | {"storage.checkpoints", "storage.hold"},
     "experiment": {"catalogue", "data", "layers", "models", "penalty", "protocols", "training.given"}
     | {"training.optimizer"},
     "verify": {"catalogue", "protocols", "backprop", "layers", "models", "examples"},
     "explanation": {"protocols", "backprop", "layers", "penalty", "verify"},
     "commands": {"catalogue", "protocols", "backprop", "layers", "penalty", "metrics", "models", "examples", "data"}
-    | {"trained", "storage", "training", "experiment", "verify", "explanation"},
-    "cli": {"commands"},
+    | {"trained", "storage", "training", "experiment", "verify", "explanation", "signals"},
+    "cli": {"commands", "signals"},
     "__main__": {"cli"},
     "__init__": {"catalogue"},
 }

@@ -40,7 +40,7 @@ class Content(NamedTuple):
             shape, dtype = shape_and_dtype(leaf)
             if (v.shape, v.dtype) != (shape, dtype):
                 raise ValueError(f"{where} is {v.dtype} {v.shape}, not {dtype} {shape}")
-            return jax.random.wrap_key_data(v, impl=jax.random.key_impl(leaf)) if is_key(leaf) else jnp.asarray(v)
+            return jax.random.wrap_key_data(jnp.asarray(v), impl=jax.random.key_impl(leaf)) if is_key(leaf) else jnp.asarray(v)
 
         return tree_map_with_path(value, like)
 
@@ -82,7 +82,7 @@ def checksum(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:
     forms = [(name, str(v.dtype), v.shape) for name, v in sorted(arrays.items())]
     total = hashlib.sha256(json.dumps([sorted(texts.items()), forms]).encode())
     for _, v in sorted(arrays.items()):
-        total.update(v.reshape(-1).view(np.uint8))
+        total.update(v.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 

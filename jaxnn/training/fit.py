@@ -1,5 +1,6 @@
 """Gradient descent: a whole run, watched and stopped between its stretches."""
 
+import os
 from collections.abc import Callable
 
 import optax
@@ -9,8 +10,10 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from jaxnn.protocols import Layer, Loss, Params, Penalty
+from jaxnn.signals import heard
+from jaxnn.training.checkpoint import Checkpoint, kept
 from jaxnn.training.feed import Order
-from jaxnn.training.history import Fit, History
+from jaxnn.training.history import Fit
 from jaxnn.training.optimizer import Optimizer
 from jaxnn.training.prepare import prepare
 
@@ -40,6 +43,7 @@ def fit(
     progress: Callable[[float, float], object] | None = None,
     mesh: Mesh | None = None,
     learning_rate: float | optax.Schedule | None = None,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> Fit:
     """Trains `model` on x (m, …) and y (m, …) by gradient descent: Fit(params, history, stopped).
 
@@ -68,6 +72,9 @@ def fit(
     mesh         a jax Mesh with Auto axes: rows of x, y, weights are split over its first axis, params replicated
     learning_rate  of the optimizer: a number, 0.1 for optax.sgd if none is given; or a schedule, compiled for each
                  object. (An optimiser of your own may make a schedule of its rate: it is compiled once.)
+    checkpoint   a folder, or a `Checkpoint`: the run is kept there while it goes on, its last two states. Begun again
+                 with the same arguments after any end, it goes on from there, to the bits of a run that was never
+                 stopped; a run that is done is returned. (On the same machine and JAX; else that is said)
 
     Stops after `epochs`, or earlier:
     target_cost  when the epoch's cost is at most this
@@ -75,11 +82,12 @@ def fit(
     patience     when the validation cost has not gone below its lowest for this many epochs; with it, the parameters
                  returned are always those of the lowest
     always       when a cost or a parameter is not finite (the parameters returned are the last finite ones, and
-                 `stopped.message` says which iteration and which layer); and on Ctrl-C, with what was learned up to
-                 the last look from the host, about half a second ago
+                 `stopped.message` says which iteration and which layer); and on Ctrl-C, SIGTERM or SIGHUP, with what
+                 was learned up to the last look from the host, about half a second ago
 
     ValueError for data that do not fit together or are not finite, settings out of range, a model without parameters,
-    a gradient that is not of its parameter's shape. TypeError for an optimiser that is none.
+    a gradient that is not of its parameter's shape, a checkpoint of another run or in use by another process.
+    TypeError for an optimiser that is none.
     """
     training = prepare(
         model,
@@ -103,18 +111,23 @@ def fit(
         learning_rate=learning_rate,
     )
     every = 1 if on_epoch else max(1, epochs // LOOKS) if progress else None
-    state = training.start()
-    parts: list[History] = []
     interrupted = False
-    try:
-        for after, part in training.states(state, every):
-            state = after
-            parts.append(part)
-            if on_epoch and len(part.cost):
-                on_epoch(int(state.epoch) - 1, state.params)
-            if progress and (state.iteration or len(part.cost)):
-                mean = state.so_far.cost if state.iteration else part.cost[-1]
-                progress(int(state.epoch) + int(state.iteration) / training.run.iterations, float(mean))
-    except KeyboardInterrupt:
-        interrupted = True
-    return training.fit(state, parts, interrupted)
+    with heard(), kept(checkpoint, training.facts) as keeper:
+        state, parts = keeper.start(training.start())
+        reached = state, len(parts)  # one name, for an interrupt comes between any two lines
+        try:
+            for state, part in training.states(state, every):
+                parts.append(part)
+                reached = state, len(parts)
+                keeper.look(state, parts)
+                if on_epoch and len(part.cost):
+                    on_epoch(int(state.epoch) - 1, state.params)
+                if progress and (state.iteration or len(part.cost)):
+                    mean = state.so_far.cost if state.iteration else part.cost[-1]
+                    progress(int(state.epoch) + int(state.iteration) / training.run.iterations, float(mean))
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            state, n = reached
+            keeper.save(state, parts[:n])
+    return training.fit(state, parts[:n], interrupted)

@@ -59,7 +59,8 @@ def first(history: History, epochs: int, iterations: int) -> History:
     return History(costs[:iterations], *(v[:epochs] for v in rows))
 
 
-def joined(parts: Sequence[History], layers: int) -> History:
-    """The histories of the stretches of a run of a model with so many leaf layers, one after the other."""
+def joined(parts: Sequence[History], layers: int, axis: int = 0) -> History:
+    """The histories of the stretches of a run of a model with so many leaf layers, one after the other along the axis;
+    1 for networks side by side."""
     nothing = History(*[np.zeros(0)] * 4, *[np.zeros((0, layers))] * 3)
-    return jax.tree.map(lambda *v: np.concatenate(v), *parts) if parts else nothing
+    return jax.tree.map(lambda *v: np.concatenate(v, axis), *parts) if parts else nothing

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Loss, Params, Penalty, PyTree, leaf_layers
+from jaxnn.training.checkpoint import facts_of
 from jaxnn.training.epoch import Run, State, chunk_of, initial_state
 from jaxnn.training.feed import Batch, Feed, Order, Position, rows_from, shuffled
 from jaxnn.training.given import (
@@ -54,10 +55,27 @@ class Training:
     validation: Batch | None
     given: Callable[[Position, int], PyTree]  # of n iterations from a position on, see `Feed`
     example: Batch  # one row
+    streamed: Batch | None  # the rows that are, on the host
 
     def start(self) -> State:
         """The state before the first iteration."""
         return initial_state(self.run, self.params, self.rate, self.stops, self.example)
+
+    def facts(self) -> dict[str, str]:
+        """What makes this run the one that it is, see `facts_of`."""
+        data = self.data or self.streamed
+        assert data is not None, "they are on the device, or else streamed"
+        return facts_of(
+            self.run,
+            self.stops,
+            self.epochs,
+            key=self.key,
+            rate=self.rate,
+            params=self.params,
+            data=data,
+            validation=self.validation,
+            order=jax.tree.map(lambda v: v[0], self.given(Position(0, 0), 1)),
+        )
 
     def iterations(self, state: State) -> Iterator[Iteration]:
         """The iterations from a state on, one by one."""
@@ -168,6 +186,7 @@ def prepare(
         validation=None if held_out is None else on_device(held_out, dtype),
         given=nothing if rows is None else rows,
         example=example,
+        streamed=data if streams else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Many networks of one form, each with its own start, order and learning rate, trained in one compiled program."""
 
+import os
 from collections.abc import Callable
 from functools import lru_cache, partial
 
@@ -13,6 +14,8 @@ from numpy.typing import ArrayLike
 
 from jaxnn.mean import at_least_float32
 from jaxnn.protocols import Layer, Loss, Penalty, PyTree
+from jaxnn.signals import heard
+from jaxnn.training.checkpoint import Checkpoint, facts_of, kept
 from jaxnn.training.epoch import Done, Run, State, initial, iterations_of
 from jaxnn.training.feed import Batch, Feed, Position, shuffled
 from jaxnn.training.fit import LOOKS
@@ -69,18 +72,20 @@ def sweep(
     target_cost: float | None = None,
     dtype: DTypeLike | None = None,
     progress: Callable[[int, float], object] | None = None,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> list[Fit]:
     """Trains N networks at once: a list of N `Fit`s.
 
     Network i is the one that `fit(model, loss, x, y, key=keys[i], learning_rate=learning_rates[i], …)` trains, up to
     rounding: the same start, the same order of the examples, the same stops. (With JAX's default keys; "rbg" ones draw
-    otherwise where there are several.) On Ctrl-C nothing is returned.
+    otherwise where there are several.) On Ctrl-C nothing is returned; what was done is kept where there is a checkpoint.
 
     keys            (N,) typed keys, or one for all
     learning_rates  (N,) numbers, or one for all
     optimizer       optimizer(learning_rate) -> an optimiser of optax, such as optax.sgd or optax.adam. The rate is
                     traced: no Python `if` on it
     progress        progress(epochs done, lowest cost of those that still learn), some twenty times or more
+    checkpoint      as in `fit`, for all of the networks
     others          as in `fit`. A network that stopped as not finite has the parameters of the end of that epoch; with
                     `patience` those of the lowest validation cost
 
@@ -113,7 +118,7 @@ def sweep(
     run = Run(model, loss, penalty, optimizer, m, batch_size, dtype, chunk, feed, is_one_of_many=True)
     data, held_out = on_device(data, dtype), None if held_out is None else on_device(held_out, dtype)
     example = jax.tree.map(lambda v: v[:1], data)
-    states = jax.vmap(lambda params, rate: initial(run, params, rate, stops, example))(params, rates)
+    start = jax.vmap(lambda params, rate: initial(run, params, rate, stops, example))(params, rates)
     together = TOGETHER if {device.platform for device in data.x.devices()} == {"cpu"} else N
     call = partial(chunk_of_all, run, together, data, held_out, stops, run_keys[whose], rates, whose)
 
@@ -122,14 +127,23 @@ def sweep(
 
     end = epochs * run.iterations
     every = max(1, epochs // LOOKS) * run.iterations if progress else None
-    parts: list[History] = []
-    for after, done in chunks(call, given, run, states, position=Position(0, 0), end=end, every=every):
-        states = after
-        parts.append(history_of(done))
-        if progress and parts[-1].cost.size:
-            progress(int(states.epoch.max()), float(np.nanmin(np.append(parts[-1].cost, np.inf))))
-    states = jax.device_get(states)
-    return [fit_of(run, part(states, n), joined([part(history, n) for history in parts], 0), stops) for n in range(N)]
+    facts = partial(facts_of, run, stops, epochs, key=run_keys[whose], rate=rates, params=params, data=data)
+    with heard(), kept(checkpoint, partial(facts, validation=held_out, order=None), axis=1) as keeper:
+        states, parts = keeper.start(start)
+        reached = states, len(parts)
+        position = Position(0, 0).after(sum(part.iteration_cost.shape[1] for part in parts), run.iterations)
+        try:
+            for states, done in chunks(call, given, run, states, position=position, end=end, every=every):
+                parts.append(history_of(done))
+                reached = states, len(parts)
+                keeper.look(states, parts)
+                if progress and parts[-1].cost.size:
+                    progress(int(states.epoch.max()), float(np.nanmin(np.append(parts[-1].cost, np.inf))))
+        finally:
+            states, n = reached
+            keeper.save(states, parts[:n])
+    states, history = jax.device_get(states), joined(parts, 0, axis=1)
+    return [fit_of(run, part(states, n), part(history, n), stops) for n in range(N)]
 
 
 def part(tree: PyTree, n: int) -> PyTree:

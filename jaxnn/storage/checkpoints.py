@@ -1,0 +1,60 @@
+"""The last two states of a run, in a folder of their own: a run that was killed goes on from there."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from jaxnn.protocols import PyTree
+from jaxnn.storage import tree_file, whole_file
+from jaxnn.storage.tree_file import Content
+
+FORMAT = "jaxnn checkpoint 1"
+KEPT = 2
+
+
+def save(folder: Path, number: int, trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> None:
+    """Writes a state as that of this number, whole or not at all, then removes all but the last two. OSError: it
+    cannot be written; those before it stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tree_file.write(path_of(folder, number), trees, {"format": FORMAT, **texts})
+    for path in paths(folder)[:-KEPT]:
+        path.unlink()
+
+
+def newest(folder: Path, say: Callable[[str], object]) -> Content | None:
+    """The state of the highest number that is whole; None if there is none at all. What is damaged or was left half
+    written is removed; say(sentence) tells of what is damaged. ValueError: all there are are damaged."""
+    for part in folder.glob(".*.partial"):
+        part.unlink()
+    there = paths(folder)
+    for path in reversed(there):
+        try:
+            content = tree_file.read(path)
+            if not (content.is_checked and content.texts.get("format") == FORMAT):
+                raise ValueError(f"{path} is no checkpoint of this version of jaxnn.")
+        except ValueError as error:
+            if path == there[0]:
+                raise ValueError(f"{error} There is no other: remove {folder} to begin anew.") from None
+            say(f"{error} The run goes on from the state before it.")
+            path.unlink()
+        else:
+            return content
+    return None
+
+
+def forget(folder: Path) -> None:
+    """Removes all states, and the folder."""
+    with suppress(FileNotFoundError):
+        for path in [*folder.glob(".*.partial"), *paths(folder)]:
+            path.unlink()
+        folder.rmdir()
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """The file of the state of this number."""
+    return folder / f"{number}.safetensors"
+
+
+def paths(folder: Path) -> list[Path]:
+    """The files of the states, by their numbers."""
+    return sorted((path for path in folder.glob("*.safetensors") if path.stem.isdecimal()), key=lambda p: int(p.stem))
