@@ -36,11 +36,11 @@ class Content(NamedTuple):
             raise ValueError(f"{which} is {'one array too many' if which in there else 'missing'}")
 
         def value(path: PyTree, leaf: PyTree) -> PyTree:
-            v, where = self.arrays[leaf_name(name, path)], leaf_name(name, path)
-            shape, dtype = shape_and_dtype(leaf)
+            v, (shape, dtype) = self.arrays[leaf_name(name, path)], shape_and_dtype(leaf)
             if (v.shape, v.dtype) != (shape, dtype):
-                raise ValueError(f"{where} is {v.dtype} {v.shape}, not {dtype} {shape}")
-            return jax.random.wrap_key_data(jnp.asarray(v), impl=jax.random.key_impl(leaf)) if is_key(leaf) else jnp.asarray(v)
+                raise ValueError(f"{leaf_name(name, path)} is {v.dtype} {v.shape}, not {dtype} {shape}")
+            on_device = jnp.asarray(v)
+            return jax.random.wrap_key_data(on_device, impl=jax.random.key_impl(leaf)) if is_key(leaf) else on_device
 
         return tree_map_with_path(value, like)
 
