@@ -48,7 +48,17 @@ class Content(NamedTuple):
 def write(path: Path, trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> None:
     """Writes trees and texts to `path`, whole or not at all, with a checksum of all of them. OSError as of any file."""
     arrays = {leaf: on_host(v) for name, tree in trees.items() for leaf, v in named(name, tree)}
-    whole_file.write(path, to_bytes(arrays, {**texts, CHECKSUM: checksum(arrays, texts)}))
+    whole_file.write(path, in_order(to_bytes(arrays, {**texts, CHECKSUM: checksum(arrays, texts)})))
+
+
+def in_order(content: bytes) -> bytes:
+    """The same file with its texts by name: safetensors has them in a random order, and equal runs have equal files."""
+    n = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + n])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + n :]
 
 
 def read(path: Path) -> Content:

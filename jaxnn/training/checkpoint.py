@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -54,7 +54,7 @@ class Kept:
     checkpoint: Checkpoint | None
     facts: dict[str, str]  # see `facts_of`
     axis: int  # of the histories, along which they grow
-    begun: float = field(default_factory=time.monotonic)
+    begun: float = 0.0
     due: float = -math.inf
 
     def start(self, state: State) -> tuple[State, list[History]]:
@@ -124,7 +124,7 @@ def kept(
     except OSError as error:
         raise ValueError(f"Cannot keep the run in {folder}: {error.strerror}. Give another folder.") from None
     with hold.held(folder):
-        yield Kept(checkpoint, facts(), axis)
+        yield Kept(checkpoint, facts(), axis, begun=time.monotonic())
 
 
 def facts_of(

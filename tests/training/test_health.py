@@ -10,7 +10,6 @@ import pytest
 from jax import numpy as jnp
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, Repeat, Residual, cost, fit
-from jaxnn.commands.config import Train
 from jaxnn.data.scale import Scale
 from jaxnn.protocols import Part, leaf_layers
 from jaxnn.storage import run_folder
