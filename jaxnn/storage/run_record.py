@@ -2,9 +2,8 @@
 
 import itertools
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,14 @@ def begun(
     ValueError: `wanted` is there already or cannot be made.
     """
     base = wanted or Path("runs", name)
-    if wanted and os.path.lexists(wanted):
-        on = f", or go on with it: jaxnn {command} --resume {wanted}" if is_unfinished(wanted) else ""
-        raise ValueError(f"{wanted} is there already: give --out another name, or move it away{on}.")
     new_parents = [parent for parent in base.parents if not parent.exists()]
     with ExitStack() as stack:
         try:
             base.parent.mkdir(parents=True, exist_ok=True)
-            folder = made(base, stack)
+            folder = made([wanted] if wanted else named_like(base), stack)
+            if folder is None:
+                on = f", or go on with it: jaxnn {command} --resume {base}" if is_unfinished(base) else ""
+                raise ValueError(f"{base} is there already: give --out another name, or move it away{on}.")
             record = {"format": FORMAT, "command": command, "settings": dict(settings), "notes": notes}
             text_file.write(folder / RECORD, json.dumps(record, default=str, indent=1) + "\n")
             (folder / STATES).mkdir()
@@ -52,10 +51,9 @@ def begun(
                         parent.rmdir()
 
 
-def made(base: Path, stack: ExitStack) -> Path:
-    """A new folder of this name or the next free one, held. One that a killed run left before its record is taken."""
-    for n in itertools.count(1):
-        folder = base if n == 1 else base.with_name(f"{base.name}-{n}")
+def made(folders: Iterable[Path], stack: ExitStack) -> Path | None:
+    """The first of these that is new or was left by a killed run before its record, held; None if there is none."""
+    for folder in folders:
         with suppress(FileExistsError):
             folder.mkdir()
         with suppress(ValueError, FileNotFoundError, NotADirectoryError), ExitStack() as mine:
@@ -63,7 +61,14 @@ def made(base: Path, stack: ExitStack) -> Path:
             if {path.name for path in folder.iterdir()} <= {whole_file.partial_of(folder / RECORD).name}:
                 stack.push(mine.pop_all())
                 return folder
-    raise AssertionError("there is always a next name")
+    return None
+
+
+def named_like(base: Path) -> Iterator[Path]:
+    """NAME, NAME-2, NAME-3, …"""
+    yield base
+    for n in itertools.count(2):
+        yield base.with_name(f"{base.name}-{n}")
 
 
 def settings_of(folder: Path, command: str) -> dict[str, object]:

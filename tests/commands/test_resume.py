@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import jax
@@ -34,13 +35,13 @@ def learned(folder):
     return [Path(folder, name).read_bytes() for name in LEARNED]
 
 
-def begun(*args, **settings):
+def begun(*args, by=()):
     """A process, and the first state of its run is written."""
-    process = subprocess.Popen(
-        [JAXNN, *map(str, args)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings
-    )
+    line, pipe = [*by, JAXNN, *map(str, args)], subprocess.PIPE
+    process = subprocess.Popen(line, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
     while not [*Path().rglob("*.safetensors")]:
         assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
     return process
 
 
