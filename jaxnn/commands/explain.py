@@ -1,10 +1,11 @@
 """What `jaxnn explain` does."""
 
-import dataclasses
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import get_type_hints
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from jaxnn.explanation.page import page
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
 from jaxnn.storage import model_file
+from jaxnn.storage.rule_text import fits, readable
 from jaxnn.trained import Trained
 from jaxnn.training.given import initial_params
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
@@ -34,19 +36,30 @@ def explain(config: Explain) -> int:
     verdict."""
     check_writable((config.latex, config.html))
     what = Path(config.what)
-    is_run = what.is_dir() and config.what not in data.SETS
-    if is_run:
+    if what.is_dir() and config.what not in data.SETS:
         config.refuse(*OF_A_NEW_NETWORK, "seed")
-    file = what / "model.safetensors" if is_run else None
-    settings = settings_of(config, file)
-    with jax.enable_x64(settings.dtype == "float64"):
-        return of_network(config, settings, model_file.load(file) if file else None).give()
+        return of_run(config, what / "model.safetensors").give()
+    settings = settings_of({**vars(config), "data": config.what}, config.what)
+    with jax.enable_x64(False):
+        return of_network(config, settings, None).give()
+
+
+def of_run(config: Explain, file: Path) -> Answer:
+    """Explains the network that a run trained."""
+    with jax.enable_x64(True):  # for a model in float64; others keep their dtype
+        trained, settings, remark = model_file.read(file)
+    if remark:
+        print(remark, file=sys.stderr)
+    with jax.enable_x64(jax.tree.leaves(trained.params)[0].dtype == "float64"):
+        return of_network(config, settings_of(settings, str(file)), trained)
 
 
 def of_network(config: Explain, settings: Train, trained: Trained | None) -> Answer:
     """Explains a trained network, or a new one, on some training rows of its data."""
     table = data.load(settings.data)
-    loss = loss_of(settings, table)
+    if trained and (trained.classes, trained.targets) != (table.classes, table.targets):
+        raise ValueError(f"{settings.data} has other classes or targets now than those that the run was trained on.")
+    loss = trained.loss if trained else loss_of(settings, table)
     y = target_for(loss, table)
     rows = split_parts(table, settings.seed, hold_out=settings.patience is not None)[0]["train"]
     width = table.x[0].size
@@ -56,7 +69,7 @@ def of_network(config: Explain, settings: Train, trained: Trained | None) -> Ans
         )
     if trained:
         x, y = trained.x_scale(table.x.reshape(-1, width)), trained.y_scale(y) if trained.y_scale else y
-        explained, loss, params = trained.network, trained.loss, trained.params
+        explained, params = trained.network, trained.params
     else:
         x, y, *_ = scaled(table, y, rows)
         explained = network(settings, loss, table)
@@ -97,10 +110,16 @@ def answer(config: Explain, iterations: Iterator[Explanation], title: str) -> An
     return Answer(EXIT_CODES[explanation.report.verdict], f"{explanation}\n", files, last)
 
 
-def settings_of(config: Explain, file: Path | None) -> Train:
-    """Those of `jaxnn train` that made a run, or that would make the network."""
-    names = {field.name for field in dataclasses.fields(Train)}
-    settings: dict[str, PyTree] = model_file.settings(file) if file else {**vars(config), "data": config.what}
-    known: dict[str, PyTree] = {name: v for name, v in settings.items() if name in names}
+def settings_of(given: dict[str, PyTree], where: str) -> Train:
+    """Those of `jaxnn train` that made a run, or that would make the network. ValueError: they are none."""
+    hints = get_type_hints(Train, include_extras=True)
+    known: dict[str, PyTree] = {name: v for name, v in given.items() if name in hints and name != "out"}
     known |= {name: tuple(v) for name, v in known.items() if isinstance(v, list)}
-    return Train(**known)
+    for name, v in known.items():
+        if not fits(v, hints[name]):
+            raise ValueError(
+                f"{where} has {readable(str(v))} for the setting {name}: `jaxnn train` writes no such thing."
+            )
+    settings = Train(**known)
+    settings.check()
+    return settings

@@ -1,5 +1,7 @@
 """What `jaxnn predict` does."""
 
+import sys
+
 import jax
 import numpy as np
 
@@ -16,7 +18,7 @@ def predict(config: Predict) -> int:
     if config.out and config.out.exists():
         raise ValueError(f"{config.out} is there already: give --out another name, or move it away.")
     with jax.enable_x64(True):  # for a model in float64; others keep their dtype
-        trained = model_file.load(config.run / "model.safetensors")
+        trained, _, remark = model_file.read(config.run / "model.safetensors")
         y_hat = trained.predict(data.load_rows(config.rows, trained.features, len(trained.x_scale.shift)))
     if trained.classes:
         scores = np.concatenate([1 - y_hat, y_hat], 1) if y_hat.shape[1] == 1 else y_hat
@@ -25,5 +27,7 @@ def predict(config: Predict) -> int:
         columns |= {f"{kind}({name})": scores[:, k] for k, name in enumerate(trained.classes)}
     else:
         columns = {name: y_hat[:, k] for k, name in enumerate(trained.targets)}
+    if remark:
+        print(remark, file=sys.stderr)
     run_folder.write_csv(config.out, columns)
     return 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,10 @@ from safetensors.numpy import save as to_bytes
 
 from jaxnn.protocols import PyTree
 from jaxnn.storage import whole_file
+from jaxnn.storage.rule_text import readable
 
 CHECKSUM = "sha256"
-LONGEST_HEADER = 2**24  # bytes: of some 100,000 arrays
+LONGEST_HEADER = 2**23  # bytes: of some 50,000 arrays
 
 
 class Content(NamedTuple):
@@ -33,7 +35,7 @@ class Content(NamedTuple):
         there = {leaf for leaf in self.arrays if leaf == name or leaf.startswith(f"{name}/")}
         if there != set(expected):
             which = sorted(there ^ set(expected))[0]
-            raise ValueError(f"{which} is {'one array too many' if which in there else 'missing'}")
+            raise ValueError(f"{readable(which)} is {'one array too many' if which in there else 'missing'}")
 
         def value(path: PyTree, leaf: PyTree) -> PyTree:
             v, (shape, dtype) = self.arrays[leaf_name(name, path)], shape_and_dtype(leaf)
@@ -46,9 +48,19 @@ class Content(NamedTuple):
 
 
 def write(path: Path, trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> None:
-    """Writes trees and texts to `path`, whole or not at all, with a checksum of all of them. OSError as of any file."""
+    """Writes trees and texts to `path`, whole or not at all, with a checksum of all of them. OSError as of any file.
+    ValueError: more names and texts than `read` would take."""
+    content = content_of(trees, texts)
+    written = in_order(to_bytes(content.arrays, {**texts, CHECKSUM: checksum(content.arrays, texts)}))
+    if int.from_bytes(written[:8], "little") > LONGEST_HEADER:
+        raise ValueError(f"{path} is not written: its names and texts take more than {LONGEST_HEADER:,} bytes.")
+    whole_file.write(path, written)
+
+
+def content_of(trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> Content:
+    """What a file of these trees and texts holds."""
     arrays = {leaf: on_host(v) for name, tree in trees.items() for leaf, v in named(name, tree)}
-    whole_file.write(path, in_order(to_bytes(arrays, {**texts, CHECKSUM: checksum(arrays, texts)})))
+    return Content(arrays, dict(texts), is_checked=True)
 
 
 def in_order(content: bytes) -> bytes:
@@ -63,28 +75,31 @@ def in_order(content: bytes) -> bytes:
 
 def read(path: Path) -> Content:
     """The content of `path`. ValueError: no file, no safetensors, or its checksum is not that of what it holds."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where the folder may not be read
         raise ValueError(f"There is no file {path}.")
     try:
-        if path.stat().st_size < 8 or header_length(path) > LONGEST_HEADER:
-            raise ValueError(f"Cannot read {path}: it is no safetensors file of ours.")
+        check_header_length(path)
         with safe_open(path, "numpy") as file:
             texts = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except (SafetensorError, TypeError, AttributeError, KeyError) as error:  # the last three: dtypes that NumPy lacks
-        raise ValueError(f"Cannot read {path}, it is damaged or no safetensors file: {error}.") from None
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, MemoryError) as error:
+        # SafetensorError is of the library; those after it of NumPy, for dtypes and shapes that it lacks
+        what = "damaged or no safetensors file of ours"
+        raise ValueError(f"Cannot read {path}, it is {what}: {readable(str(error))}.") from None
     given = texts.pop(CHECKSUM, None)
     if given is not None and given != checksum(arrays, texts):
         raise ValueError(f"{path} is damaged: what it holds is not what was written, by its checksum.")
     return Content(arrays, texts, given is not None)
 
 
-def header_length(path: Path) -> int:
-    """The first eight bytes of a safetensors file."""
+def check_header_length(path: Path) -> None:
+    """ValueError: the first eight bytes of the file are not the length of a header that `write` would make."""
     with open(path, "rb") as file:
-        return int.from_bytes(file.read(8), "little")
+        first = file.read(8)
+    if len(first) < 8 or int.from_bytes(first, "little") > LONGEST_HEADER:
+        raise ValueError("it does not begin with the length of a header")
 
 
 def checksum(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:

@@ -98,8 +98,9 @@ class Kept:
         number = history.iteration_cost.shape[self.axis]
         try:
             checkpoints.save(Path(self.checkpoint.folder), number, {"state": state, "history": history}, texts)
-        except OSError as error:
-            self.say(f"The state after iteration {number} is not kept, for {error.filename}: {error.strerror}.")
+        except (OSError, ValueError) as error:
+            why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            self.say(f"The state after iteration {number} is not kept: {why}.")
 
     def say(self, sentence: str) -> None:
         """Tells the caller."""

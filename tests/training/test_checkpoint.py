@@ -168,7 +168,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on(monkeypatch, kept):
     assert equal(trained(folder, said.append), alone)
     monkeypatch.setattr(os, "replace", replace)
     assert said
-    assert all("is not kept, for" in sentence and "No space left on device" in sentence for sentence in said)
+    assert all("is not kept: " in sentence and "No space left on device" in sentence for sentence in said)
     assert [*folder.iterdir()] == [before]  # the state before is intact
     assert equal(trained(folder), alone)
 

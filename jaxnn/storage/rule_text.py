@@ -1,0 +1,192 @@
+"""A layer or a loss as text, its repr, and back: by a grammar with limits, so that a text can neither run nor flood.
+
+value = NAME "(" [field "=" value {"," field "=" value}] ")" | "(" [value {"," value} [","]] ")" | text | number | word
+
+NAME is a class of jaxnn's layers and losses, word True, False or None. Every field is held against the type that its
+dataclass declares before the class is called.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from functools import cache
+from math import inf, isfinite
+from sys import float_info
+from types import NoneType, UnionType
+from typing import Annotated, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from jaxnn import catalogue
+from jaxnn.protocols import Layer, Loss, PyTree
+
+LONGEST = 200_000  # characters
+DEEPEST = 20  # values in values
+MOST_VALUES = 5000
+MOST_KINDS = 200  # different layers, and every Repeat: JAX takes some 10 ms for the shapes of each
+MOST_PASSES = 10**6  # layers that run, one after another
+TOKEN = re.compile(
+    r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)|'(?P<text>\w*)'|(?P<sign>[(),=])|$)",
+    re.ASCII,
+)
+WORDS = {"True": True, "False": False, "None": None}
+ROOMS: dict[PyTree, str] = {Layer: "layers", Loss: "losses"}
+
+
+class Token(NamedTuple):
+    kind: str  # name, number, text, sign; end
+    text: str
+
+
+def parse(text: str, kind: PyTree, largest: float = inf) -> PyTree:
+    """The layer or loss whose repr is `text`. kind: `Layer` or `Loss`, the one that is expected. largest: of the whole
+    numbers in the text. ValueError: a text that is none."""
+    try:
+        if len(text) > LONGEST:
+            raise ValueError(f"it has {len(text)} characters, and at most {LONGEST} are read")
+        reader = Reader(text, largest)
+        rule = reader.value(depth=1)
+        reader.take("end")
+        if not fits(rule, kind):
+            raise ValueError(f"that is no {kind.__name__.lower()} of jaxnn")
+        if passes(rule) > MOST_PASSES:
+            raise ValueError(f"more than {MOST_PASSES} layers would run, one after another")
+        return rule
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot build {readable(text)}: {error}") from None
+
+
+class Reader:
+    """Reads values off a text, from left to right."""
+
+    def __init__(self, text: str, largest: float) -> None:
+        self.tokens, self.largest = tokens(text), largest
+        self.next = next(self.tokens)
+        self.values, self.repeats, self.layers = 0, 0, set[PyTree]()
+
+    def take(self, kind: str, *texts: str) -> str:
+        """The next token, which must be of this kind, and one of these texts if there are any; and goes on."""
+        token = self.next
+        if token.kind != kind or (texts and token.text not in texts):
+            raise ValueError(f"{token.text or token.kind!r} stands where {' or '.join(texts) or kind} was expected")
+        self.next = next(self.tokens, token)
+        return token.text
+
+    def value(self, depth: int) -> PyTree:
+        """The next value, and goes on."""
+        self.values += 1
+        if depth > DEEPEST or self.values > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES} values, or more than {DEEPEST} in one another")
+        if self.next == Token("sign", "("):
+            return tuple(self.items(depth))
+        if self.next.kind == "text":
+            return self.take("text")
+        if self.next.kind == "number":
+            return self.number(self.take("number"))
+        name = self.take("name")
+        return WORDS[name] if name in WORDS else self.rule(name, depth)
+
+    def items(self, depth: int, of_fields: bool = False) -> Iterator[PyTree]:
+        """What stands in parentheses: values, or (field, value)."""
+        self.take("sign", "(")
+        while self.next != Token("sign", ")"):
+            if of_fields:
+                field = self.take("name")
+                self.take("sign", "=")
+                yield field, self.value(depth + 1)
+            else:
+                yield self.value(depth + 1)
+            if self.next != Token("sign", ")"):
+                self.take("sign", ",")
+        self.take("sign", ")")
+
+    def number(self, text: str) -> int | float:
+        """Finite; a whole one not beyond `largest`."""
+        if len(text) > 30:
+            raise ValueError("one of its numbers has more than 30 characters")
+        v = int(text) if text.lstrip("-").isdigit() else float(text)
+        if not isfinite(v) or (isinstance(v, int) and abs(v) > self.largest):
+            raise ValueError(f"{text} is too large for the arrays, or for a float")
+        return v
+
+    def rule(self, name: str, depth: int) -> PyTree:
+        """The layer or loss of this class whose fields come next."""
+        cls = {**classes("layers"), **classes("losses")}.get(name)
+        if cls is None:
+            raise ValueError(f"{name} is no layer or loss of jaxnn")
+        rule = built(cls, list(self.items(depth, of_fields=True)))
+        self.layers.add(rule)
+        self.repeats += name == "Repeat"
+        if len(self.layers) + self.repeats > MOST_KINDS:
+            raise ValueError(f"it has more than {MOST_KINDS} different layers")
+        return rule
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """Those of a text, and one of its end. ValueError: something else stands in it."""
+    at = 0
+    while at < len(text):
+        match = TOKEN.match(text, at)
+        if match is None:
+            raise ValueError(f"{readable(text[at : at + 20])} is neither a name, a number, a text nor a sign")
+        if match.lastgroup:
+            yield Token(match.lastgroup, match[match.lastgroup])
+        at = match.end()
+    yield Token("end", "")
+
+
+@cache
+def classes(room: str) -> dict[str, type]:
+    """Those that ship in this room, by name."""
+    return {catalogue.class_name(name): catalogue.member(room, name) for name in catalogue.names(room)}
+
+
+def built(cls: type, given: list[tuple[str, PyTree]]) -> PyTree:
+    """cls(**given). ValueError or TypeError: these are not its fields, or not of the types that it declares."""
+    hints, names = get_type_hints(cls), [field.name for field in dataclasses.fields(cls)]
+    fields = dict(given)
+    if len(fields) < len(given) or not fields.keys() <= set(names):
+        raise ValueError(f"the fields of {cls.__name__} are {', '.join(names)}, each once")
+    for name, v in fields.items():
+        if not fits(v, hints[name]):
+            raise ValueError(f"{name} of {cls.__name__} is {readable(repr(v))}, and not {said(hints[name])}")
+    return cls(**fields)
+
+
+def fits(v: PyTree, declared: PyTree) -> bool:
+    """Whether a value is of a type that a dataclass declares. A float is finite, and may be a whole number."""
+    origin, arguments = get_origin(declared), get_args(declared)
+    if declared in ROOMS:
+        return type(v) in classes(ROOMS[declared]).values()
+    if origin is Annotated:
+        return fits(v, arguments[0])
+    if origin is Literal:
+        return any(v == choice and type(v) is type(choice) for choice in arguments)
+    if origin in (Union, UnionType):
+        return any(fits(v, choice) for choice in arguments)
+    if origin is tuple:
+        if arguments[1:] == (...,):
+            return isinstance(v, tuple) and all(fits(item, arguments[0]) for item in v)
+        return isinstance(v, tuple) and len(v) == len(arguments) and all(map(fits, v, arguments))
+    if declared is float:
+        return type(v) in (int, float) and abs(v) <= float_info.max
+    return v is None if declared in (None, NoneType) else type(v) is declared
+
+
+def passes(v: PyTree) -> int:
+    """How many layers run, one after another, in a layer or a tuple of layers."""
+    if isinstance(v, tuple):
+        return sum(map(passes, v))
+    if not fits(v, Layer):
+        return 0
+    inside = sum(map(passes, vars(v).values()))
+    return max(1, inside) * (v.n if type(v).__name__ == "Repeat" else 1)
+
+
+def said(declared: PyTree) -> str:
+    """A type in one word or a few."""
+    return declared.__name__ if isinstance(declared, type) else str(declared).replace("typing.", "")
+
+
+def readable(text: str) -> str:
+    """A text for a line of the screen: cut, and with what is no printed character escaped."""
+    cut = text if len(text) <= 200 else f"{text[:200]} …"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
