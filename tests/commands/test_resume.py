@@ -1,5 +1,6 @@
 """Runs that are killed, interrupted, refused a disk: as a user has them, in processes of their own."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -35,9 +36,9 @@ def learned(folder):
     return [Path(folder, name).read_bytes() for name in LEARNED]
 
 
-def begun(*args, by=()):
+def begun(*args):
     """A process, and the first state of its run is written."""
-    line, pipe = [*by, JAXNN, *map(str, args)], subprocess.PIPE
+    line, pipe = [JAXNN, *map(str, args)], subprocess.PIPE
     process = subprocess.Popen(line, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
     while not [*Path().rglob("*.safetensors")]:
         assert process.poll() is None, process.communicate()
@@ -45,34 +46,51 @@ def begun(*args, by=()):
     return process
 
 
-SWEEP = ("sweep", "iris", "--widths", 2, 3, "--learning-rates", 0.1, "--seeds", 2, "--epochs", 400)
-LONG = ("train", "iris", "--hidden", 8, "--epochs", 40_000)
-
-
-@pytest.mark.parametrize("command", [LONG, SWEEP], ids=["train", "sweep"])
-def test_a_run_that_was_killed_goes_on_to_the_same_files(capsys, command):
-    assert jaxnn(*command, "--out", "alone") == 0
-    for n in range(2):
-        args = [command[0], "--resume", "run"] if n else [*command, "--out", "run"]
-        before = {*Path().rglob("run/checkpoints/**/*.safetensors")}
-        with subprocess.Popen([JAXNN, *map(str, args)], stdout=subprocess.DEVNULL) as process:
-            while not {*Path().rglob("run/checkpoints/**/*.safetensors")} - before:
-                assert process.poll() is None
-            process.kill()
+def test_a_run_that_was_killed_goes_on_to_the_same_files(capsys):
+    settings = ("train", "iris", "--hidden", 8, "--epochs", 30_000)
+    with begun(*settings, "--out", "run") as process:
+        process.kill()
     assert run_record.is_unfinished(Path("run"))
-    capsys.readouterr()
-    assert jaxnn(command[0], "--resume", "run") == 0
+    assert jaxnn("train", "--resume", "run") == 0
     assert "Written to run" in capsys.readouterr().out
+    assert jaxnn(*settings, "--out", "alone") == 0
     assert learned("run") == learned("alone")
     assert not Path("run", run_record.STATES).exists()
-    assert jaxnn(command[0], "--resume", "run") == 0
+    assert jaxnn("train", "--resume", "run") == 0
     assert "run is finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("moment", [1, 3])
+def test_a_sweep_that_was_killed_goes_on_to_the_same_files(monkeypatch, moment):
+    """In the first group of networks, and in the second."""
+    settings = ("sweep", "iris", "--widths", 2, 3, "--learning-rates", 0.1, "--seeds", 2, "--epochs", 20)
+    killed_at(monkeypatch, moment, *settings)
+    assert jaxnn("sweep", "--resume", "run") == 0
+    assert jaxnn(*settings, "--out", "alone") == 0
+    assert learned("run") == learned("alone")
+    assert Path("run/results.csv").read_bytes() == Path("alone/results.csv").read_bytes()
+
+
+def killed_at(monkeypatch, moment, *args):
+    """A run that was killed after so many states."""
+    save, left = checkpoints.save, itertools.count(1)
+
+    def dies(*given):
+        save(*given)
+        if next(left) >= moment:
+            raise SystemExit(9)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", dies)
+        with pytest.raises(SystemExit):
+            jaxnn(*args, "--out", "run")
+    return Path("run")
 
 
 ENDLESS = ("train", "iris", "--hidden", 2, "--epochs", 10_000_000)
 
 
-@pytest.mark.parametrize(("name", "code", "times"), [("SIGTERM", 143, 1), ("SIGHUP", 129, 1), ("SIGINT", 130, 3)])
+@pytest.mark.parametrize(("name", "code", "times"), [("SIGTERM", 143, 1), ("SIGINT", 130, 3)])
 def test_a_signal_keeps_what_was_learned(name, code, times):
     with begun(*ENDLESS) as process:
         for _ in range(times):
@@ -84,14 +102,6 @@ def test_a_signal_keeps_what_was_learned(name, code, times):
     assert {*LEARNED, run_record.STATES} <= {path.name for path in Path("runs/iris").iterdir()}
 
 
-def test_nohup_stays_deaf():
-    with begun("train", "iris", "--hidden", 2, "--epochs", 30_000, by=["nohup"]) as process:
-        process.send_signal(signal.SIGHUP)
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "Done: 30000 epochs" in out
-
-
 def test_a_sweep_that_is_interrupted_says_how_to_go_on():
     with begun("sweep", "iris", "--epochs", 1_000_000) as process:
         process.send_signal(signal.SIGTERM)
@@ -100,7 +110,7 @@ def test_a_sweep_that_is_interrupted_says_how_to_go_on():
     assert err == "jaxnn: interrupted; to go on: jaxnn sweep --resume runs/iris-sweep\n"
 
 
-@pytest.mark.parametrize("moment", ["jaxnn.cli", "jax", "tyro"])
+@pytest.mark.parametrize("moment", ["tyro", "jax"])
 def test_ctrl_c_while_it_starts_is_130_without_a_word(tmp_path, moment):
     """Sent by the import of a module, the earliest of which is the command's own."""
     code = (
@@ -137,21 +147,11 @@ def test_after_written_to_the_exit_code_is_0():
 
 @pytest.fixture
 def killed(monkeypatch):
-    """A run that was killed when half of its epochs were over."""
+    """A run that was killed when its first state was kept."""
     settings = ("train", "data.csv", "--epochs", 6, "--hidden", 2)
     Path("data.csv").write_text("".join(f"{n % 7},{n % 5},{n % 3}\n" for n in range(40)))
     assert jaxnn(*settings, "--out", "alone") == 0
-    save = checkpoints.save
-
-    def dies(*args):
-        save(*args)
-        raise SystemExit(9)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(checkpoints, "save", dies)
-        with pytest.raises(SystemExit):
-            jaxnn(*settings, "--out", "run")
-    return Path("run")
+    return killed_at(monkeypatch, 1, *settings)
 
 
 def refused(capsys, *args):

@@ -4,8 +4,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -267,31 +266,26 @@ def test_an_interrupt_keeps_a_state_and_the_history_up_to_it(monkeypatch, tmp_pa
     assert equal(trained(tmp_path), trained())
 
 
-SCRIPT = """
-import sys, signal, threading, jax, numpy as np
-from jaxnn import *
-mine = lambda *_: print("mine", flush=True)
-if sys.argv[1] == "mine": signal.signal(signal.SIGTERM, mine)
-if sys.argv[1] == "nohup": signal.signal(signal.SIGHUP, signal.SIG_IGN)
-x = np.random.default_rng(0).normal(size=(20, 3))
-told = lambda epoch, cost: print("going", flush=True)
-def run():
-    done = fit(Dense(3, 1), HalfSquaredError(), x, x[:, :1], key=jax.random.key(0), epochs=20_000, progress=told)
-    print(done.stopped.reason, flush=True)
-if sys.argv[1] == "thread":
-    thread = threading.Thread(target=run); thread.start(); thread.join()
-else:
-    run()
-"""
+@pytest.mark.parametrize("mine", [signal.SIG_IGN, lambda *_: heard.append("mine")], ids=["nohup", "the caller's"])
+def test_a_signal_that_has_a_handler_keeps_it(mine):
+    heard.clear()
+    before = signal.signal(signal.SIGHUP, mine)
+    try:
+        run = trained(on_epoch=lambda epoch, params: os.kill(os.getpid(), signal.SIGHUP))
+        assert signal.getsignal(signal.SIGHUP) == mine
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.stopped.reason == "epochs"
+    assert heard == ([] if mine == signal.SIG_IGN else ["mine"] * 6)
 
 
-@pytest.mark.parametrize(("how", "number"), [("mine", signal.SIGTERM), ("nohup", signal.SIGHUP), ("thread", None)])
-def test_handlers_of_the_caller_and_other_threads_are_left_alone(how, number):
-    with subprocess.Popen([sys.executable, "-c", SCRIPT, how], stdout=subprocess.PIPE, text=True) as process:
-        lines = iter(process.stdout)
-        assert next(lines) == "going\n"
-        if number:
-            process.send_signal(number)
-        rest = set(lines)
-    assert process.returncode == 0
-    assert rest == {"going\n", "epochs\n"} | ({"mine\n"} if how == "mine" else set())
+heard: list[str] = []
+
+
+def test_in_another_thread_no_handler_is_set():
+    handlers = []
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(
+            trained, optimizer=optax.sgd, on_epoch=lambda *_: handlers.append(signal.getsignal(signal.SIGTERM))
+        ).result()
+    assert handlers == [signal.SIG_DFL] * 6
