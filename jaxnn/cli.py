@@ -1,22 +1,30 @@
 """The command `jaxnn`. What it runs, and JAX with it, is imported after its arguments are read: --help never waits."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from io import TextIOWrapper
 
 from jaxnn.commands.config import Explain, Predict, Sweep, Train, Verify, parsed
 from jaxnn.commands.spelling import mistake
+from jaxnn.signals import INTERRUPTED, Heard, heard
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, ends: Heard | None = None) -> int:
     """Runs a command. Exit code 0: done; 1: a training that diverged, or a FAIL of verify or explain; 2: bad input, one
-    sentence says what; 3: of verify and explain, no FAIL but an INCONCLUSIVE; 130: interrupted."""
+    sentence says what; 3: of verify and explain, no FAIL but an INCONCLUSIVE; 130, 143 or 129: interrupted by SIGINT,
+    SIGTERM or SIGHUP. ends: by which of these the process is ended, where it hears them already."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # an encoding without λ prints ?
     args = sys.argv[1:] if args is None else args
+    with heard() if ends is None else nullcontext(ends) as ends:
+        return exit_code(args, ends)
+
+
+def exit_code(args: Sequence[str], ends: Heard) -> int:
+    """That of the command, run."""
     code = 0
     try:
         if list(args) == ["--version"]:
@@ -28,21 +36,21 @@ def main(args: Sequence[str] | None = None) -> int:
         config = parsed(args)
         if not isinstance(config, Predict):
             config.check()
-        before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted import of JAX is a long traceback
+        ends.at_once = True  # an interrupted import of JAX is a long traceback
         run = command_of(config, args)
-        signal.signal(signal.SIGINT, before)
+        ends.at_once = False
         code = run()
         sys.stdout.flush()
-        return code
+        return ends.exit_code if code == INTERRUPTED else code
     except BrokenPipeError:  # the reader, such as head, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code
     except (ValueError, OSError) as error:
         print(f"jaxnn: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("jaxnn: interrupted; nothing is written.", file=sys.stderr, flush=True)
-        os._exit(130)  # a Python that ends in the middle of a compilation can crash
+    except KeyboardInterrupt as error:
+        print(f"jaxnn: interrupted; {error or 'nothing is written.'}", file=sys.stderr, flush=True)
+        os._exit(ends.exit_code)  # a Python that ends in the middle of a compilation can crash
 
 
 def command_of(config: Train | Sweep | Predict | Verify | Explain, args: Sequence[str]) -> Callable[[], int]:

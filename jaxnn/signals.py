@@ -1,5 +1,6 @@
 """Ctrl-C, and the signals by which a system ends a process: heard once, and then not in the way of what is kept."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,12 +9,14 @@ from types import FrameType
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+INTERRUPTED = 130  # the exit code of a command that kept what was done
 
 
 class Heard:
-    """Which signal came first, and the exit code that says so."""
+    """Which signal came first, and the exit code that says so. at_once: it ends the process without a word."""
 
     signum: int | None = None
+    at_once: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -23,6 +26,8 @@ class Heard:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:
             self.signum = signum
+            if self.at_once:
+                os._exit(self.exit_code)
             raise KeyboardInterrupt
 
 

@@ -70,6 +70,21 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{label:<48} {faults:>4} faults, cause first {first:>4}, listed {listed:>4}")
 
 
+@pytest.fixture(scope="module")
+def as_imported(request):
+    """The state of a module's generator, whose `normal` is DRAW, before any test."""
+    draw = getattr(request.module, "DRAW", None)
+    return None if draw is None else (draw.__self__.bit_generator, draw.__self__.bit_generator.state)
+
+
+@pytest.fixture(autouse=True)
+def drawn_anew(as_imported):
+    """The numbers that a test draws do not depend on the tests before it."""
+    if as_imported is not None:
+        generator, state = as_imported
+        generator.state = state
+
+
 @pytest.fixture
 def x64():
     with jax.enable_x64(True):

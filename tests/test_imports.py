@@ -35,7 +35,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "commands": {"catalogue", "protocols", "backprop", "layers", "penalty", "metrics", "models", "examples", "data"}
     | {"trained", "storage", "training", "experiment", "verify", "explanation", "signals"},
     "cli": {"commands", "signals"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "signals"},
     "__init__": {"catalogue"},
 }
 GATHERED = {"reports", "arguments", "arithmetic", "tracing", "evidence"}

@@ -1,6 +1,6 @@
 """The commands' settings: frozen dataclasses whose fields are the flags. No JAX here, so that --help is quick."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import inf, isfinite
 from pathlib import Path
@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from jaxnn import catalogue
+from jaxnn.storage import run_record
 
 if TYPE_CHECKING:
     Activation: TypeAlias = str
@@ -62,6 +63,10 @@ class Train:
     """To compute in. With bfloat16 the parameters stay float32."""
     out: Path | None = None
     """The run folder to make (runs/SET, or runs/SET-2, … when not given)."""
+    checkpoint_every: str = "1m"
+    """How often, at most, the run is kept on disk while it goes on: a number and s, m or h."""
+    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Go on with this run, that was killed or interrupted, with its own settings."""
     cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next run starts sooner."""
 
@@ -81,6 +86,7 @@ class Train:
             raise ValueError(f"--slope is {self.slope}: it must be a number.")
         if min(self.hidden, default=1) < 1:
             raise ValueError(f"--hidden is {' '.join(map(str, self.hidden))}: a layer needs one unit at least.")
+        seconds(self.checkpoint_every)
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,10 @@ class Sweep:
     """To compute in. With bfloat16 the parameters stay float32."""
     out: Path | None = None
     """The run folder to make (runs/SET-sweep, … when not given)."""
+    checkpoint_every: str = "1m"
+    """As in `jaxnn train`."""
+    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Go on with this run, that was killed or interrupted, with its own settings."""
     cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next run starts sooner."""
 
@@ -280,6 +290,16 @@ class Explain:
                 raise ValueError(f"--{name} is of a new network, and {self.what} has its own: leave it out.")
 
 
+def seconds(text: str) -> float:
+    """Those of "90s", "1m" or "2h". ValueError: anything else."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.replace(".", "", 1).isdecimal():
+        raise ValueError(f"--checkpoint-every is {text}: give a number and s, m or h, such as 30s or 1m.")
+    return float(number) * UNITS[unit]
+
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
 Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Sweep, subcommand("sweep")]
@@ -291,11 +311,43 @@ COMMANDS: dict[str, type] = {name.name: command for command, name in map(get_arg
 
 
 def parsed(args: Sequence[str]) -> Train | Sweep | Predict | Verify | Explain:
-    """The command that is meant. What is wrong with a flag, or --help, ends Python with a message."""
+    """The command that is meant; one that goes on with a run has the settings of that run. What is wrong with a flag,
+    or --help, ends Python with a message.
+
+    ValueError: no such run; a flag that is not as it was then.
+    """
     config: Train | Sweep | Predict | Verify | Explain = tyro.cli(
         Command,
         args=args,
         prog="jaxnn",
         description="Neural networks with gradients derived by hand. jaxnn --version: which version this is.",
     )
-    return config
+    if not isinstance(config, (Train, Sweep)) or config.resume is None:
+        return config
+    settings = run_record.settings_of(config.resume, args[0])
+    then = [*words(settings), "--resume", str(config.resume)]
+    before = tyro.cli(type(config), args=then)
+    now = tyro.cli(type(config), args=[*then, *args[1:]])
+    for field in fields(config):
+        old, new = getattr(before, field.name), getattr(now, field.name)
+        if old != new and field.name not in OF_THE_PROCESS:
+            name = field.name.replace("_", "-")
+            raise ValueError(f"--{name} is {new}, and {config.resume} was begun with {old}: leave it out.")
+    return now
+
+
+OF_THE_PROCESS = ("cache", "checkpoint_every")  # may be other ones where a run goes on
+NOT_OF_THE_RUN = (*OF_THE_PROCESS, "resume", "out")
+
+
+def words(settings: Mapping[str, object]) -> list[str]:
+    """The command line that gives these settings."""
+    line = [str(settings["data"])] if "data" in settings else []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            line.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name != "data":
+            values = value if isinstance(value, list | tuple) else [value]
+            line += [f"--{flag}", *map(str, values)]
+    return line

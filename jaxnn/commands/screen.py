@@ -1,9 +1,7 @@
 """What the commands print: tables, sentences, progress."""
 
 import dataclasses
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 
 import jax
@@ -76,13 +74,3 @@ def bar(console: Console, what: str = "training") -> Progress:
     """A progress bar, whose tasks have a field `cost`."""
     cost = TextColumn("{task.fields[cost]}")
     return Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), cost, TimeElapsedColumn(), console=console)
-
-
-@contextmanager
-def not_interrupted() -> Iterator[None]:
-    """Ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -13,14 +13,16 @@ import optax
 from rich.console import Console
 from rich.table import Column, Table
 
-from jaxnn import data, experiment
-from jaxnn.commands.config import Sweep
-from jaxnn.commands.screen import bar, describe, not_interrupted, results
+from jaxnn import data, experiment, signals
+from jaxnn.commands.config import Sweep, seconds
+from jaxnn.commands.run import drawn, kept, run_of, settings_of, to_go_on, written
+from jaxnn.commands.screen import bar, describe, results
 from jaxnn.layers.chain import Chain
 from jaxnn.penalty import L2
 from jaxnn.protocols import Loss
-from jaxnn.storage import compilations, run_folder
+from jaxnn.storage import compilations, run_folder, run_record
 from jaxnn.trained import Trained
+from jaxnn.training.checkpoint import Checkpoint
 from jaxnn.training.history import Fit
 from jaxnn.training.sweep import sweep as train_all
 
@@ -71,6 +73,9 @@ def sweep(config: Sweep) -> int:
         compilations.keep()
     console = Console(highlight=False)
     say = partial(console.print, markup=False, soft_wrap=True)
+    if config.resume and not run_record.is_unfinished(config.resume):
+        say(f"{config.resume} is finished: there is nothing to go on with.")
+        return 0
     table = data.load(config.data)
     optimizer = experiment.optimizer_of(config.optimizer)
     parts, held_out = experiment.split_parts(table, config.seed, hold_out=True)
@@ -79,18 +84,26 @@ def sweep(config: Sweep) -> int:
     experiment.check_range(x, table.features, config.dtype)
     train, validation = (Rows(x[parts[part]], y[parts[part]]) for part in ("train", held_out))
     x64, name = jax.enable_x64(config.dtype == "float64"), f"{table.name}-sweep"
-    with x64, run_folder.new(config.out, name) as (folder, publish), np.errstate(all="ignore"):
+    with x64, run_of(config, name, say) as folder, np.errstate(all="ignore"):
         say(describe(table, parts))
         batch_size, remarks = experiment.batch_size_of(config.batch_size, len(parts["train"]))
         for remark in (*experiment.constants(table, parts["train"]), *remarks):
             say(remark)
         config = replace(config, batch_size=batch_size)
         networks: list[Network] = []
-        for width in config.widths:
-            model = experiment.network(config.network(width), loss, table)
-            networks += networks_of(config, width, model, loss, optimizer, train, validation, console)
+        try:
+            for width in config.widths:
+                model = experiment.network(config.network(width), loss, table)
+                states = folder / run_record.STATES / f"width-{width}"
+                checkpoint = Checkpoint(states, seconds(config.checkpoint_every), say)
+                networks += networks_of(config, width, model, loss, optimizer, train, validation, console, checkpoint)
+        except KeyboardInterrupt:
+            if any((folder / run_record.STATES).rglob("*.safetensors")):
+                raise KeyboardInterrupt(f"to go on: {to_go_on(config, folder)}") from None
+            raise
         best = best_of(networks)
         if not best.epoch:
+            run_record.finish(folder)
             raise ValueError("No network has a finite validation cost: try smaller learning rates.")
         console.print(ranking(networks, loss.metric))
         settings = config.network(best.width, best.learning_rate)
@@ -107,15 +120,15 @@ def sweep(config: Sweep) -> int:
             classes=table.classes,
             targets=table.targets,
         )
-        with not_interrupted():
-            console.print(results(trained, table, x, y, parts))
+        signals.ignore()
+        console.print(results(trained, table, x, y, parts))
+        with kept(config, folder):
+            run_folder.write(folder, trained, settings_of(settings), best.fit.history, held_out)
             write(folder, networks)
-            run_folder.write(folder, trained, settings, best.fit.history, held_out)
-            curve = run_folder.draw(folder, best.fit.history, held_out, loss.metric, table.name)
-            if not (curve and draw(folder, networks, table.name)):
-                say("There are no pictures: they need matplotlib.")
-            final = publish()
-            say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
+        drawn(partial(run_folder.draw, folder, best.fit.history, held_out, loss.metric, table.name), say)
+        drawn(partial(draw, folder, networks, table.name), say)
+        run_record.finish(folder)
+        say(written(folder))
     return 0
 
 
@@ -128,6 +141,7 @@ def networks_of(
     train: Rows,
     validation: Rows,
     console: Console,
+    checkpoint: Checkpoint,
 ) -> list[Network]:
     """The networks of one width, for every learning rate and seed."""
     pairs = list(itertools.product(config.learning_rates, range(config.seed, config.seed + config.seeds)))
@@ -148,6 +162,7 @@ def networks_of(
             patience=config.epochs,
             dtype=config.dtype,
             progress=lambda epoch, cost: progress.update(task, completed=epoch, cost=f"lowest cost {cost:.6g}"),
+            checkpoint=checkpoint,
         )
     return [Network(width, rate, seed, fit) for (rate, seed), fit in zip(pairs, fits, strict=True)]
 
@@ -197,13 +212,11 @@ def write(folder: Path, networks: Networks) -> None:
     run_folder.write_csv(folder / "results.csv", columns)
 
 
-def draw(folder: Path, networks: Networks, title: str) -> bool:
-    """sweep.png: the lowest validation cost by learning rate, a line a width, a point a seed. False if there is no
+def draw(folder: Path, networks: Networks, title: str) -> None:
+    """sweep.png: the lowest validation cost by learning rate, a line a width, a point a seed. ImportError: no
     matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     groups = by_setting(networks)
@@ -215,5 +228,4 @@ def draw(folder: Path, networks: Networks, title: str) -> bool:
     axes.set(xlabel="learning rate", ylabel="lowest validation cost", xscale="log", yscale="log", title=title)
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(folder / "sweep.png", dpi=120)
-    return True
+    run_folder.write_figure(folder / "sweep.png", figure)

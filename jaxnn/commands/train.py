@@ -9,18 +9,20 @@ from jax import numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 from rich.console import Console
 
-from jaxnn import backprop
-from jaxnn.commands.config import Train
-from jaxnn.commands.screen import bar, describe, layer_table, not_interrupted, results
+from jaxnn import backprop, signals
+from jaxnn.commands.config import Train, seconds
+from jaxnn.commands.run import drawn, kept, run_of, settings_of, to_go_on, written
+from jaxnn.commands.screen import bar, describe, layer_table, results
 from jaxnn.experiment import Experiment, experiment_of
 from jaxnn.protocols import Params
-from jaxnn.storage import compilations, run_folder
+from jaxnn.storage import compilations, run_folder, run_record
 from jaxnn.trained import Trained
+from jaxnn.training.checkpoint import Checkpoint
 from jaxnn.training.fit import fit
 from jaxnn.training.history import Fit
 from jaxnn.training.stops import Reason
 
-EXIT_CODES = {Reason.INTERRUPTED: 130, Reason.NOT_FINITE: 1}  # 0 for all others
+EXIT_CODES = {Reason.INTERRUPTED: signals.INTERRUPTED, Reason.NOT_FINITE: 1}  # 0 for all others
 
 
 def train(config: Train) -> int:
@@ -33,9 +35,12 @@ def train(config: Train) -> int:
         compilations.keep()
     console = Console(highlight=False)
     say = partial(console.print, markup=False, soft_wrap=True)
+    if config.resume and not run_record.is_unfinished(config.resume):
+        say(f"{config.resume} is finished: there is nothing to go on with.")
+        return 0
     with jax.enable_x64(config.dtype == "float64"):
         experiment = experiment_of(config)
-        with run_folder.new(config.out, experiment.table.name) as (folder, publish):
+        with run_of(config, experiment.table.name, say) as folder:
             say(describe(experiment.table, experiment.parts))
             console.print(
                 layer_table(experiment.model, experiment.loss, experiment.params, experiment.x[experiment.rows].shape)
@@ -43,25 +48,28 @@ def train(config: Train) -> int:
             for remark in experiment.remarks:
                 say(remark)
             say(compare_with_autodiff(experiment))
-            result = fitted(config, experiment, console)
+            states = Checkpoint(folder / run_record.STATES, seconds(config.checkpoint_every), say)
+            result = fitted(config, experiment, console, states)
             reason = Reason[result.stopped.reason.upper()]
             if reason == Reason.INTERRUPTED and not result.history.iteration_cost.size:
                 raise KeyboardInterrupt
-            with not_interrupted():  # a second Ctrl-C must not lose what the first one kept
-                say(result.stopped.message)
-                trained = trained_of(experiment, result.params)
-                console.print(results(trained, experiment.table, experiment.x, experiment.y, experiment.parts))
-                run_folder.write(folder, trained, config, result.history, experiment.held_out)
-                if not run_folder.draw(
-                    folder, result.history, experiment.held_out, experiment.loss.metric, experiment.table.name
-                ):
-                    say("There is no learning_curve.png: it needs matplotlib.")
-                final = publish()
-                say(f"Written to {final}: {', '.join(sorted(path.name for path in final.iterdir()))}")
+            signals.ignore()  # a second Ctrl-C must not lose what the first one kept
+            say(result.stopped.message)
+            trained = trained_of(experiment, result.params)
+            with kept(config, folder):
+                run_folder.write(folder, trained, settings_of(config), result.history, experiment.held_out)
+            console.print(results(trained, experiment.table, experiment.x, experiment.y, experiment.parts))
+            metric, title = experiment.loss.metric, experiment.table.name
+            drawn(partial(run_folder.draw, folder, result.history, experiment.held_out, metric, title), say)
+            if reason == Reason.INTERRUPTED:
+                say(f"To go on: {to_go_on(config, folder)}")
+            else:
+                run_record.finish(folder)
+            say(written(folder))
     return EXIT_CODES.get(reason, 0)
 
 
-def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
+def fitted(config: Train, experiment: Experiment, console: Console, checkpoint: Checkpoint) -> Fit:
     """The run, with a bar that shows how far it is."""
     rows, held_out = experiment.rows, experiment.parts[experiment.held_out]
     with bar(console) as progress:
@@ -85,6 +93,7 @@ def fitted(config: Train, experiment: Experiment, console: Console) -> Fit:
             patience=config.patience,
             dtype=config.dtype,
             progress=lambda epoch, cost: progress.update(task, completed=epoch, cost=f"cost {cost:.6g}"),
+            checkpoint=checkpoint,
         )
 
 

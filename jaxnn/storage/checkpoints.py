@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jaxnn.protocols import PyTree
-from jaxnn.storage import tree_file, whole_file
+from jaxnn.storage import tree_file
 from jaxnn.storage.tree_file import Content
 
 FORMAT = "jaxnn checkpoint 1"

@@ -1,65 +1,31 @@
 """What a run leaves behind: model.safetensors, history.csv, iterations.csv, learning_curve.png; whole or not at all."""
 
 import csv
-import dataclasses
 import io
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from jaxnn.protocols import PyTree, leaf_layers
-from jaxnn.storage import model_file, text_file
+from jaxnn.storage import model_file, text_file, whole_file
 from jaxnn.trained import Trained
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-@contextmanager
-def new(wanted: Path | None, name: str) -> Iterator[tuple[Path, Callable[[], Path]]]:
-    """(a temporary folder to fill, publish): publish() renames it to `wanted`, or else to runs/NAME, and returns that.
 
-    A name that is taken becomes NAME-2, NAME-3, …: runs side by side do not meet. Left without publish(), the folder
-    goes, and so do parents that were made for it. ValueError when `wanted` is there already or cannot be made.
+def write(folder: Path, trained: Trained, settings: Mapping[str, PyTree], history: PyTree, held_out: str) -> None:
+    """Fills `folder` with the model and the history: a row an epoch, and a row an iteration. If it has vanished, it is
+    made again.
+
+    settings: of the run. history: a `History`. held_out: what the rows of its validation are.
     """
-    if wanted and wanted.exists():
-        raise ValueError(f"{wanted} is there already: give --out another name, or move it away.")
-    base = wanted or Path("runs", name)
-    new_parents = [parent for parent in base.parents if not parent.exists()]
-    try:
-        base.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{base.name}-", dir=base.parent))
-    except OSError as error:
-        raise ValueError(f"Cannot make the run folder {base}: {error.strerror}. Give --out another name.") from None
-
-    def publish() -> Path:
-        folder.chmod(0o755)  # mkdtemp's is private
-        final, n = base, 1
-        while True:
-            if not final.exists():
-                with suppress(FileExistsError):  # taken just now
-                    return folder.rename(final)
-            n += 1
-            final = base.with_name(f"{base.name}-{n}")
-
-    try:
-        yield folder, publish
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # not empty
-            for parent in new_parents:
-                parent.rmdir()
-
-
-def write(folder: Path, trained: Trained, config: PyTree, history: PyTree, held_out: str) -> None:
-    """Fills `folder` with the model and the history: a row an epoch, and a row an iteration.
-
-    config: a dataclass, the settings of the run. history: a `History`. held_out: what the rows of its validation are.
-    """
-    model_file.save(folder / "model.safetensors", trained, dataclasses.asdict(config))
+    folder.mkdir(parents=True, exist_ok=True)
+    model_file.save(folder / "model.safetensors", trained, dict(settings))
     columns: dict[str, np.ndarray] = {
         "epoch": np.arange(1, len(history.cost) + 1),
         "cost": history.cost,
@@ -87,13 +53,11 @@ def write_csv(path: Path | None, columns: Mapping[str, Iterable]) -> None:
         text_file.write(path, text.getvalue())
 
 
-def draw(folder: Path, history: PyTree, held_out: str, metric: str, title: str) -> bool:
-    """learning_curve.png: the cost by epoch, and the metric of the held-out rows. False when matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        return False
+def draw(folder: Path, history: PyTree, held_out: str, metric: str, title: str) -> None:
+    """learning_curve.png: the cost by epoch, and the metric of the held-out rows. ImportError: no matplotlib."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     metric = {"r2": "R²"}.get(metric, metric.replace("_", " "))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -110,5 +74,11 @@ def draw(folder: Path, history: PyTree, held_out: str, metric: str, title: str) 
         axes.set_xlim(0, len(epochs) + 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    figure.savefig(folder / "learning_curve.png", dpi=120)
-    return True
+    write_figure(folder / "learning_curve.png", figure)
+
+
+def write_figure(path: Path, figure: "Figure") -> None:
+    """A figure of matplotlib as a picture that appears whole."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120)
+    whole_file.write(path, content.getvalue())

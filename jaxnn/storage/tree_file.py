@@ -38,15 +38,11 @@ class Content(NamedTuple):
             raise ValueError(f"{readable(which)} is {'one array too many' if which in there else 'missing'}")
 
         def value(path: PyTree, leaf: PyTree) -> PyTree:
-            v, where = self.arrays[leaf_name(name, path)], leaf_name(name, path)
-            shape, dtype = shape_and_dtype(leaf)
+            v, (shape, dtype) = self.arrays[leaf_name(name, path)], shape_and_dtype(leaf)
             if (v.shape, v.dtype) != (shape, dtype):
-                raise ValueError(f"{where} is {v.dtype} {v.shape}, not {dtype} {shape}")
-            return (
-                jax.random.wrap_key_data(jnp.asarray(v), impl=jax.random.key_impl(leaf))
-                if is_key(leaf)
-                else jnp.asarray(v)
-            )
+                raise ValueError(f"{leaf_name(name, path)} is {v.dtype} {v.shape}, not {dtype} {shape}")
+            on_device = jnp.asarray(v)
+            return jax.random.wrap_key_data(on_device, impl=jax.random.key_impl(leaf)) if is_key(leaf) else on_device
 
         return tree_map_with_path(value, like)
 
@@ -55,7 +51,7 @@ def write(path: Path, trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> 
     """Writes trees and texts to `path`, whole or not at all, with a checksum of all of them. OSError as of any file.
     ValueError: more names and texts than `read` would take."""
     content = content_of(trees, texts)
-    written = to_bytes(content.arrays, {**texts, CHECKSUM: checksum(content.arrays, texts)})
+    written = in_order(to_bytes(content.arrays, {**texts, CHECKSUM: checksum(content.arrays, texts)}))
     if int.from_bytes(written[:8], "little") > LONGEST_HEADER:
         raise ValueError(f"{path} is not written: its names and texts take more than {LONGEST_HEADER:,} bytes.")
     whole_file.write(path, written)
@@ -65,6 +61,16 @@ def content_of(trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> Content
     """What a file of these trees and texts holds."""
     arrays = {leaf: on_host(v) for name, tree in trees.items() for leaf, v in named(name, tree)}
     return Content(arrays, dict(texts), is_checked=True)
+
+
+def in_order(content: bytes) -> bytes:
+    """The same file with its texts by name: safetensors has them in a random order, and equal runs have equal files."""
+    n = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + n])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + n :]
 
 
 def read(path: Path) -> Content:

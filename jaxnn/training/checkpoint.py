@@ -31,7 +31,8 @@ class Checkpoint:
     """Where a run is kept while it goes on, and how often.
 
     folder  of one run alone; made if it is not there. It holds the last two states
-    every   seconds from one state to the next; the first is that of the first stretch, the last that of the end
+    every   seconds, at most, from one state to the next. The first is that of the first stretch, the last that of the
+            end; no more than half of what a process has done is lost when it is killed
     say     say(sentence) is told what is worth knowing; by default it is a warning
 
     ValueError: `every` is no number of seconds.
@@ -53,6 +54,7 @@ class Kept:
     checkpoint: Checkpoint | None
     facts: dict[str, str]  # see `facts_of`
     axis: int  # of the histories, along which they grow
+    begun: float = 0.0
     due: float = -math.inf
 
     def start(self, state: State) -> tuple[State, list[History]]:
@@ -84,7 +86,8 @@ class Kept:
         """Keeps this state, with the histories of all stretches, if it is time to."""
         if self.checkpoint is not None and time.monotonic() >= self.due:
             self.save(state, parts)
-            self.due = time.monotonic() + self.checkpoint.every
+            now = time.monotonic()
+            self.due = now + min(self.checkpoint.every, now - self.begun)
 
     def save(self, state: State, parts: Sequence[History]) -> None:
         """Keeps this state. Where it cannot be written, that is said, and the run goes on with the one before it."""
@@ -95,8 +98,9 @@ class Kept:
         number = history.iteration_cost.shape[self.axis]
         try:
             checkpoints.save(Path(self.checkpoint.folder), number, {"state": state, "history": history}, texts)
-        except OSError as error:
-            self.say(f"The state after iteration {number} is not kept, for {error.filename}: {error.strerror}.")
+        except (OSError, ValueError) as error:
+            why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            self.say(f"The state after iteration {number} is not kept: {why}.")
 
     def say(self, sentence: str) -> None:
         """Tells the caller."""
@@ -121,7 +125,7 @@ def kept(
     except OSError as error:
         raise ValueError(f"Cannot keep the run in {folder}: {error.strerror}. Give another folder.") from None
     with hold.held(folder):
-        yield Kept(checkpoint, facts(), axis)
+        yield Kept(checkpoint, facts(), axis, begun=time.monotonic())
 
 
 def facts_of(
@@ -137,11 +141,16 @@ def facts_of(
     order: PyTree,
 ) -> dict[str, str]:
     """What makes a run the one that it is, in words that are compared. order: rows of the first iteration."""
-    named = {"model": run.model, "loss": run.loss, "penalty": run.penalty, "batch_size": run.batch_size}
+    named: dict[str, object] = {
+        "model": run.model,
+        "loss": run.loss,
+        "penalty": run.penalty,
+        "batch_size": run.batch_size,
+    }
     named |= {"rows": run.m, "dtype": run.dtype, "epochs": epochs, **stops._asdict()}
     optimizer = getattr(run.optimizer, "__qualname__", type(run.optimizer).__name__)
     named |= {"optimizer": optimizer, "learning_rate": None if rate is None else np.asarray(rate).tolist()}
-    arrays = {"key": jax.random.key_data(key), "x": data.x, "y": data.y, "weights": data.w}
+    arrays: dict[str, PyTree] = {"key": jax.random.key_data(key), "x": data.x, "y": data.y, "weights": data.w}
     arrays |= {"validation": validation, "params": params, "order": order}
     return {name: str(value) for name, value in named.items()} | {name: digest(v) for name, v in arrays.items()}
 
@@ -174,7 +183,7 @@ def environment() -> dict[str, str]:
 
 def unlike(then: dict[str, str], now: dict[str, str]) -> list[str]:
     """A sentence for what was otherwise, and one where bits are never promised."""
-    differs = [f"the {name} was {then.get(name)} and is {value}" for name, value in now.items() if then.get(name) != value]
+    differs = [f"the {name} was {then.get(name)} and is {v}" for name, v in now.items() if then.get(name) != v]
     said = [f"The run goes on, but not to the same bits: {', '.join(differs)}."] if differs else []
     return [*said, *not_promised()]
 

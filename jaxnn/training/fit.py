@@ -113,10 +113,10 @@ def fit(
     every = 1 if on_epoch else max(1, epochs // LOOKS) if progress else None
     interrupted = False
     with heard(), kept(checkpoint, training.facts) as keeper:
-        state, parts = keeper.start(training.start())
-        reached = state, len(parts)  # one name, for an interrupt comes between any two lines
+        start, parts = keeper.start(training.start())
+        reached = start, len(parts)  # one name, for an interrupt comes between any two lines
         try:
-            for state, part in training.states(state, every):
+            for state, part in training.states(start, every):
                 parts.append(part)
                 reached = state, len(parts)
                 keeper.look(state, parts)

@@ -78,7 +78,7 @@ def sweep(
 
     Network i is the one that `fit(model, loss, x, y, key=keys[i], learning_rate=learning_rates[i], …)` trains, up to
     rounding: the same start, the same order of the examples, the same stops. (With JAX's default keys; "rbg" ones draw
-    otherwise where there are several.) On Ctrl-C nothing is returned; what was done is kept where there is a checkpoint.
+    otherwise where there are several.) On Ctrl-C nothing is returned; a checkpoint has what was done.
 
     keys            (N,) typed keys, or one for all
     learning_rates  (N,) numbers, or one for all
@@ -129,11 +129,11 @@ def sweep(
     every = max(1, epochs // LOOKS) * run.iterations if progress else None
     facts = partial(facts_of, run, stops, epochs, key=run_keys[whose], rate=rates, params=params, data=data)
     with heard(), kept(checkpoint, partial(facts, validation=held_out, order=None), axis=1) as keeper:
-        states, parts = keeper.start(start)
-        reached = states, len(parts)
+        start, parts = keeper.start(start)
+        reached = start, len(parts)
         position = Position(0, 0).after(sum(part.iteration_cost.shape[1] for part in parts), run.iterations)
         try:
-            for states, done in chunks(call, given, run, states, position=position, end=end, every=every):
+            for states, done in chunks(call, given, run, start, position=position, end=end, every=every):
                 parts.append(history_of(done))
                 reached = states, len(parts)
                 keeper.look(states, parts)

@@ -18,7 +18,7 @@ import pytest
 
 from jaxnn import catalogue, cli, data
 from jaxnn.commands import config, spelling
-from jaxnn.storage import model_file, run_folder
+from jaxnn.storage import model_file, run_folder, run_record
 
 JAXNN = Path(sysconfig.get_path("scripts"), "jaxnn")
 RNG = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def test_train_and_predict_in_processes_of_their_own(here):
     assert "\r" not in ended.stdout
     assert "40 rows (32 train, 8 test); 3 features; 2 classes" in ended.stdout
     assert "3/3 cost" in ended.stdout
-    expected = {"model.safetensors", "history.csv", "iterations.csv"}
+    expected = {"model.safetensors", "history.csv", "iterations.csv", "run.json"}
     assert names("a/run") - {"learning_curve.png"} == expected
     assert names("a") == {"run"}
 
@@ -240,13 +240,6 @@ def test_ctrl_c_before_anything_is_learned_leaves_nothing(here):
     assert names(".") == {*FILES, "two.npz", "images.npz"}
 
 
-def test_a_killed_run_leaves_no_half_written_run(here):
-    with start_training() as process:
-        until(process, "Gradient by hand")
-        process.kill()
-    assert all(name.startswith(".classes-") for name in names("runs"))
-
-
 @pytest.mark.sample(lambda file, flags, layers, loss: file)
 @pytest.mark.parametrize(
     ("file", "flags", "layers", "loss"),
@@ -306,17 +299,9 @@ def test_same_seed_same_run_and_a_new_name(here):
     assert first == second != third
 
 
-def test_a_name_taken_meanwhile_becomes_the_next(here):
-    with run_folder.new(None, "r") as (one, publish_one), run_folder.new(None, "r") as (two, publish_two):
-        (one / "f").touch()
-        (two / "f").touch()
-        assert (str(publish_one()), str(publish_two())) == ("runs/r", "runs/r-2")
-    assert names("runs") == {"r", "r-2"}
-
-
 def test_what_fails_leaves_nothing_behind(here):
     before = names(".")
-    with pytest.raises(KeyError), run_folder.new(Path("a/b/run"), "r"):
+    with pytest.raises(KeyError), run_record.begun(Path("a/b/run"), "r", "train", {}, []):
         raise KeyError
     assert names(".") == before
     Path("folder").mkdir()
@@ -487,7 +472,7 @@ def test_the_learning_curve_is_drawn_without_warnings(tmp_path, epochs):
 
     nan = np.full(epochs, np.nan)
     history = History(nan, np.linspace(1, 0, epochs), nan, nan, nan[:, None], nan[:, None], nan[:, None])
-    assert run_folder.draw(tmp_path, history, "test", "r2", "t")
+    run_folder.draw(tmp_path, history, "test", "r2", "t")
     assert (tmp_path / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
 
 

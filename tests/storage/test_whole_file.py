@@ -50,7 +50,7 @@ def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, writer)
         true = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *args, name=name, true=true: (calls.append(name), true(*args)))
     WRITERS[writer](tmp_path / "file")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]  # the file, then its name, and the folder that has it
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 

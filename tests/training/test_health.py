@@ -10,7 +10,6 @@ import pytest
 from jax import numpy as jnp
 
 from jaxnn import Activation, Chain, Dense, HalfSquaredError, Repeat, Residual, cost, fit
-from jaxnn.commands.config import Train
 from jaxnn.data.scale import Scale
 from jaxnn.protocols import Part, leaf_layers
 from jaxnn.storage import run_folder
@@ -237,7 +236,7 @@ def test_the_run_folder_names_columns_by_path(tmp_path):
     run = fit(net, HalfSquaredError(), X, Y, key=KEY, epochs=2)
     scale = Scale(np.zeros(3), np.ones(3))
     trained = Trained(net, HalfSquaredError(), run.params, scale, None, (), (), ("u", "v"))
-    run_folder.write(tmp_path, trained, Train(data="iris"), run.history, "test")
+    run_folder.write(tmp_path, trained, {}, run.history, "test")
     with open(tmp_path / "history.csv", newline="") as file:
         names = [name for name in next(csv.reader(file)) if " of layer " in name]
     norms = [f"gradient_norm of layer {path}" for path in ["0", "1/0/0", "1/1/0", "2/0", "3"]]
