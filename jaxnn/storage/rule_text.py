@@ -21,7 +21,7 @@ from jaxnn.protocols import Layer, Loss, PyTree
 LONGEST = 200_000  # characters
 DEEPEST = 20  # values in values
 MOST_VALUES = 5000
-MOST_KINDS = 200  # different layers, and every Repeat: JAX takes some 10 ms for the shapes of each
+MOST_KINDS = 100  # different layers, and every Repeat: JAX takes up to 30 ms and 3 MB for the shapes of each
 MOST_PASSES = 10**6  # layers that run, one after another
 TOKEN = re.compile(
     r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)|'(?P<text>\w*)'|(?P<sign>[(),=])|$)",

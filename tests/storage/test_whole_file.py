@@ -14,12 +14,8 @@ from jaxnn.trained import Trained
 
 def save_model(path):
     scale = Scale(np.zeros(3), np.ones(3))
-    params = Dense(3, 2).init(jax.random.key(0))
-    model_file.save(
-        path,
-        Trained(Dense(3, 2), HalfSquaredError(), params, scale, Scale(np.zeros(2), np.ones(2)), (), (), ("u", "v")),
-        {},
-    )
+    params = Dense(3, 3).init(jax.random.key(0))
+    model_file.save(path, Trained(Dense(3, 3), HalfSquaredError(), params, scale, scale, (), (), ("u", "v", "w")), {})
 
 
 WRITERS = {
