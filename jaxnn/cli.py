@@ -49,7 +49,7 @@ def exit_code(args: Sequence[str], ends: Heard) -> int:
         print(f"jaxnn: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"jaxnn: interrupted; {error or 'nothing is written.'}", file=sys.stderr, flush=True)
+        print(f"jaxnn: interrupted; {str(error) or 'nothing is written.'}", file=sys.stderr, flush=True)
         os._exit(ends.exit_code)  # a Python that ends in the middle of a compilation can crash
 
 

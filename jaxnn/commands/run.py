@@ -42,7 +42,7 @@ def to_go_on(config: Train | Sweep, folder: Path) -> str:
 
 
 @contextmanager
-def kept(config: Train | Sweep, folder: Path) -> Iterator[None]:
+def writing(config: Train | Sweep, folder: Path) -> Iterator[None]:
     """ValueError, with the line that goes on from the last state, where something cannot be written."""
     try:
         yield

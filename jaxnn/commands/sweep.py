@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from jaxnn import data, experiment, signals
 from jaxnn.commands.config import Sweep, seconds
-from jaxnn.commands.run import drawn, kept, run_of, settings_of, to_go_on, written
+from jaxnn.commands.run import drawn, run_of, settings_of, to_go_on, writing, written
 from jaxnn.commands.screen import bar, describe, results
 from jaxnn.layers.chain import Chain
 from jaxnn.penalty import L2
@@ -122,7 +122,7 @@ def sweep(config: Sweep) -> int:
         )
         signals.ignore()
         console.print(results(trained, table, x, y, parts))
-        with kept(config, folder):
+        with writing(config, folder):
             run_folder.write(folder, trained, settings_of(settings), best.fit.history, held_out)
             write(folder, networks)
         drawn(partial(run_folder.draw, folder, best.fit.history, held_out, loss.metric, table.name), say)

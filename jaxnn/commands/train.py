@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jaxnn import backprop, signals
 from jaxnn.commands.config import Train, seconds
-from jaxnn.commands.run import drawn, kept, run_of, settings_of, to_go_on, written
+from jaxnn.commands.run import drawn, run_of, settings_of, to_go_on, writing, written
 from jaxnn.commands.screen import bar, describe, layer_table, results
 from jaxnn.experiment import Experiment, experiment_of
 from jaxnn.protocols import Params
@@ -56,7 +56,7 @@ def train(config: Train) -> int:
             signals.ignore()  # a second Ctrl-C must not lose what the first one kept
             say(result.stopped.message)
             trained = trained_of(experiment, result.params)
-            with kept(config, folder):
+            with writing(config, folder):
                 run_folder.write(folder, trained, settings_of(config), result.history, experiment.held_out)
             console.print(results(trained, experiment.table, experiment.x, experiment.y, experiment.parts))
             metric, title = experiment.loss.metric, experiment.table.name

@@ -47,7 +47,7 @@ def begun(*args):
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_files(capsys):
-    settings = ("train", "iris", "--hidden", 8, "--epochs", 30_000)
+    settings = ("train", "iris", "--hidden", 8, "--epochs", 10_000)
     with begun(*settings, "--out", "run") as process:
         process.kill()
     assert run_record.is_unfinished(Path("run"))

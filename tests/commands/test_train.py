@@ -203,7 +203,10 @@ def test_exit_code_2_without_a_traceback(here, args):
 
 def start_training():
     return subprocess.Popen(
-        [JAXNN, "train", "classes.csv", "--epochs", "10000000", "--hidden", "2"], stdout=subprocess.PIPE, text=True
+        [JAXNN, "train", "classes.csv", "--epochs", "10000000", "--hidden", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -236,7 +239,8 @@ def test_ctrl_c_before_anything_is_learned_leaves_nothing(here):
     with start_training() as process:
         until(process, "40 rows")  # the folder is made by now
         process.send_signal(signal.SIGINT)
-    assert process.returncode == 130
+        _, err = process.communicate()
+    assert (process.returncode, err) == (130, "jaxnn: interrupted; nothing is written.\n")
     assert names(".") == {*FILES, "two.npz", "images.npz"}
 
 
