@@ -95,10 +95,10 @@ def read(path: Path) -> Content:
 
 
 def check_header_length(path: Path) -> None:
-    """ValueError: the first eight bytes of the file are not the length of a header that `write` would make."""
+    """ValueError: the first eight bytes of the file are the length of a header that `write` would not make."""
     with open(path, "rb") as file:
-        first = file.read(8)
-    if len(first) < 8 or int.from_bytes(first, "little") > LONGEST_HEADER:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LONGEST_HEADER:
         raise ValueError("it does not begin with the length of a header")
 
 

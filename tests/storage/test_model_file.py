@@ -272,7 +272,7 @@ BAD = {  # name: (arrays, header)
     "a scale that is a number": (with_arrays(x_shift=np.ones(()), x_unit=np.ones(())), HEADER),
     "a scale of whole numbers": (with_arrays(x_shift=np.ones(3, int)), HEADER),
     "a scale of one of three": (with_arrays(x_shift=np.ones(1), x_unit=np.ones(1)), HEADER),
-    "shift and unit of two lengths": (with_arrays(x_shift=np.ones(1)), HEADER),
+    "shift and unit of two lengths": (with_arrays(x_unit=np.ones(1)), HEADER),
     "a unit of 0": (with_arrays(x_unit=np.array([1.0, 0.0, 1.0])), HEADER),
     "a unit below 0": (with_arrays(y_unit=np.array([1.0, -1.0])), HEADER),
     "an infinite unit": (with_arrays(x_unit=np.array([1.0, np.inf, 1.0])), HEADER),
@@ -298,7 +298,7 @@ BAD = {  # name: (arrays, header)
     "settings that are a list": (GOOD, with_text(settings="[]")),
     "settings that are no JSON": (GOOD, with_text(settings="{")),
     "settings in settings": (GOOD, with_text(settings='{"a": {"b": 1}}')),
-    "deep settings": (GOOD, with_text(settings='{"a":' * 20_000)),
+    "deep settings": (GOOD, with_text(settings='{"a":' * 10_000)),
     "long settings": (GOOD, with_text(settings=json.dumps({"a": "x" * 10**6}))),
     "a number of 5000 digits": (GOOD, with_text(settings=f'{{"a": {"1" * 5000}}}')),
     "control characters": (GOOD, with_text(features='["\x1b[31m\n"')),
@@ -315,6 +315,13 @@ def test_another_file_is_refused(tmp_path, arrays, header):
     assert str(error.value).isprintable()
     assert str(tmp_path / "m") in str(error.value)
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("network", [f"Dense(n_in={10**12}, n_out=2)", f"Repeat(layer={NET}, n=1001)"])
+def test_sizes_are_held_against_the_arrays_before_anything_is_built(tmp_path, network):
+    save_file(GOOD, tmp_path / "m", with_text(model=network))
+    with pytest.raises(ValueError, match=r"is too large for the arrays"):
+        model_file.read(tmp_path / "m")
 
 
 DEEPEST_REPEATS = 16

@@ -103,6 +103,9 @@ FLOODS = {
     "many different layers": f"Chain(layers=({''.join(f'Dense(n_in=1, n_out={n}),' for n in range(1, 500))}))",
     "many repeats": f"Chain(layers=({'Repeat(layer=Dense(n_in=1, n_out=1), n=2),' * 400}))",
     "4 MB": f"Chain(layers=({'Dense(n_in=1, n_out=1),' * 180_000}))",
+    "a long word": f"Activation(name='{'x' * 100_000}')",
+    "a longer word": f"Activation(name='{'x' * 1_000_000}')",
+    "many digits of a real number": f"Activation(name='leaky_relu', slope={'9' * 100_000}.5)",
     "repeated 10**12 times": "Repeat(layer=Dense(n_in=1, n_out=1), n=1000000000000)",
     "repeated 10**3 times, 5 times over": "Repeat(n=1000, layer=" * 5 + "Activation(name='relu')" + ")" * 5,
 }
