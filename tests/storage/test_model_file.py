@@ -266,6 +266,7 @@ BAD = {  # name: (arrays, header)
     "no weights": (with_arrays(p_W=None), HEADER),
     "too many weights": (with_arrays(p_c=np.ones(2, "f4")), HEADER),
     "an array of no use": (with_arrays(z=np.ones(2, "f4")), HEADER),
+    "an array whose name is no text": ({**GOOD, "\x1b[31m\n" * 200: np.ones(2, "f4")}, HEADER),
     "weights of another shape": (with_arrays(p_W=np.ones((3, 2), "f4")), HEADER),
     "weights of no entries": (with_arrays(p_W=np.ones((2, 0), "f4")), HEADER),
     "no x_unit": (with_arrays(x_unit=None), HEADER),

@@ -11,7 +11,7 @@ from jaxnn import Activation, Chain, Dense, Huber, Repeat
 from jaxnn.catalogue import names
 from jaxnn.examples import LAYERS, LOSSES
 from jaxnn.protocols import Layer, Loss
-from jaxnn.storage.rule_text import MOST_PASSES, fits, parse, readable
+from jaxnn.storage.rule_text import LONGEST, MOST_PASSES, fits, parse, readable
 
 activations = st.sampled_from(names("activations")).map(Activation) | st.floats(-2, 2).map(
     lambda slope: Activation("leaky_relu", slope)
@@ -121,6 +121,13 @@ def test_nothing_else_is_built(text, tmp_path, monkeypatch):
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 600
     assert not list(tmp_path.iterdir())
+
+
+def test_a_text_has_a_longest_length():
+    short = "Dense(n_in=1, n_out=1)"
+    assert parse(short.rjust(LONGEST), Layer) == Dense(1, 1)
+    with pytest.raises(ValueError, match="it has 200001 characters"):
+        parse(short.rjust(LONGEST + 1), Layer)
 
 
 def test_a_layer_is_no_loss():
