@@ -25,7 +25,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "examples": {"catalogue", "protocols"},
     "data": set(),
     "trained": {"data", "protocols"},
-    "storage": {"catalogue", "trained", "data", "protocols"},
+    "storage": {"catalogue", "layers", "trained", "data", "protocols"},
     "training": {"protocols", "mean", "metrics", "backprop", "layers", "data.checks", "signals"}
     | {"storage.checkpoints", "storage.hold"},
     "experiment": {"catalogue", "data", "layers", "models", "penalty", "protocols", "training.given"}

@@ -112,7 +112,7 @@ def answer(config: Explain, iterations: Iterator[Explanation], title: str) -> An
 
 def settings_of(given: dict[str, PyTree], where: str) -> Train:
     """Those of `jaxnn train` that made a run, or that would make the network. ValueError: they are none."""
-    hints = get_type_hints(Train, include_extras=True)
+    hints = get_type_hints(Train)
     known: dict[str, PyTree] = {name: v for name, v in given.items() if name in hints and name != "out"}
     known |= {name: tuple(v) for name, v in known.items() if isinstance(v, list)}
     for name, v in known.items():

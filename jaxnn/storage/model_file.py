@@ -21,7 +21,7 @@ DTYPES = ("float32", "float64", "bfloat16")  # of params
 REAL = {np.dtype("float32"), np.dtype("float64")}  # of scales
 NAMES = ("features", "classes", "targets")
 LONGEST_SETTINGS = 2**16  # characters
-SMALLEST = 1000  # a whole number in the layers' text may be so large whatever the arrays are
+ALWAYS = 1000  # a whole number in the layers' text may be so large, whatever the arrays are
 GIVE = "give a folder that `jaxnn train` wrote."
 
 
@@ -95,7 +95,7 @@ def trained_of(content: Content) -> Trained:
     names = {name: names_of(name, content.texts[name]) for name in NAMES}
     scales = ("x", "y") if names["targets"] else ("x",)
     check_arrays(content, {"params", *(f"{v}_{part}" for v in scales for part in Scale._fields)})
-    largest = max(SMALLEST, *(v.size for v in content.arrays.values()))
+    largest = max(ALWAYS, *(v.size for v in content.arrays.values()))
     network, loss = parse(content.texts["model"], Layer, largest), parse(content.texts["loss"], Loss)
     x_scale, y_scale = scale_of(content, "x"), scale_of(content, "y") if names["targets"] else None
     trained = Trained(network, loss, params_of(content, network), x_scale, y_scale, **names)

@@ -8,14 +8,15 @@ dataclass declares before the class is called.
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from math import inf, isfinite
 from sys import float_info
 from types import NoneType, UnionType
-from typing import Annotated, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jaxnn import catalogue
+from jaxnn.layers.repeat import Repeat
 from jaxnn.protocols import Layer, Loss, PyTree
 
 LONGEST = 200_000  # characters
@@ -29,11 +30,15 @@ TOKEN = re.compile(
 )
 WORDS = {"True": True, "False": False, "None": None}
 ROOMS: dict[PyTree, str] = {Layer: "layers", Loss: "losses"}
+T = TypeVar("T")
 
 
 class Token(NamedTuple):
     kind: str  # name, number, text, sign; end
     text: str
+
+
+OPEN, CLOSE = Token("sign", "("), Token("sign", ")")
 
 
 def parse(text: str, kind: PyTree, largest: float = inf) -> PyTree:
@@ -62,11 +67,11 @@ class Reader:
         self.next = next(self.tokens)
         self.values, self.repeats, self.layers = 0, 0, set[PyTree]()
 
-    def take(self, kind: str, *texts: str) -> str:
-        """The next token, which must be of this kind, and one of these texts if there are any; and goes on."""
+    def take(self, kind: str, text: str = "") -> str:
+        """The next token, which must be of this kind, and this text if one is given; and goes on."""
         token = self.next
-        if token.kind != kind or (texts and token.text not in texts):
-            raise ValueError(f"{token.text or token.kind!r} stands where {' or '.join(texts) or kind} was expected")
+        if token.kind != kind or (text and token.text != text):
+            raise ValueError(f"{readable(token.text) or token.kind!r} stands where {text or kind} was expected")
         self.next = next(self.tokens, token)
         return token.text
 
@@ -75,8 +80,8 @@ class Reader:
         self.values += 1
         if depth > DEEPEST or self.values > MOST_VALUES:
             raise ValueError(f"it has more than {MOST_VALUES} values, or more than {DEEPEST} in one another")
-        if self.next == Token("sign", "("):
-            return tuple(self.items(depth))
+        if self.next == OPEN:
+            return tuple(self.items(lambda: self.value(depth + 1)))
         if self.next.kind == "text":
             return self.take("text")
         if self.next.kind == "number":
@@ -84,19 +89,20 @@ class Reader:
         name = self.take("name")
         return WORDS[name] if name in WORDS else self.rule(name, depth)
 
-    def items(self, depth: int, of_fields: bool = False) -> Iterator[PyTree]:
-        """What stands in parentheses: values, or (field, value)."""
+    def items(self, item: Callable[[], T]) -> Iterator[T]:
+        """What stands in parentheses, between commas; item() reads one."""
         self.take("sign", "(")
-        while self.next != Token("sign", ")"):
-            if of_fields:
-                field = self.take("name")
-                self.take("sign", "=")
-                yield field, self.value(depth + 1)
-            else:
-                yield self.value(depth + 1)
-            if self.next != Token("sign", ")"):
+        while self.next != CLOSE:
+            yield item()
+            if self.next != CLOSE:
                 self.take("sign", ",")
         self.take("sign", ")")
+
+    def field(self, depth: int) -> tuple[str, PyTree]:
+        """The next name and its value."""
+        name = self.take("name")
+        self.take("sign", "=")
+        return name, self.value(depth)
 
     def number(self, text: str) -> int | float:
         """Finite; a whole one not beyond `largest`."""
@@ -112,9 +118,9 @@ class Reader:
         cls = {**classes("layers"), **classes("losses")}.get(name)
         if cls is None:
             raise ValueError(f"{name} is no layer or loss of jaxnn")
-        rule = built(cls, list(self.items(depth, of_fields=True)))
+        rule = built(cls, list(self.items(lambda: self.field(depth + 1))))
         self.layers.add(rule)
-        self.repeats += name == "Repeat"
+        self.repeats += cls is Repeat
         if len(self.layers) + self.repeats > MOST_KINDS:
             raise ValueError(f"it has more than {MOST_KINDS} different layers")
         return rule
@@ -156,8 +162,6 @@ def fits(v: PyTree, declared: PyTree) -> bool:
     origin, arguments = get_origin(declared), get_args(declared)
     if declared in ROOMS:
         return type(v) in classes(ROOMS[declared]).values()
-    if origin is Annotated:
-        return fits(v, arguments[0])
     if origin is Literal:
         return any(v == choice and type(v) is type(choice) for choice in arguments)
     if origin in (Union, UnionType):
@@ -178,7 +182,7 @@ def passes(v: PyTree) -> int:
     if not fits(v, Layer):
         return 0
     inside = sum(map(passes, vars(v).values()))
-    return max(1, inside) * (v.n if type(v).__name__ == "Repeat" else 1)
+    return max(1, inside) * (v.n if isinstance(v, Repeat) else 1)
 
 
 def said(declared: PyTree) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from jaxnn.explanation.page import UNITS, array, page
 from jaxnn.losses.half_squared_error import HalfSquaredError
 from jaxnn.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from jaxnn.penalty import L2
+from jaxnn.storage import model_file
 
 rng = np.random.default_rng(0)
 
@@ -241,3 +243,27 @@ def test_the_command(tmp_path, monkeypatch, capsys, standard_promotion):
     }.items():
         code, _, err = run(*wrong)
         assert (code, says in err, "Traceback" in err) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"data": 3}, "has 3 for the setting data"),
+        ({"data": ["iris"]}, "for the setting data"),
+        ({"l2": "much"}, "has much for the setting l2"),
+        ({"l2": -1.0}, "--l2 is -1.0"),
+        ({"seed": "\x1b[31m"}, r"has \x1b[31m for the setting seed"),
+        ({"seed": True}, "has True for the setting seed"),
+        ({"hidden": [1, "x"]}, "for the setting hidden"),
+        ({"dtype": "float16"}, "has float16 for the setting dtype"),
+        ({"patience": 0.5}, "has 0.5 for the setting patience"),
+        ({"data": "wine"}, "wine has other classes or targets now"),
+    ],
+)
+def test_a_run_with_odd_settings_is_refused(tmp_path, capsys, settings, words):
+    trained = model_file.load(Path(__file__).parents[1] / "storage/formats/model_2_classes.safetensors")
+    model_file.save(tmp_path / "model.safetensors", trained, {"data": "iris"} | settings)
+    assert cli.main(["explain", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert shown.err.count("\n") == 1

@@ -55,6 +55,18 @@ def test_the_commands_say_that_there_is_no_checksum(tmp_path, monkeypatch, capsy
     assert ("model.safetensors is a jaxnn model 1, which has no checksum" in shown.err) == (version == 1)
 
 
+def test_a_prediction_that_is_not_finite_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    Path("run/model.safetensors").write_bytes((FORMATS / "model_2_classes.safetensors").read_bytes())
+    Path("rows.csv").write_text("5.1,3.5,1.4,0.2\n5.1,1e300,1.4,0.2\n")
+    assert main(["predict", "run", "rows.csv"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "The prediction of row 1 of rows.csv is not finite" in shown.err
+    assert shown.err.count("\n") == 1
+
+
 def test_the_format_that_is_written_is_among_them(tmp_path):
     trained = model_file.load(FORMATS / "model_2_classes.safetensors")
     model_file.save(tmp_path / "m", trained, model_file.settings(FORMATS / "model_2_classes.safetensors"))

@@ -31,6 +31,7 @@ from jaxnn.catalogue import names
 from jaxnn.data.scale import Scale
 from jaxnn.examples import LAYERS, LOSSES, draw_params
 from jaxnn.storage import model_file, tree_file
+from jaxnn.storage.rule_text import MOST_KINDS
 from jaxnn.trained import Trained
 
 VECTOR_LAYERS = {name: e for name, e in LAYERS.items() if e.inner == 1 and e.below is None}
@@ -219,6 +220,11 @@ def with_arrays(**changed):
     return {name: v for name, v in arrays.items() if v is not None}
 
 
+def nested(layer, n):
+    """A layer in n Repeats."""
+    return Repeat(nested(layer, n - 1), 1) if n else layer
+
+
 def with_text(**changed):
     """HEADER with other texts; without those that are None."""
     return {name: text for name, text in (HEADER | changed).items() if text is not None}
@@ -311,13 +317,22 @@ def test_another_file_is_refused(tmp_path, arrays, header):
     assert len(str(error.value)) < 600
 
 
-def test_many_layers_take_bounded_time(tmp_path):
-    """The most that a text may hold: what it takes is JAX's, layer by layer."""
-    long = Chain((Dense(3, 3), Activation("relu")) * 600 + tuple(Dense(3, 3, i) for i in names("initializers")))
-    saved = trained_of(long, HalfSquaredError(), 3, 3)
-    model_file.save(tmp_path / "m", saved, {})
+DEEPEST_REPEATS = 16
+LONG = {  # what they take is JAX's, layer by layer
+    "equal layers": (Chain((Dense(3, 3), Activation("relu")) * 300), 3, 3),
+    "deep ones": (
+        Chain((Dense(3, 3), *[nested(Dense(3, 3), DEEPEST_REPEATS)] * (MOST_KINDS // DEEPEST_REPEATS // 2))),
+        3,
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize(("network", "n", "K"), LONG.values(), ids=LONG)
+def test_long_networks_take_bounded_time(tmp_path, network, n, K):
+    model_file.save(tmp_path / "m", trained_of(network, HalfSquaredError(), n, K), {})
     start = time.process_time()
-    model_file.load(tmp_path / "m")
+    assert model_file.load(tmp_path / "m").network == network
     assert time.process_time() - start < 5
 
 
