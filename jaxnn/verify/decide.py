@@ -38,6 +38,7 @@ from jaxnn.verify.reports.words import differs, shown
 
 SECONDS = 30.0  # of exact arithmetic; what is left then is decided in floating point
 NEARER = (1.0, 1 / 8, 1 / 64)  # of a point that is drawn again: how far it is from the given one
+SLOWER = 8  # times as long as the first point, at most, a point may take
 LATEST = 40.0  # after so many seconds no other point is visited, and no witness asked
 DRAWN = 3  # other arguments, where the user draws them
 ProblemOf = Callable[[tuple[PyTree, ...]], Problem]  # the problem at other arguments
@@ -100,6 +101,7 @@ class Points:
         self.options = options
         self.start = time.process_time()
         self.rng = np.random.default_rng(seed_of(options.key))
+        self.first = 0.0  # seconds until the first of them
         self.outcomes: list[Outcome] = []
         self.wrong_case: Case | None = None  # in which the outcome is FAIL
         self.roundings: Sequence[Rounded] = ROUNDINGS
@@ -123,12 +125,17 @@ class Points:
         """Adds the outcome at this kind of point or, where the formula is not defined, closer to what was given."""
         if self.wrong or (self.outcomes and self.seconds > LATEST):
             return
-        check = Check(case.problem, case.comparison, self.options, self.start + SECONDS)
+        longest = (
+            SLOWER * max(1.0, self.first) if self.outcomes else SECONDS
+        )  # a loop may have no end where it is drawn
+        deadline = min(self.seconds + longest, SECONDS)
+        check = Check(case.problem, case.comparison, self.options, self.start + deadline)
         outcome = self.outcome_at(kind, check)
         outcome = self.within_reach(outcome)
         for scale in NEARER if kind.draw != Draw.GIVEN else ():
             if outcome.undefined:
                 outcome = self.within_reach(self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check))
+        self.first = self.first or self.seconds
         self.outcomes.append(outcome)
         if outcome.verdict == FAIL:
             self.wrong_case = case

@@ -14,6 +14,7 @@ from jaxnn.verify.evidence.float_truth import float_scales
 from jaxnn.verify.evidence.outcome import Outcome, eps, true_floats
 from jaxnn.verify.evidence.points import Draw
 from jaxnn.verify.reports.findings import INCONCLUSIVE, Grade
+from jaxnn.verify.tracing.bounded_loops import with_ends
 
 
 def grades(
@@ -49,4 +50,4 @@ def accuracy(v: PyTree, true: np.ndarray, scale: float, dtype: np.dtype) -> tupl
 
 def jitted(f: Callable[[list], PyTree], floats: Sequence[np.ndarray], dtype: np.dtype) -> PyTree:
     with jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"):
-        return jax.jit(f)([jnp.asarray(v, dtype) for v in floats])
+        return jax.jit(with_ends(f))([jnp.asarray(v, dtype) for v in floats])

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
 from jax.typing import DTypeLike
 
 from jaxnn.protocols import PyTree
@@ -28,6 +28,7 @@ from jaxnn.verify.arithmetic.numpy_code import computing
 from jaxnn.verify.arithmetic.places import with_stand_ins
 from jaxnn.verify.arithmetic.real_numbers import of_balls, to_balls
 from jaxnn.verify.evidence.differences import BallFunction, along, gradient, random_direction, slopes
+from jaxnn.verify.tracing.bounded_loops import bounded, has_loop
 from jaxnn.verify.tracing.jaxprs import (
     AS_WRITTEN,
     AS_WRITTEN_BY_PARAMETERS,
@@ -132,7 +133,7 @@ def comparison_of(problem: Problem) -> Comparison:
 
 def way_to(problem: Problem, scalar: ClosedJaxpr | None) -> Way:
     """How the derivative of a forward pass is traced; reverse mode fails for a loop with no known end alone."""
-    loops = scalar is not None and any(eqn.primitive.name == "while" for eqn in equations(scalar.jaxpr))
+    loops = scalar is not None and has_loop(scalar.jaxpr)
     return Way.FORWARD_MODE if loops and not goes_back(problem) else Way.REVERSE_MODE
 
 
@@ -224,14 +225,6 @@ def goes_back(problem: Problem) -> bool:
     except Exception:  # whatever JAX says
         return False
     return True
-
-
-def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """Every equation, those within calls and loops too."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for inner in jaxprs_in_params(eqn.params):
-            yield from equations(inner)
 
 
 def has_unknown(jaxpr: Jaxpr) -> bool:
@@ -352,7 +345,7 @@ def compiled(f: Function, values: Sequence[np.ndarray], x64: bool) -> Callable[.
     known = COMPILED.setdefault(f, {})
     if key not in known:
         closed = jax.make_jaxpr(lambda floats: f(floats))(list(values))  # JAX keeps a trace of f as long as f
-        known[key] = jax.jit(jaxpr_as_fun(with_own_constants(closed)))
+        known[key] = jax.jit(bounded(with_own_constants(closed)))
     return known[key]
 
 

@@ -17,14 +17,14 @@ from jaxnn.verify.arithmetic.balls import is_float, wrap
 from jaxnn.verify.arithmetic.control_flow import parts_of_scan
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import Evaluation, TooLarge
-from jaxnn.verify.evidence.comparison import Comparison, equations
+from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.evidence.differences import along, difference, random_direction
 from jaxnn.verify.evidence.judge import DIGITS, Allowed, Judgement, judgements
 from jaxnn.verify.evidence.outcome import Check, Iterations, Outcome, entered
 from jaxnn.verify.evidence.run_on import TIMES, Sides, agreement, limit, sides
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 from jaxnn.verify.reports.words import shown
-from jaxnn.verify.tracing.jaxprs import without_rules
+from jaxnn.verify.tracing.jaxprs import equations, without_rules
 
 PRECISION = 1600  # bits
 SECONDS = 5  # to see what the values of a right outcome converge to

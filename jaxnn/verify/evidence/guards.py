@@ -8,9 +8,10 @@ from jax.extend import source_info_util
 from jax.extend.core import Jaxpr, Literal
 
 from jaxnn.verify.arithmetic.evaluation import short
-from jaxnn.verify.evidence.comparison import Comparison, equations
+from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.evidence.outcome import Outcome
 from jaxnn.verify.reports.findings import FAIL
+from jaxnn.verify.tracing.jaxprs import equations
 
 SMALL = 1e-3  # a constant that is added, or the least of a maximum
 NEAR = 3  # digits that agree where a guard may be all that is left out

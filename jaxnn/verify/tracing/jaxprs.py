@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun, jaxprs_in_params
 from jax.extend.core.primitives import closed_call_p
 
 from jaxnn.protocols import PyTree
@@ -54,6 +54,14 @@ def with_own_constants(closed: ClosedJaxpr) -> ClosedJaxpr:
     """The jaxpr with copies of NumPy's arrays. JAX takes such an array for what it once made of it, as long as anybody
     holds that: a function that captured one of 64 bits would not run in 32 any more."""
     return ClosedJaxpr(closed.jaxpr, [np.array(c) if isinstance(c, np.ndarray) else c for c in closed.consts])
+
+
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """Every equation, those within calls and loops too."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
 
 
 def free_inputs(arguments: Arguments, mode: Mode) -> Sequence[int]:
