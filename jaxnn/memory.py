@@ -28,7 +28,7 @@ def check_fits(needed: float, what: str, remedy: str, memory: float | None = Non
     """ValueError: this many bytes are more than the memory, by default what is `available`."""
     memory = available() if memory is None else memory
     if needed > memory:
-        raise ValueError(f"{what} at least {in_words(needed)} of memory, and there is {in_words(memory)}: {remedy}")
+        raise ValueError(f"{what} takes {in_words(needed)} of memory at least, and there is {in_words(memory)}: {remedy}")
 
 
 def in_words(size: float) -> str:

@@ -88,6 +88,9 @@ def sweep(config: Sweep) -> int:
         networks: list[Network] = []
         for width in config.widths:
             model = experiment.network(config.network(width), loss, table)
+            n = len(config.learning_rates) * config.seeds
+            size = batch_size or len(train.x)
+            experiment.check_memory(model, optimizer, x, size, config.dtype, what=f"To train {n} networks", times=n)
             networks += networks_of(config, width, model, loss, optimizer, train, validation, console)
         best = best_of(networks)
         if not best.epoch:

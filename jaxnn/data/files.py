@@ -24,4 +24,4 @@ def check_file(path: Path) -> int:
 
 def check_room(path: Path, size: float) -> None:
     """ValueError: numbers that take this many bytes as float64 are too many to work with."""
-    memory.check_fits(COPIES * size, f"{path} needs", "give fewer rows.")
+    memory.check_fits(COPIES * size, f"{path}", "give fewer rows.")

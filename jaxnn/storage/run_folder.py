@@ -13,9 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxnn.data.labels import is_text
 from jaxnn.protocols import PyTree, leaf_layers
 from jaxnn.storage import model_file, text_file
 from jaxnn.trained import Trained
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet's formula begins with
 
 
 @contextmanager
@@ -77,14 +80,24 @@ def write(folder: Path, trained: Trained, config: PyTree, history: PyTree, held_
 
 
 def write_csv(path: Path | None, columns: Mapping[str, Iterable]) -> None:
-    """Columns by name, into a file that appears whole, or on the standard output when `path` is None; NaN is empty."""
-    rows = [list(columns), *(["" if v != v else v for v in row] for row in zip(*columns.values(), strict=True))]
+    """Columns by name, into a file that appears whole, or on the standard output when `path` is None; NaN is empty.
+
+    A word that a spreadsheet would run as a formula has an apostrophe before it.
+    """
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(map(as_cell, row) for row in rows)
     if path is None:
         sys.stdout.write(text.getvalue())
     else:
         text_file.write(path, text.getvalue())
+
+
+def as_cell(v: object) -> object:
+    """A value as it is written."""
+    if isinstance(v, str):
+        return f"'{v}" if v[:1] in FORMULA and is_text(v) else v
+    return "" if v != v else v
 
 
 def draw(folder: Path, history: PyTree, held_out: str, metric: str, title: str) -> bool:
