@@ -156,7 +156,7 @@ def check_memory(
     what: str = "To train a network",
     times: int = 1,
 ) -> None:
-    """ValueError: to train the network, and to predict all of x, takes more memory than there is, or would so many times.
+    """ValueError: to train the network and predict all of x, so many times at once, takes more memory than there is.
 
     Nothing is allocated to find out: it is the least that the parameters, their gradient, the state of the optimiser
     and the outputs of the layers can take.

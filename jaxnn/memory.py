@@ -28,7 +28,8 @@ def check_fits(needed: float, what: str, remedy: str, memory: float | None = Non
     """ValueError: this many bytes are more than the memory, by default what is `available`."""
     memory = available() if memory is None else memory
     if needed > memory:
-        raise ValueError(f"{what} takes {in_words(needed)} of memory at least, and there is {in_words(memory)}: {remedy}")
+        sizes = f"{in_words(needed)} of memory at least, and there is {in_words(memory)}"
+        raise ValueError(f"{what} takes {sizes}: {remedy}")
 
 
 def in_words(size: float) -> str:

@@ -68,7 +68,8 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "untraced": set(),
     "__init__": {"domains", "questions", "exact_value", "many_cases", "whole_step", "reports"},
 }
-LIBRARIES = {"jaxnn.data": {"numpy", "pyarrow"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}, "reference": {"numpy"}}
+LIBRARIES = {"jaxnn.data": {"numpy", "pyarrow"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}}
+LIBRARIES |= {"jaxnn.memory": set(), "reference": {"numpy"}}
 
 
 def imports(path):

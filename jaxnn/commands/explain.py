@@ -70,7 +70,6 @@ def of_network(config: Explain, settings: Train, trained: Trained | None) -> Ans
     x, y = x[some], y[some]
     dtype = jax.tree.leaves(params)[0].dtype
     y = y if jnp.issubdtype(y.dtype, jnp.integer) else np.asarray(y, dtype)
-    print(f"{len(some)} examples of {shown(table.name)}; {explained}; {loss}\n")
     iterations = descend(
         explained,
         loss,
@@ -81,7 +80,9 @@ def of_network(config: Explain, settings: Train, trained: Trained | None) -> Ans
         notation=config.notation,
         learning_rate=config.learning_rate,
     )
-    return answer(config, iterations, f"{shown(table.name)}: {len(some)} examples")
+    found = answer(config, iterations, f"{shown(table.name)}: {len(some)} examples")
+    head = f"{len(some)} examples of {shown(table.name)}; {explained}; {loss}\n\n"
+    return dataclasses.replace(found, text=head + found.text)
 
 
 def answer_on_functions(config: Explain, path: Path, module: ModuleType) -> Answer:

@@ -98,7 +98,8 @@ class Reading:
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path} is not text with commas: {error}.") from None
         except csv.Error as error:
-            raise self.refusal(self.line + 1, f"is not text with commas: {error}. Is a quote left open there?") from None
+            what = f"is not text with commas: {error}. Is a quote left open there?"
+            raise self.refusal(self.line + 1, what) from None
 
     def refusal(self, line: int, what: str) -> ValueError:
         return ValueError(f"Line {line} of {self.path} {what}")
@@ -197,7 +198,7 @@ class Reading:
         assert self.labels is not None
         self.check_length(cell)
         if len(self.labels) > MOST_LABELS:
-            raise ValueError(f"The target of {self.path} has over {MOST_LABELS:,} different words: they are no classes.")
+            raise ValueError(f"{self.path} has over {MOST_LABELS:,} different words as targets: they are no classes.")
         return self.labels.setdefault(cell, len(self.labels))
 
     def check_length(self, cell: str) -> None:

@@ -78,7 +78,7 @@ def check_member(path: Path, member: Member) -> None:
     """ValueError: what is said is not numbers or text, or will take more memory than there is."""
     name, dtype = member.name.removesuffix(".npy"), member.dtype
     if dtype.kind not in "biufSU" or not dtype.itemsize:
-        raise ValueError(f"{path}: {name} is of dtype {str(dtype):.60}: it must be real numbers.")
+        raise ValueError(f"{path}: {name} is of dtype {dtype!s:.60}: it must be real numbers.")
     check_room(path, math.prod(member.shape) * max(dtype.itemsize, 8))
     if member.size > max(SMALL, RATIO * member.packed):
         raise ValueError(
