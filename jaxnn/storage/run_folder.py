@@ -1,8 +1,6 @@
 """What a run leaves behind: model.safetensors, history.csv, iterations.csv, learning_curve.png; whole or not at all."""
 
-import csv
 import dataclasses
-import io
 import shutil
 import sys
 import tempfile
@@ -18,6 +16,7 @@ from jaxnn.protocols import PyTree, leaf_layers
 from jaxnn.storage import model_file, text_file
 from jaxnn.trained import Trained
 
+EMPTY = '""'  # a line of one empty cell, which is not to look like none
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet's formula begins with
 
 
@@ -85,19 +84,19 @@ def write_csv(path: Path | None, columns: Mapping[str, Iterable]) -> None:
     A word that a spreadsheet would run as a formula has an apostrophe before it.
     """
     rows = [list(columns), *zip(*columns.values(), strict=True)]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(as_cell, row) for row in rows)
+    text = "".join(f"{','.join(map(as_cell, row)) or EMPTY}\n" for row in rows)
     if path is None:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
     else:
-        text_file.write(path, text.getvalue())
+        text_file.write(path, text)
 
 
-def as_cell(v: object) -> object:
-    """A value as it is written."""
-    if isinstance(v, str):
-        return f"'{v}" if v[:1] in FORMULA and is_text(v) else v
-    return "" if v != v else v
+def as_cell(v: object) -> str:
+    """A value as it is written. The csv module leaves a carriage return without quotes, where a new line would begin."""
+    if v != v:
+        return ""
+    text = f"'{v}" if isinstance(v, str) and v[:1] in FORMULA and is_text(v) else str(v)
+    return '"{}"'.format(text.replace('"', '""')) if any(c in text for c in ',"\r\n') else text
 
 
 def draw(folder: Path, history: PyTree, held_out: str, metric: str, title: str) -> bool:
