@@ -16,7 +16,7 @@ from jaxnn.data.labels import LONGEST_LABEL, is_text, shown
 
 PIECE, ROWS = 2**20, 2**12  # characters, and rows, that are held as text
 LONGEST_LINE, MOST_LABELS = 2**24, 2**20
-SIMPLE = re.compile(r'(?<![^,\n])"([^",\r\n]+)"(?=[,\r\n]|\Z)')  # a quoted cell that means the same without quotes
+SIMPLE = re.compile(r'"(?<![^,\n]")([^",\r\n]+)"(?=[,\r\n]|\Z)')  # a quoted cell that means the same without quotes
 
 Names: TypeAlias = tuple[str, ...]
 Choose: TypeAlias = Callable[[Names, int], Sequence[int]]  # (names or (), how many columns) -> columns

@@ -92,7 +92,7 @@ def write_csv(path: Path | None, columns: Mapping[str, Iterable]) -> None:
 
 
 def as_cell(v: object) -> str:
-    """A value as it is written. The csv module leaves a carriage return without quotes, where a new line would begin."""
+    """A value as it is written. The csv module gives a carriage return no quotes, and a line would end there."""
     if v != v:
         return ""
     text = f"'{v}" if isinstance(v, str) and v[:1] in FORMULA and is_text(v) else str(v)

@@ -646,8 +646,7 @@ def test_a_spreadsheet_runs_no_cell(here, capsys):
     assert capsys.readouterr().out == 'v\n""\n1.5\n'
 
 
-@pytest.mark.parametrize("reader", ["true", "head -1"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("reader", "unbuffered"), [("true", ""), ("head -1", "1")])
 def test_a_pipe_that_closes_early_costs_no_page(here, reader, unbuffered):
     command = f"'{JAXNN}' explain iris --html p.html --iterations 2 | {reader}; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
