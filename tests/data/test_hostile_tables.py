@@ -168,7 +168,9 @@ LINE = "1.5,2.5,yes\n2.5,1.5,no\n"
 @pytest.mark.parametrize("rest", [3, 100, 30_000], ids=["to the end", "a long class", "beyond what csv takes"])
 @pytest.mark.parametrize("opening", ['1,2,"yes\n', '"1,2,yes\n'], ids=["last", "first"])
 def test_a_quote_left_open_is_named_with_its_line(tmp_path, rest, opening):
-    assert refusal(csv(tmp_path, 2 * LINE + opening + rest * LINE)).startswith("Line 5 of ")
+    told = refusal(csv(tmp_path, 2 * LINE + opening + rest * LINE))
+    assert told.startswith("Line 5 of ")
+    assert "quote" in told
 
 
 def test_a_class_has_a_readable_length(tmp_path):
@@ -304,6 +306,18 @@ def test_arrow_reads_plain_numbers_and_classes(tmp_path):
     assert parsed.x.tolist() == [[2.5], [4], [6]]
     assert [parsed.words[code] for code in parsed.y] == ["no", "yes", "no"]
     assert csv_file.read_plain("1,nan\n", 2, [0, 1], None, False) is None
+    assert csv_file.read_plain("\ufeff1,2\n", 2, [0, 1], None, False) is None
+
+
+def test_lines_that_arrow_read_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_file, "PIECE", 40)
+    assert refusal(csv(tmp_path, 20 * LINE + "\r\n" + 20 * LINE + "1,2\n")).startswith("Line 82 of ")
+
+
+def test_classes_are_sorted_wherever_they_stand(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_file, "PIECE", 10)
+    table = data.load(str(csv(tmp_path, "1,c\n1,b\n1,c\n1,a\n" * 9)))
+    assert (table.classes, table.y[:4].tolist()) == (("a", "b", "c"), [2, 1, 2, 0])
 
 
 def test_a_target_whose_first_word_comes_late_is_of_classes(tmp_path, monkeypatch):
