@@ -152,7 +152,8 @@ class Reading:
             if len(cells) != self.width:
                 for cell in cells:
                     self.check_length(cell)
-                raise self.refusal(self.line, f"has {len(cells)} cells, but the first line has {self.width}.")
+                hint = " Is a quote left open there?" if "\n" in "".join(cells) else ""
+                raise self.refusal(self.line, f"has {len(cells)} cells, but the first line has {self.width}.{hint}")
             x.append(self.numbers([cells[j] for j in self.columns]))
             if self.has_target:
                 y.append(self.number(cells[-1]) if self.labels is None else self.label(cells[-1]))

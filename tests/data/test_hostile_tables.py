@@ -168,9 +168,10 @@ LINE = "1.5,2.5,yes\n2.5,1.5,no\n"
 @pytest.mark.parametrize("rest", [3, 100, 30_000], ids=["to the end", "a long class", "beyond what csv takes"])
 @pytest.mark.parametrize("opening", ['1,2,"yes\n', '"1,2,yes\n'], ids=["last", "first"])
 def test_a_quote_left_open_is_named_with_its_line(tmp_path, rest, opening):
-    told = refusal(csv(tmp_path, 2 * LINE + opening + rest * LINE))
+    path = csv(tmp_path, 2 * LINE + opening + rest * LINE)
+    told = refusal(path)
     assert told.startswith("Line 5 of ")
-    assert "quote" in told
+    assert "quote" in told.replace(str(path), "")
 
 
 def test_a_class_has_a_readable_length(tmp_path):
