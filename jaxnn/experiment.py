@@ -1,6 +1,7 @@
 """What is trained: from settings and their data to the parts, the scales, the network, the loss and the optimiser."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -9,8 +10,9 @@ import optax
 from jax import Array
 from jax import numpy as jnp
 
-from jaxnn import catalogue
+from jaxnn import catalogue, memory
 from jaxnn.data import Scale, Table, brighten, constant, load, split, standardise
+from jaxnn.data.labels import listed, shown
 from jaxnn.layers.chain import Chain
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
@@ -93,6 +95,7 @@ def experiment_of(settings: Settings) -> Experiment:
     check_range(x, table.features, settings.dtype)
     init_key, key = jax.random.split(jax.random.key(settings.seed))
     batch_size, remarks = batch_size_of(settings.batch_size, len(parts["train"]))
+    check_memory(model, optimizer, x, batch_size or len(parts["train"]), settings.dtype)
     return Experiment(
         table=table,
         model=model,
@@ -100,7 +103,7 @@ def experiment_of(settings: Settings) -> Experiment:
         penalty=L2(settings.l2) if settings.l2 else None,
         optimizer=optimizer,
         learning_rate=settings.learning_rate or (SGD_RATE if optimizer is optax.sgd else 0.001),
-        params=initial_params(model, init_key, "float64" if settings.dtype == "float64" else "float32"),
+        params=initial_params(model, init_key, params_dtype(settings.dtype)),
         x=x,
         y=y,
         x_scale=x_scale,
@@ -127,7 +130,7 @@ def constants(table: Table, rows: np.ndarray) -> Iterator[str]:
     for what, names, v in named:
         same = constant(v[rows])
         if same.any():
-            which = ", ".join(name for name, is_same in zip(names, same, strict=True) if is_same)
+            which = listed([shown(name) for name, is_same in zip(names, same, strict=True) if is_same])
             yield f"The same in all rows to train on are these {what}: {which}."
 
 
@@ -136,11 +139,50 @@ def check_range(x: np.ndarray, names: tuple[str, ...], dtype: str) -> None:
     beyond = abs(x) > float(jnp.finfo(dtype).max)
     if beyond.any():
         i, j = np.argwhere(beyond)[0]
-        name = names[j] if names else f"number {j}"
+        name = shown(names[j]) if names else f"number {j}"
         raise ValueError(
             f"{name} in row {i}, scaled as the training rows are, is {x[i, j]:.3g}: beyond what {dtype} holds. "
             "Mend that cell, or leave the row out."
         )
+
+
+def check_memory(
+    model: Chain,
+    optimizer: Callable[..., optax.GradientTransformation],
+    x: np.ndarray,
+    batch_size: int,
+    dtype: str,
+    *,
+    what: str = "To train a network",
+    times: int = 1,
+) -> None:
+    """ValueError: to train the network and predict all of x, so many times at once, takes more memory than there is.
+
+    Nothing is allocated to find out: it is the least that the parameters, their gradient, the state of the optimiser
+    and the outputs of the layers can take.
+    """
+    params = jax.eval_shape(partial(model.init, dtype=params_dtype(dtype)), jax.random.key(0))
+    state = jax.eval_shape(optimizer(0.1).init, params)
+    out, width, widest = jax.ShapeDtypeStruct((1, *x.shape[1:]), params_dtype(dtype)), 0, 0
+    for layer, p in zip(model.layers, params, strict=True):
+        out = jax.eval_shape(layer.apply, p, out)
+        width, widest = width + out.size, max(widest, out.size)
+    outputs = max(batch_size * width, len(x) * widest) * jnp.dtype(dtype).itemsize
+    needed = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves((params, params, state))) + outputs
+    count = sum(v.size for v in jax.tree.leaves(params))
+    what = f"{what} of {count:,} parameters on {batch_size} examples at a time"
+    memory.check_fits(times * needed, what, "give fewer units or examples.", device_memory())
+
+
+def device_memory() -> float:
+    """Bytes that the device has."""
+    stats = jax.devices()[0].memory_stats()  # None of a CPU
+    return stats["bytes_limit"] if stats else memory.available()
+
+
+def params_dtype(dtype: str) -> str:
+    """Of a network that computes in this dtype."""
+    return "float64" if dtype == "float64" else "float32"
 
 
 def scaled(table: Table, y: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, Scale, Scale | None]:
@@ -177,7 +219,7 @@ def loss_of(settings: NetworkSettings, table: Table) -> Loss:
     loss = catalogue.member("losses", name)()
     if not K and loss.takes != "values":
         raise ValueError(
-            f"--loss {name} needs classes, and the target of {table.name} is a quantity: use half_squared_error."
+            f"--loss {name} needs classes, and the target of {shown(table.name)} is a quantity: use half_squared_error."
         )
     return loss
 

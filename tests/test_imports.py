@@ -23,12 +23,13 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "losses": {"mean", "protocols"},
     "models": {"layers", "protocols"},
     "examples": {"catalogue", "protocols"},
-    "data": set(),
+    "memory": set(),
+    "data": {"memory"},
     "trained": {"data", "protocols"},
     "storage": {"catalogue", "layers", "trained", "data", "protocols"},
     "training": {"protocols", "mean", "metrics", "backprop", "layers", "data.checks", "signals"}
     | {"storage.checkpoints", "storage.hold"},
-    "experiment": {"catalogue", "data", "layers", "models", "penalty", "protocols", "training.given"}
+    "experiment": {"catalogue", "data", "layers", "memory", "models", "penalty", "protocols", "training.given"}
     | {"training.optimizer"},
     "verify": {"catalogue", "protocols", "backprop", "layers", "models", "examples"},
     "explanation": {"protocols", "backprop", "layers", "penalty", "verify"},
@@ -69,7 +70,8 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     "untraced": set(),
     "__init__": {"domains", "questions", "exact_value", "many_cases", "whole_step", "reports"},
 }
-LIBRARIES = {"jaxnn.data": {"numpy"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}, "reference": {"numpy"}}
+LIBRARIES = {"jaxnn.data": {"numpy", "pyarrow"}, "jaxnn.commands.config": {"tyro"}, "jaxnn.cli": {"tyro"}}
+LIBRARIES |= {"jaxnn.memory": set(), "reference": {"numpy"}}
 
 
 def imports(path):

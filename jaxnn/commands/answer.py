@@ -24,5 +24,6 @@ class Answer:
             print(self.text, end="", flush=True)
         for path, content in self.files.items():
             text_file.write(Path(path), content)
-        print(self.last, end="")
+        with suppress(BrokenPipeError):
+            print(self.last, end="")
         return self.exit_code

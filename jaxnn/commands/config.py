@@ -22,6 +22,16 @@ else:  # the names of the files that ship
     Loss = Literal[("auto", *catalogue.names("losses"))]
 
 
+LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # of the positive numbers of float32, and of bfloat16 about
+
+
+def check_held(what: str, value: float | None, dtype: str) -> None:
+    """ValueError: to compute in this dtype makes the number infinite, or 0 where it is not. what: how it is named."""
+    if value and dtype != "float64" and not LEAST <= abs(value) <= MOST:
+        becomes = "infinite" if abs(value) > MOST else "0"
+        raise ValueError(f"{what} {value:g}, which is {becomes} in {dtype}: it must be {LEAST:.2g} to {MOST:.2g}.")
+
+
 @dataclass(frozen=True)
 class Train:
     """Train a network by gradient descent, with the gradient derived by hand, and write a run folder."""
@@ -84,6 +94,8 @@ class Train:
             raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
         if self.slope is not None and not isfinite(self.slope):
             raise ValueError(f"--slope is {self.slope}: it must be a number.")
+        for name in ("learning_rate", "l2", "slope", "target_cost", "tolerance"):
+            check_held(f"--{name.replace('_', '-')} is", getattr(self, name), self.dtype)
         if min(self.hidden, default=1) < 1:
             raise ValueError(f"--hidden is {' '.join(map(str, self.hidden))}: a layer needs one unit at least.")
         seconds(self.checkpoint_every)
@@ -147,6 +159,8 @@ class Sweep:
             raise ValueError(f"--widths are {' '.join(map(str, self.widths))}: a layer needs one unit at least.")
         if not all(0 < rate < inf for rate in self.learning_rates):
             raise ValueError(f"--learning-rates are {' '.join(map(str, self.learning_rates))}: give positive numbers.")
+        for rate in self.learning_rates:
+            check_held("--learning-rates has", rate, self.dtype)
         self.network(self.widths[0]).check()
 
     def network(self, width: int, learning_rate: float | None = None) -> Train:
@@ -278,6 +292,8 @@ class Explain:
             raise ValueError(f"--l2 is {self.l2}: it must be a finite number, 0 or more.")
         if not 0 < self.learning_rate < inf:
             raise ValueError(f"--learning-rate is {self.learning_rate}: it must be a positive number.")
+        for name in ("learning_rate", "l2"):
+            check_held(f"--{name.replace('_', '-')} is", getattr(self, name), "float32")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"--seed is {self.seed}: it must be 0 or more, and below 2³¹.")
         if min(self.hidden, default=1) < 1:

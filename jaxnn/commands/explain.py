@@ -1,5 +1,6 @@
 """What `jaxnn explain` does."""
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Iterator
@@ -9,13 +10,15 @@ from typing import get_type_hints
 
 import jax
 import numpy as np
+import optax
 from jax import numpy as jnp
 
 from jaxnn import data
 from jaxnn.commands.answer import Answer
 from jaxnn.commands.config import OF_A_NEW_NETWORK, Explain, Train
 from jaxnn.commands.own_file import check_writable, own_functions
-from jaxnn.experiment import loss_of, network, scaled, split_parts, target_for
+from jaxnn.data.labels import shown
+from jaxnn.experiment import check_memory, loss_of, network, scaled, split_parts, target_for
 from jaxnn.explanation.explanation import Explanation
 from jaxnn.explanation.function import descend_gradient
 from jaxnn.explanation.network import descend
@@ -28,6 +31,7 @@ from jaxnn.trained import Trained
 from jaxnn.training.given import initial_params
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
 
+BALLS = 200  # times what a number takes is what it takes where it is verified
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
 
 
@@ -73,12 +77,13 @@ def of_network(config: Explain, settings: Train, trained: Trained | None) -> Ans
     else:
         x, y, *_ = scaled(table, y, rows)
         explained = network(settings, loss, table)
+        size = min(config.examples, len(rows))
+        check_memory(explained, optax.sgd, x[:size], size, "float32", what="To explain a network", times=BALLS)
         params = initial_params(explained, jax.random.split(jax.random.key(settings.seed))[0], "float32")
     some = rows[: config.examples]
     x, y = x[some], y[some]
     dtype = jax.tree.leaves(params)[0].dtype
     y = y if jnp.issubdtype(y.dtype, jnp.integer) else np.asarray(y, dtype)
-    print(f"{len(some)} examples of {table.name}; {explained}; {loss}\n")
     iterations = descend(
         explained,
         loss,
@@ -89,7 +94,9 @@ def of_network(config: Explain, settings: Train, trained: Trained | None) -> Ans
         notation=config.notation,
         learning_rate=config.learning_rate,
     )
-    return answer(config, iterations, f"{table.name}: {len(some)} examples")
+    found = answer(config, iterations, f"{shown(table.name)}: {len(some)} examples")
+    head = f"{len(some)} examples of {shown(table.name)}; {explained}; {loss}\n\n"
+    return dataclasses.replace(found, text=head + found.text)
 
 
 def answer_on_functions(config: Explain, path: Path, module: ModuleType) -> Answer:

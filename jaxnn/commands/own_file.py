@@ -163,6 +163,10 @@ def arguments(path: Path, example: Callable, seed: int) -> "tuple[PyTree, ...]":
     if type(args) is not tuple or not args:
         what = "an empty tuple" if isinstance(args, tuple) and not args else type(args).__name__
         raise ValueError(f"example in {path} returns {what}: it must return a tuple (params, *data).")
+    try:
+        jax.tree.leaves(args)
+    except (RecursionError, SystemError):  # the latter of a list that holds itself
+        raise ValueError(f"example in {path} returns lists within lists without end: give arrays in a few.") from None
     return args
 
 

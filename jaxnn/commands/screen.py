@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from jaxnn.data import Table as DataTable
+from jaxnn.data.labels import listed, shown
 from jaxnn.layers.chain import Chain
 from jaxnn.metrics import accuracy, r2, rmse
 from jaxnn.protocols import Loss, Params, PyTree
@@ -26,10 +27,10 @@ def describe(table: DataTable, parts: Parts) -> str:
     what = f"{shape} features" if table.features else f"images of {shape}"
     if table.classes:
         counts = zip(table.classes, np.bincount(table.y), strict=True)
-        target = f"{len(table.classes)} classes ({', '.join(f'{name} {n}' for name, n in counts)})"
+        target = f"{len(table.classes)} classes ({listed([f'{shown(name)} {n}' for name, n in counts])})"
     else:
-        target = f"target {', '.join(table.targets)}"
-    return f"{table.name}: {len(table.x)} rows ({rows}); {what}; {target}"
+        target = f"target {listed([*map(shown, table.targets)])}"
+    return f"{shown(table.name)}: {len(table.x)} rows ({rows}); {what}; {target}"
 
 
 def layer_table(model: Chain, loss: Loss, params: Params, shape: tuple[int, ...]) -> Table:

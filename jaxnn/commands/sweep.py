@@ -94,6 +94,8 @@ def sweep(config: Sweep) -> int:
         try:
             for width in config.widths:
                 model = experiment.network(config.network(width), loss, table)
+                n, size = len(config.learning_rates) * config.seeds, batch_size or len(train.x)
+                experiment.check_memory(model, optimizer, x, size, config.dtype, what=f"To train {n} networks", times=n)
                 states = folder / run_record.STATES / f"width-{width}"
                 checkpoint = Checkpoint(states, seconds(config.checkpoint_every), say)
                 networks += networks_of(config, width, model, loss, optimizer, train, validation, console, checkpoint)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxnn.data.labels import shown
+
 BLOCK = 2**22  # numbers looked at together: what is found of them needs memory too
 
 
@@ -35,7 +37,7 @@ def check_data(
         if not all(np.isfinite(rows).all() for rows in blocks(v)):
             wrong = ~np.isfinite(v).reshape(len(v), -1)
             columns = np.flatnonzero(wrong.any(0))
-            label = names[columns[0]] if names else f"column {columns[0]} of {name}"
+            label = shown(names[columns[0]]) if names else f"column {columns[0]} of {name}"
             more = f"; columns like it: {len(columns) - 1} more" if len(columns) > 1 else ""
             count = wrong[:, columns[0]].sum()
             raise ValueError(f"{label} is missing, NaN or infinite in {count} of {len(v)} rows{more}.")

@@ -1,14 +1,17 @@
 """Sources of data, embedded sets and files, as Tables. NumPy only."""
 
-import csv
-import zipfile
+from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from jaxnn.data.checks import check_data
-from jaxnn.data.table import Table, from_arrays, is_text, numbers
+from jaxnn.data.csv_file import read_columns
+from jaxnn.data.labels import shown
+from jaxnn.data.npz_file import read_npz
+from jaxnn.data.table import Table, from_arrays, of_classes
 
 SETS = {path.stem: path for path in sorted((Path(__file__).parent / "sets").glob("*.npz"))}
 
@@ -27,19 +30,27 @@ def load(source: str) -> Table:
         x, y = read_npz(path, "x", "y")
         table = from_arrays(path.stem, x, y)
     elif path.suffix == ".csv":
-        names, cells = read_csv(path)
-        if cells.shape[1] < 2:
-            raise ValueError(f"{path} has one column: a row is numbers and a target, with commas between.")
-        table = from_arrays(path.stem, numbers(cells[:, :-1], names), cells[:, -1], names[:-1], names[-1:])
+        table = from_csv(path)
     else:
         near = get_close_matches(source, SETS, 1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(SETS)}, or a .csv or .npz file."
         raise ValueError(f"Unknown data set {source!r}: {hint}")
     if len(table.classes) == 1:
         raise ValueError(
-            f"All {len(table.y)} rows are of the class {table.classes[0]}: there is nothing to tell apart."
+            f"All {len(table.y)} rows are of the class {shown(table.classes[0])}: there is nothing to tell apart."
         )
     return table
+
+
+def from_csv(path: Path) -> Table:
+    """The Table of a .csv file, whose last column is the target."""
+    columns, target = read_columns(path, lambda names, width: range(width - 1), has_target=True)
+    if not columns.x.shape[1]:
+        raise ValueError(f"{path} has one column: a row is numbers and a target, with commas between.")
+    columns.check_numbers()
+    if target.classes:
+        return of_classes(path.stem, columns.x, target.y, target.classes, columns.names)
+    return from_arrays(path.stem, columns.x, target.y, columns.names, target.name)
 
 
 def embedded(name: str) -> Table:
@@ -58,12 +69,9 @@ def load_rows(path: Path, features: tuple[str, ...], n: int) -> np.ndarray:
         (x,) = read_npz(path, "x")
         x = x.reshape(len(x), -1)
     elif path.suffix == ".csv":
-        names, cells = read_csv(path)
-        if features and set(features) <= set(names):
-            columns = [names.index(feature) for feature in features]
-        else:
-            columns = list(range(cells.shape[1] - (cells.shape[1] == n + 1)))
-        x = numbers(cells[:, columns], tuple(names[j] for j in columns) if names else ())
+        columns, _ = read_columns(path, partial(columns_of, features, n))
+        columns.check_numbers()
+        x = columns.x
     else:
         raise ValueError(f"{path} is neither a .csv nor a .npz file.")
     if x.shape[1] != n:
@@ -72,39 +80,19 @@ def load_rows(path: Path, features: tuple[str, ...], n: int) -> np.ndarray:
     return x
 
 
-def read_npz(path: Path, *names: str) -> list[np.ndarray]:
-    """The arrays of these names in a .npz file, one row an example. ValueError: no such file, or not all of them."""
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = [np.atleast_1d(file[name]) for name in names if name in file]
-    except OSError as error:
-        raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile):
-        raise ValueError(f"{path} is no .npz file of plain arrays, as numpy.savez makes it.") from None
-    if len(arrays) < len(names):
-        raise ValueError(f"{path} needs arrays named {' and '.join(names)}.")
-    return [array.astype(str) if array.dtype.kind == "S" else array for array in arrays]
+def columns_of(features: tuple[str, ...], n: int, names: tuple[str, ...], width: int) -> Sequence[int]:
+    """Those of a file of so many columns, with these names or none, that `load_rows` is to take."""
+    if features and set(features) <= set(names):
+        return [names.index(feature) for feature in features]
+    return range(width - (width == n + 1))
 
 
 def read_csv(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
-    """(names of the columns or (), cells of text (m, n)) of a .csv file; a first line of text alone is the names.
+    """(names of the columns or (), numbers (m, n)) of a .csv file; a first line of text alone is the names. An empty
+    cell is NaN.
 
-    ValueError: no such file, no text, lines of different lengths, or no rows.
+    ValueError: no such file, words, lines of different lengths, or no rows.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [(n, [cell.strip() for cell in line]) for n, line in enumerate(csv.reader(file), 1) if line]
-    except OSError as error:
-        raise ValueError(f"Cannot read {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not text with commas: {error}.") from None
-    for n, cells in lines:
-        if len(cells) != len(lines[0][1]):
-            raise ValueError(f"Line {n} of {path} has {len(cells)} cells, but the first line has {len(lines[0][1])}.")
-    rows = [cells for _, cells in lines]
-    names: tuple[str, ...] = ()
-    if rows and all(map(is_text, rows[0])):
-        names = tuple(rows.pop(0))
-    if not rows:
-        raise ValueError(f"{path} has no rows of data.")
-    return names, np.array(rows)
+    columns, _ = read_columns(path, lambda names, width: range(width))
+    columns.check_numbers()
+    return columns.names, columns.x

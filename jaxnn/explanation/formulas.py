@@ -11,6 +11,7 @@ from jaxnn.verify.tracing.tape import Record
 CHOICE, LARGE, SUM, SIGN, QUOTIENT, PRODUCT, MATRIX, POWER, ATOM = range(9)  # how tightly a formula holds together
 # CHOICE: a if b > c else d; LARGE: Σ; SIGN: −a
 LONGEST = 120
+DEEPEST = 60  # formulas within formulas
 SAME = {  # what moves entries is not written
     *("broadcast_in_dim", "reshape", "squeeze", "convert_element_type", "copy", "copy_p", "stop_gradient"),
     "expand_dims",
@@ -28,6 +29,8 @@ class Formulas:
 
     def __init__(self, record: Record, symbols: dict[int, str]) -> None:
         self.record, self.symbols = record, symbols
+        self.steps: dict[int, tuple[str, int]] = {}
+        self.depth = 0
         self.origin: dict[int, int] = {}  # the step that computes a value
         for n, outs in enumerate(record.outs):
             self.origin.update(dict.fromkeys(outs, n))
@@ -84,7 +87,21 @@ class Formulas:
         return symbol, POWER if "∂" in symbol else ATOM
 
     def step(self, v: int) -> tuple[str, int]:
-        """(formula, how tightly it holds together) of the step that computes v."""
+        """(formula, how tightly it holds together) of the step that computes v.
+
+        No more of it than is ever shown: else what is used twice in each of many steps would be 2ⁿ long.
+        """
+        if v not in self.steps:
+            if self.depth == DEEPEST:
+                return "…", ATOM
+            self.depth += 1
+            text, held = self.written(v)
+            self.depth -= 1
+            self.steps[v] = text[: LONGEST + 1], held
+        return self.steps[v]
+
+    def written(self, v: int) -> tuple[str, int]:
+        """The same, anew and whole."""
         if v not in self.origin or (v not in self.live and uniform(self.value(v))):
             text = constant(self.value(v))
             return text, SIGN if text[0] == "−" else QUOTIENT if "/" in text else PRODUCT if "·" in text else ATOM

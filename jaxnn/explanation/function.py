@@ -23,6 +23,8 @@ from jaxnn.verify.tracing.jaxprs import IN_FLOAT64, trace
 from jaxnn.verify.tracing.numpy_code import in_jax
 from jaxnn.verify.tracing.tape import Record, Tape
 
+MOST_STEPS = 1500  # equations of a cost
+
 
 def explain_gradient(
     cost: Callable, grad: Callable | None, *args: PyTree, argnums: int = 0, learning_rate: float = 0.1
@@ -35,7 +37,7 @@ def explain_gradient(
     What is ∂J/∂v, v one of them, is called so wherever it is met, and PASS. Where the gradient is wrong, a variable dv
     that is no ∂J/∂v has FAIL. The leaves have the verdicts of `verify.gradient`. The update is that of gradient descent
     with this learning rate.
-    TypeError: code that JAX cannot trace.
+    TypeError: code that JAX cannot trace. ValueError: a cost that is not finite there, or has too many steps.
     """
     return next(descend_gradient(cost, grad, *args, argnums=argnums, learning_rate=learning_rate))
 
@@ -46,6 +48,7 @@ def descend_gradient(
     """The `Explanation`s of one iteration of gradient descent after the other, while J is finite and computed by the
     same equations; see `explain_gradient`. Names and verdicts are those of the first."""
     rule: Callable = grad or jax.grad(cost, argnums)
+    check_steps(cost, args)
     try:
         report = verify.gradient(cost, rule, *args, argnums=argnums, points="given")
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
@@ -60,6 +63,9 @@ def descend_gradient(
     floats = [np.asarray(v, np.float64) for v in arguments.floats]
     functions = [cost, grad] if grad else [cost]
     tape, back = passes(floats)
+    J = float(tape.values[tape.J])
+    if not np.isfinite(J):
+        raise ValueError(f"{called(cost)} is {J} at these arguments: it has no gradient to explain.")
     first = equations(tape, back)
     names = names_of(functions, passes, arguments, floats, (tape, back), array)
     verdicts = [leaf.verdict for leaf in report.leaves]
@@ -75,6 +81,19 @@ def descend_gradient(
         for i, line in zip(arguments.differentiated, update, strict=True):
             floats[i] = line.value
         tape, back = passes(floats)
+
+
+def check_steps(cost: Callable, args: tuple[PyTree, ...]) -> None:
+    """ValueError: the cost is computed in more steps than anybody reads."""
+    try:
+        steps = len(jax.make_jaxpr(cost)(*args).eqns)
+    except Exception:  # NumPy code, or what is refused later
+        return
+    if steps > MOST_STEPS:
+        raise ValueError(
+            f"{called(cost)} is computed in {steps:,} steps, more than the {MOST_STEPS:,} that are explained: "
+            "give it fewer, or write its loop as jax.lax.scan."
+        )
 
 
 def traceable(problem: Problem, comparison: Comparison, cost: Callable, rule: Callable) -> tuple[Problem, Comparison]:

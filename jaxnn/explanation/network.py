@@ -63,8 +63,8 @@ def explain(
     its own notation, which is that of rows. The update is that of gradient descent with this learning rate. Every
     ∂J/∂v has the verdict of `verify.model` on it, at these params and data; inside a layer it is that on what comes
     back to the layer, where the layer makes the right thing of it.
-    ValueError: another notation, or one that does not fit the layers or x. TypeError: another penalty, a loss or layer
-    without a backward pass or that JAX cannot trace, or no parameters.
+    ValueError: another notation, or one that does not fit the layers or x; J is not finite. TypeError: another penalty,
+    a loss or layer without a backward pass or that JAX cannot trace, or no parameters.
     """
     iterations = descend(model, loss, params, x, y, penalty=penalty, notation=notation, learning_rate=learning_rate)
     return next(iterations)
@@ -93,6 +93,9 @@ def descend(
     if not in_textbooks(chain.layers[0]):
         verdicts.layers[0] = with_dx(verdicts.layers[0], chain.layers[0], params[0], x)
     iteration = iteration_of(chain, loss, params, x, y)
+    J, _ = loss.forward(iteration.out, y)
+    if not np.isfinite(J):
+        raise ValueError(f"J is {float(J)} at these params and {len(x)} examples: it has no gradient to explain.")
     network = network_with_symbols(chain, loss, iteration, penalty, layout)
     while True:
         try:

@@ -3,7 +3,7 @@
 import functools
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxnn.protocols import PyTree
 
+DEEPEST = 6  # lists in lists
 Folder = Path | str  # "<…>": of code that has no file
 
 
@@ -102,16 +103,19 @@ def is_array(v: PyTree) -> bool:
     return isinstance(v, kinds) and not isinstance(v, jax.core.Tracer) and np.issubdtype(v.dtype, np.floating)
 
 
-def arrays(name: str, v: PyTree) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, array) of all in a variable: cache["A1"] is called A1, zs[0] that, self.z is called z."""
+def arrays(name: str, v: PyTree, above: tuple[PyTree, ...] = ()) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, array) of all in a variable: cache["A1"] is called A1, zs[0] that, self.z is called z. A list that holds
+    itself is looked into once, and what lies too deep for a readable name is left out."""
+    entries: Iterable[tuple[str, PyTree]] = ()
     if is_array(v):
         yield name, np.array(v)
+    elif len(above) == DEEPEST or any(v is u for u in above):
+        return
     elif name == "self" and hasattr(v, "__dict__"):
-        for key, x in vars(v).items():
-            yield from arrays(key, x)
+        entries = vars(v).items()
     elif isinstance(v, dict):
-        for key, x in v.items():
-            yield from arrays(key if isinstance(key, str) and key.isidentifier() else f"{name}[{key}]", x)
+        entries = ((k if isinstance(k, str) and k.isidentifier() else f"{name}[{k}]", x) for k, x in v.items())
     elif isinstance(v, list | tuple):
-        for k, x in enumerate(v):
-            yield from arrays(f"{name}[{k}]", x)
+        entries = ((f"{name}[{k}]", x) for k, x in enumerate(v))
+    for entry, x in entries:
+        yield from arrays(entry, x, (*above, v))

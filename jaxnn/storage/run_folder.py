@@ -1,6 +1,5 @@
 """What a run leaves behind: model.safetensors, history.csv, iterations.csv, learning_curve.png; whole or not at all."""
 
-import csv
 import io
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,12 +9,16 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from jaxnn.data.labels import is_text
 from jaxnn.protocols import PyTree, leaf_layers
 from jaxnn.storage import model_file, text_file, whole_file
 from jaxnn.trained import Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+EMPTY = '""'  # a line of one empty cell, which is not to look like none
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet's formula begins with
 
 
 def write(folder: Path, trained: Trained, settings: Mapping[str, PyTree], history: PyTree, held_out: str) -> None:
@@ -43,14 +46,24 @@ def write(folder: Path, trained: Trained, settings: Mapping[str, PyTree], histor
 
 
 def write_csv(path: Path | None, columns: Mapping[str, Iterable]) -> None:
-    """Columns by name, into a file that appears whole, or on the standard output when `path` is None; NaN is empty."""
-    rows = [list(columns), *(["" if v != v else v for v in row] for row in zip(*columns.values(), strict=True))]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    """Columns by name, into a file that appears whole, or on the standard output when `path` is None; NaN is empty.
+
+    A word that a spreadsheet would run as a formula has an apostrophe before it.
+    """
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    text = "".join(f"{','.join(map(as_cell, row)) or EMPTY}\n" for row in rows)
     if path is None:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
     else:
-        text_file.write(path, text.getvalue())
+        text_file.write(path, text)
+
+
+def as_cell(v: object) -> str:
+    """A value as it is written. The csv module gives a carriage return no quotes, and a line would end there."""
+    if v != v:
+        return ""
+    text = f"'{v}" if isinstance(v, str) and v[:1] in FORMULA and is_text(v) else str(v)
+    return '"{}"'.format(text.replace('"', '""')) if any(c in text for c in ',"\r\n') else text
 
 
 def draw(folder: Path, history: PyTree, held_out: str, metric: str, title: str) -> None:

@@ -14,10 +14,12 @@ from typing import get_args
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from jaxnn import catalogue, cli, data
+from jaxnn import catalogue, cli, data, experiment, memory
 from jaxnn.commands import config, spelling
+from jaxnn.models.perceptron import perceptron
 from jaxnn.storage import model_file, run_folder, run_record
 
 JAXNN = Path(sysconfig.get_path("scripts"), "jaxnn")
@@ -550,3 +552,93 @@ def test_a_cell_beyond_what_the_dtype_holds_is_named(here, capsys):
     told = refused(capsys, "train", written(path, x, np.where(x[:, 0] > 0, "yes", "no")), "--epochs", 2)
     assert f"c in row {test[0]}, scaled as" in told
     assert "beyond what float32 holds" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "figure"),
+    [
+        (["train", "--hidden", "1000000000"], "2,788.0 GB"),
+        (["train", "--hidden", "1000000", "10000000"], "160,023.6 GB"),
+        (["train", "--hidden", "1000000", "10000000", "--optimizer", "sgd"], "80,"),
+        (["sweep", "--widths", "1000000000"], "66,912.0 GB"),
+        (["explain", "--hidden", "1000000000"], "GB"),
+        (["explain", "--hidden", "1000000", "10000000"], "GB"),
+    ],
+)
+def test_what_will_not_fit_in_memory_is_said_before_it_is_tried(here, capsys, flags, figure):
+    told = refused(capsys, *flags)
+    assert re.search(r"To (train|explain) .* of [0-9,]+ parameters on \d+ examples at a time takes", told)
+    assert figure in told
+
+
+def test_memory_counts_the_state_of_the_optimiser_and_all_rows(monkeypatch, standard_promotion):
+    model = perceptron((3, 1000, 1), "relu")
+    P = 5001 * 4
+
+    def needed(optimizer, m, batch_size, **settings):
+        asked = []
+        monkeypatch.setattr(memory, "check_fits", lambda size, *_: asked.append(size))
+        experiment.check_memory(model, optimizer, np.zeros((m, 3)), batch_size, "float32", **settings)
+        return asked[0]
+
+    assert needed(optax.sgd, 1, 1) == 2 * P + 2001 * 4
+    assert needed(optax.adam, 1, 1) == 4 * P + 4 + 2001 * 4
+    assert needed(optax.sgd, 1, 10) == 2 * P + 20010 * 4
+    assert needed(optax.sgd, 100, 1) == 2 * P + 100_000 * 4
+    assert needed(optax.sgd, 1, 1, times=7) == 7 * needed(optax.sgd, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["train", "--learning-rate", "1e300"],
+        ["train", "--learning-rate", "1e-300"],
+        ["train", "--l2", "1e39"],
+        ["train", "--activation", "leaky_relu", "--slope=-1e300"],
+        ["train", "--dtype", "bfloat16", "--tolerance", "1e39"],
+        ["sweep", "--learning-rates", "0.1", "1e300"],
+        ["sweep", "--l2", "1e300"],
+        ["explain", "--learning-rate", "1e300"],
+        ["explain", "--l2", "1e300"],
+    ],
+)
+def test_numbers_beyond_the_dtype_are_refused(here, capsys, flags):
+    assert re.search(r"which is (infinite|0) in (b?float\d+)", refused(capsys, *flags))
+
+
+def test_a_large_number_is_none_of_float64_and_0_is_one():
+    config.Train(learning_rate=1e300, l2=1e-300, dtype="float64").check()
+    config.Train(l2=0.0, tolerance=0.0).check()
+
+
+def test_labels_are_shown_on_one_line(here, capsys):
+    lines = [f'{i},0,"{"a" if i % 2 else "b"}\x1b[2J"' for i in range(20)]
+    Path("t.csv").write_text("\n".join(["p\x1b[1m,q\x07,kind", *lines]))
+    assert jaxnn_main("train", "t.csv", "--hidden", "--epochs", 1) == 0
+    told = capsys.readouterr().out
+    assert "a\\x1b[2J 10" in told
+    assert "q\\x07" in told  # is constant
+    assert "\x1b" not in told
+
+
+def test_a_spreadsheet_runs_no_cell(here, capsys):
+    words = ["=1+1", "+x", "-x", "@x", "\tx", "\r=x", "-1", "+2", "a=b", "", 'a\r=b,"c"\n']
+    run_folder.write_csv(Path("p.csv"), {"=A1": words, "n": -np.arange(11.0), "v": [np.str_("=1"), *[np.nan] * 10]})
+    with open("p.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["'=A1", "n", "v"]
+    safe = [*(f"'{word}" for word in words[:6]), *words[6:]]
+    assert [row[0] for row in rows] == safe
+    assert [row[1] for row in rows] == [str(-float(i)) for i in range(11)]
+    assert [row[2] for row in rows] == ["'=1", *[""] * 10]
+    run_folder.write_csv(None, {"v": [np.nan, 1.5]})
+    assert capsys.readouterr().out == 'v\n""\n1.5\n'
+
+
+@pytest.mark.parametrize(("reader", "unbuffered"), [("true", ""), ("head -1", "1")])
+def test_a_pipe_that_closes_early_costs_no_page(here, reader, unbuffered):
+    command = f"'{JAXNN}' explain iris --html p.html --iterations 2 | {reader}; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert Path("p.html").read_text(encoding="utf-8").rstrip().endswith("</html>")

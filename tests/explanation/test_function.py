@@ -495,3 +495,66 @@ def test_the_command(tmp_path):
         2,
         "jaxnn: --hidden is of a new network, and mine.py has its own: leave it out.\n",
     )
+
+
+@pytest.mark.parametrize("J", [np.nan, np.inf])
+def test_a_cost_that_is_not_finite_is_said(J):
+    def cost(w, x):
+        return jnp.sum(w * x) * J
+
+    with pytest.raises(ValueError, match=f"^cost is {J} at these arguments: it has no gradient to explain.$"):
+        explain_gradient(cost, lambda w, x: x, jnp.ones(3), jnp.ones(3))
+
+
+def test_no_examples_are_said():
+    def cost(w, x):
+        return jnp.mean((x @ w) ** 2)
+
+    with pytest.raises(ValueError, match="cost is nan at these arguments"):
+        explain_gradient(cost, None, jnp.ones(3), jnp.zeros((0, 3)))
+
+
+def test_lists_that_hold_themselves_are_looked_into_once():
+    def cost(w, x):
+        kept = {"z": w * x}
+        kept["again"] = [kept] * 999
+        kept["again"].append(kept["again"])
+        deep = kept
+        for _ in range(5000):
+            deep = [deep]
+        return jnp.sum(kept["z"] ** 2)
+
+    found = explain_gradient(cost, lambda w, x: 2 * w * x * x, jnp.ones(3), 2 * jnp.ones(3))
+    assert [line.symbol for line in found.forward] == ["w", "x", "z", "J"]
+
+
+def unrolled(n, step):
+    def cost(w, x):
+        h = x
+        for _ in range(n):
+            h = step(w, h)
+        return jnp.sum(h)
+
+    return cost
+
+
+def test_many_unrolled_steps_have_short_formulas_in_little_time():
+    cost = unrolled(60, lambda w, h: (h + w * h * h) / (1 + h * h))  # 3⁶⁰ symbols, were they written out
+    record = Record(jax.make_jaxpr(cost)(1.0, 0.5), [1.0, 0.5])
+    formula = Formulas(record, dict(zip(record.inputs, "wx", strict=True))).formula(record.results[0])
+    assert len(formula) <= LONGEST
+
+
+def test_too_many_steps_are_said():
+    cost = unrolled(751, lambda w, h: w * h * h)
+    with pytest.raises(ValueError, match="is computed in 1,504 steps, more than the 1,500 that are explained"):
+        explain_gradient(cost, None, 0.5, 0.5)
+
+
+def test_an_example_that_holds_itself_is_said(tmp_path):
+    path = tmp_path / "mine.py"
+    holds_itself = "    a = []\n    a.append(a)\n    return (a,)"
+    path.write_text(RIGHT.replace("def example(key):", f"def example(key):\n{holds_itself}"))
+    told = subprocess.run([sys.executable, "-m", "jaxnn", "explain", path], capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr == f"jaxnn: example in {path} returns lists within lists without end: give arrays in a few.\n"

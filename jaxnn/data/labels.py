@@ -1,0 +1,27 @@
+"""Words in a table: which cells are words, how long they may be, and how they are shown."""
+
+LONGEST_LABEL = 200  # characters of a name or a class
+LONGEST_SHOWN = 60
+MOST_SHOWN = 20  # labels
+
+
+def is_text(cell: str) -> bool:
+    """Whether a cell is a word: neither a number nor empty."""
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return True
+    return False
+
+
+def shown(label: str) -> str:
+    """The label on one line, of readable length, with nothing that moves a cursor: what cannot be printed (an escape, a
+    line end, a change of direction) has its escaped form."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label[: LONGEST_SHOWN + 1])
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+
+
+def listed(labels: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = len(labels) - MOST_SHOWN
+    return ", ".join(labels[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
