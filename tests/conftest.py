@@ -11,13 +11,16 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"  # of XLA: it compiles in a third
 SAMPLE = "sample(stratum): of a test's cases, one for each value of this function of their parameters; without it one"
 
 
 def pytest_configure(config):
     """Compiled programs are kept between test runs, for commands in processes of their own too; a fresh clone starts
-    with none."""
+    with none. XLA compiles quickly, with --all as users have it."""
     config.addinivalue_line("markers", SAMPLE)
+    if not config.option.all:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
     examples = 100 if config.option.all else 30
     hypothesis.settings.register_profile(
         "ours", deadline=None, print_blob=True, derandomize="CI" in os.environ, max_examples=examples

@@ -14,11 +14,11 @@ def is_text(cell: str) -> bool:
     return False
 
 
-def shown(label: str) -> str:
-    """The label on one line, of readable length, with nothing that moves a cursor: what cannot be printed (an escape, a
-    line end, a change of direction) has its escaped form."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label[: LONGEST_SHOWN + 1])
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+def shown(text: str, longest: int = LONGEST_SHOWN) -> str:
+    """A text, such as a label, on one line, of readable length, with nothing that moves a cursor: what cannot be printed
+    (an escape, a line end, a change of direction) has its escaped form."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: longest + 1])
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def listed(labels: list[str]) -> str:

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeVar, Union, get_args, get_origin, ge
 
 from jaxnn import catalogue
 from jaxnn.layers.repeat import Repeat
+from jaxnn.data.labels import shown
 from jaxnn.protocols import Layer, Loss, PyTree
 
 LONGEST = 200_000  # characters
@@ -189,6 +190,5 @@ def said(declared: PyTree) -> str:
 
 
 def readable(text: str) -> str:
-    """A text for a line of the screen: cut, and with what is no printed character escaped."""
-    cut = text if len(text) <= 200 else f"{text[:200]} …"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+    """A text for a line of the screen."""
+    return shown(text, longest=200)

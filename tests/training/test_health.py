@@ -235,7 +235,7 @@ def test_the_run_folder_names_columns_by_path(tmp_path):
     net = between(Repeat(TANH, 2), RELU)
     run = fit(net, HalfSquaredError(), X, Y, key=KEY, epochs=2)
     scale = Scale(np.zeros(3), np.ones(3))
-    trained = Trained(net, HalfSquaredError(), run.params, scale, None, (), (), ("u", "v"))
+    trained = Trained(net, HalfSquaredError(), run.params, scale, Scale(np.zeros(2), np.ones(2)), (), (), ("u", "v"))
     run_folder.write(tmp_path, trained, {}, run.history, "test")
     with open(tmp_path / "history.csv", newline="") as file:
         names = [name for name in next(csv.reader(file)) if " of layer " in name]

@@ -57,7 +57,7 @@ def test_what_has_no_loop_is_left_alone():
 
 def test_a_rule_of_an_iteration_that_ends_neither_below_0_nor_in_bfloat16():
     """Each would hang: under vmap at −a, and in the dtypes whose precision is printed."""
-    report = verify.custom_vjp(with_rule, jnp.array([2.0]), points="given")
+    report = verify.custom_vjp(with_rule, jnp.array([2.0, 3.0, 5.0]), points="given")
     assert report.verdict == verify.PASS, str(report)
     digits = {grade.dtype: grade.hand_digits for grade in report.precision if grade.path == "a"}
     assert digits["bfloat16"] == -np.inf
