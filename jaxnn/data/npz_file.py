@@ -33,11 +33,12 @@ class Member(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_npz(path: Path, *names: str) -> list[np.ndarray]:
+def read_npz(path: str | Path, *names: str) -> list[np.ndarray]:
     """The arrays of these names in a .npz file, one row an example: numbers, or text for classes.
 
     ValueError: no such file, not all of them, damaged or of another form, or too large for this machine.
     """
+    path = Path(path)
     check_file(path)
     with opened(path) as archive:
         files = {name.removesuffix(".npy"): name for name in archive.namelist()}
