@@ -199,7 +199,7 @@ def test_damaged_mnist(tmp_path, monkeypatch, capsys, name, change, sentence):
         (["--mnist", "nowhere"], "Cannot read nowhere/train-images-idx…-ubyte: No such file or directory.\n"),
         (["--cats", "nowhere.npz"], "Cannot read nowhere.npz: No such file or directory.\n"),
         (["--cats", "other.npz"], "other.npz has not the course's 209 and 50 images of 64×64×3 bytes"),
-        (["--cats", str(SCRIPT)], "is no .npz file of plain arrays"),
+        (["--cats", str(SCRIPT)], "no .npz file of plain arrays"),
         (["--cat-images"], "unrecognized arguments"),
     ],
 )
