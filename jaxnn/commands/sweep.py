@@ -19,8 +19,9 @@ from jaxnn.commands.run import drawn, run_of, settings_of, to_go_on, writing, wr
 from jaxnn.commands.screen import bar, describe, results
 from jaxnn.layers.chain import Chain
 from jaxnn.penalty import L2
-from jaxnn.protocols import Loss
+from jaxnn.protocols import Layer, Loss
 from jaxnn.storage import compilations, run_folder, run_record
+from jaxnn.storage.rule_text import parse
 from jaxnn.trained import Trained
 from jaxnn.training.checkpoint import Checkpoint
 from jaxnn.training.history import Fit
@@ -94,6 +95,7 @@ def sweep(config: Sweep) -> int:
         try:
             for width in config.widths:
                 model = experiment.network(config.network(width), loss, table)
+                parse(repr(model), Layer)  # before it is trained: it will be loaded
                 n, size = len(config.learning_rates) * config.seeds, batch_size or len(train.x)
                 experiment.check_memory(model, optimizer, x, size, config.dtype, what=f"To train {n} networks", times=n)
                 states = folder / run_record.STATES / f"width-{width}"

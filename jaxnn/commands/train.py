@@ -15,7 +15,7 @@ from jaxnn.commands.run import drawn, run_of, settings_of, to_go_on, writing, wr
 from jaxnn.commands.screen import bar, describe, layer_table, results
 from jaxnn.experiment import Experiment, experiment_of
 from jaxnn.protocols import Params
-from jaxnn.storage import compilations, run_folder, run_record
+from jaxnn.storage import compilations, model_file, run_folder, run_record
 from jaxnn.trained import Trained
 from jaxnn.training.checkpoint import Checkpoint
 from jaxnn.training.fit import fit
@@ -40,6 +40,7 @@ def train(config: Train) -> int:
         return 0
     with jax.enable_x64(config.dtype == "float64"):
         experiment = experiment_of(config)
+        model_file.content_of(trained_of(experiment, experiment.params), settings_of(config))  # before it is trained
         with run_of(config, experiment.table.name, say) as folder:
             say(describe(experiment.table, experiment.parts))
             console.print(

@@ -15,7 +15,7 @@ def is_text(cell: str) -> bool:
 
 
 def shown(text: str, longest: int = LONGEST_SHOWN) -> str:
-    """A text, such as a label, on one line, of readable length, with nothing that moves a cursor: what cannot be printed
+    """A text on one line, of readable length, with nothing that moves a cursor: what cannot be printed
     (an escape, a line end, a change of direction) has its escaped form."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: longest + 1])
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,30 +34,36 @@ class Saved(NamedTuple):
     remark: str
 
 
-def save(path: Path, trained: Trained, settings: dict[str, PyTree]) -> None:
+def save(path: Path, trained: Trained, settings: Mapping[str, PyTree]) -> None:
     """Writes a trained network, and the settings of the run that made it, to `path`, whole or not at all.
 
-    ValueError, and no file, if `load` would not give the same again: a rule of the user's own, or parts that do not fit
-    each other.
+    ValueError, and no file, as in `content_of`.
     """
+    trees, texts = content_of(trained, settings)
+    tree_file.write(path, trees, texts)
+
+
+def content_of(trained: Trained, settings: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, str]]:
+    """The trees and texts of its file. ValueError: `load` would not give the same again, for a rule is the user's own,
+    parts do not fit each other, or a network has more layers than are read."""
     trees = {"params": trained.params, "x_shift": trained.x_scale.shift, "x_unit": trained.x_scale.unit}
     if trained.y_scale is not None:
         trees |= {"y_shift": trained.y_scale.shift, "y_unit": trained.y_scale.unit}
     texts = {"format": FORMAT, "model": repr(trained.network), "loss": repr(trained.loss)}
     texts |= {name: json.dumps(getattr(trained, name)) for name in NAMES}
-    texts |= {"settings": json.dumps(settings, default=str)}
+    texts |= {"settings": json.dumps(dict(settings), default=str)}
     try:
         loaded = trained_of(tree_file.content_of(trees, texts))
         settings_of(texts["settings"])
     except ValueError as error:
         raise ValueError(
-            f"{path} is not written, for it could not be loaded again: {error}. Use layers and losses of jaxnn alone, "
-            "or keep the params in a file of your own."
+            f"The model is not written, for it could not be loaded again: {error}. Use layers and losses of jaxnn "
+            "alone, or keep the params in a file of your own."
         ) from None
     for rule, again in ((trained.network, loaded.network), (trained.loss, loaded.loss)):
         if again != rule:
             raise ValueError(f"{rule} is not saved: of jaxnn's own classes it would be loaded as another one, {again}.")
-    tree_file.write(path, trees, texts)
+    return trees, texts
 
 
 def load(path: Path) -> Trained:

@@ -16,8 +16,8 @@ from types import NoneType, UnionType
 from typing import Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jaxnn import catalogue
-from jaxnn.layers.repeat import Repeat
 from jaxnn.data.labels import shown
+from jaxnn.layers.repeat import Repeat
 from jaxnn.protocols import Layer, Loss, PyTree
 
 LONGEST = 200_000  # characters

@@ -28,7 +28,7 @@ def write(folder: Path, trained: Trained, settings: Mapping[str, PyTree], histor
     settings: of the run. history: a `History`. held_out: what the rows of its validation are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model_file.save(folder / "model.safetensors", trained, dict(settings))
+    model_file.save(folder / "model.safetensors", trained, settings)
     columns: dict[str, np.ndarray] = {
         "epoch": np.arange(1, len(history.cost) + 1),
         "cost": history.cost,

@@ -14,7 +14,10 @@ from jaxnn.verify.evidence.float_truth import float_scales
 from jaxnn.verify.evidence.outcome import Outcome, eps, true_floats
 from jaxnn.verify.evidence.points import Draw
 from jaxnn.verify.reports.findings import INCONCLUSIVE, Grade
-from jaxnn.verify.tracing.bounded_loops import with_ends
+from jaxnn.verify.tracing.bounded_loops import bounded
+from jaxnn.verify.tracing.jaxprs import equations
+
+LONG = 2000  # equations
 
 
 def grades(
@@ -31,7 +34,7 @@ def grades(
         floats = [np.asarray(np.asarray(v, dtype), np.float64) for v in outcome.floats]
         try:
             true = true_floats(comparison, floats)
-            hand, auto = jitted(lambda v: (problem.claim(v), problem.truth(v)), floats, dtype)
+            hand, auto = run(lambda v: (problem.claim(v), problem.truth(v)), floats, dtype)
         except Exception:  # whatever a function raises that was not written for this dtype
             continue
         if not all(np.isfinite(t).all() for t in true):
@@ -48,6 +51,11 @@ def accuracy(v: PyTree, true: np.ndarray, scale: float, dtype: np.dtype) -> tupl
     return -math.log10(error) if error > 0 else math.inf, error / eps(dtype)
 
 
-def jitted(f: Callable[[list], PyTree], floats: Sequence[np.ndarray], dtype: np.dtype) -> PyTree:
+def run(f: Callable[[list], PyTree], floats: Sequence[np.ndarray], dtype: np.dtype) -> PyTree:
+    """f in this dtype, jitted; equation by equation if it is so long that XLA would take longer to compile it."""
     with jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"):
-        return jax.jit(with_ends(f))([jnp.asarray(v, dtype) for v in floats])
+        arrays = [jnp.asarray(v, dtype) for v in floats]
+        closed, out = jax.make_jaxpr(f, return_shape=True)(arrays)
+        is_long = sum(1 for _ in equations(closed.jaxpr)) > LONG
+        g = bounded(closed) if is_long else jax.jit(bounded(closed))
+        return jax.tree.unflatten(jax.tree.structure(out), g(*arrays))

@@ -316,6 +316,12 @@ def test_what_fails_leaves_nothing_behind(here):
     assert names(".") == before | {"folder"}
 
 
+def test_a_network_that_no_file_could_hold_is_refused_before_it_is_trained(here, capsys):
+    said = refused(capsys, "train", "classes.csv", "--hidden", *range(1, 120))
+    assert "The model is not written, for it could not be loaded again" in said
+    assert "different layers" in said
+
+
 def test_patience_watches_rows_held_out_of_training(here, capsys):
     assert jaxnn_main("train", "classes.csv", "--epochs", 3, "--patience", 1, "--hidden", 2) == 0
     assert "(26 train, 6 validation, 8 test)" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 
 from jaxnn import L2, Activation, Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, verify
+from jaxnn.verify import precision
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.evidence import floating
 
@@ -621,7 +622,9 @@ def test_rules_that_are_not_jaxs_own():
 # Precision
 
 
-def test_the_grade_tells_an_inaccurate_formula_from_an_accurate_one():
+@pytest.mark.parametrize("longest", [0, precision.LONG], ids=["by equations", "compiled"])
+def test_the_grade_tells_an_inaccurate_formula_from_an_accurate_one(monkeypatch, longest):
+    monkeypatch.setattr(precision, "LONG", longest)
     f = lambda w: jax.nn.softplus(w).sum()  # noqa: E731
     accurate = verify.gradient(f, jax.nn.sigmoid, W)
     one = lambda w: jnp.sin(w) ** 2 + jnp.cos(w) ** 2  # noqa: E731

@@ -8,7 +8,6 @@ from jax import Array
 from jax import numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs_in_params
 
-from jaxnn.protocols import PyTree
 from jaxnn.verify.tracing.jaxprs import equations
 
 STEPS = 100_000  # of one loop; the floats of a loop that goes on are nan then
@@ -24,16 +23,6 @@ def has_loop(jaxpr: Jaxpr) -> bool:
 def bounded(closed: ClosedJaxpr) -> Callable[..., list[Array]]:
     """The function of this jaxpr, with an end to each loop. It is to be compiled, not to be differentiated."""
     return (lambda *inputs: run(closed, inputs)) if has_loop(closed.jaxpr) else jaxpr_as_fun(closed)
-
-
-def with_ends(f: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
-    """The same of a function of one tree of arrays."""
-
-    def g(tree: PyTree) -> PyTree:
-        closed, out = jax.make_jaxpr(f, return_shape=True)(tree)
-        return jax.tree.unflatten(jax.tree.structure(out), bounded(closed)(*jax.tree.leaves(tree)))
-
-    return g
 
 
 def run(closed: ClosedJaxpr, inputs: Sequence[Array]) -> list[Array]:
