@@ -67,16 +67,19 @@ class Kept:
         content = checkpoints.newest(Path(self.checkpoint.folder), self.say)
         if content is None:
             return state, []
-        then = json.loads(content.texts["run"])
+        try:
+            then, there = (dict(json.loads(content.texts[name])) for name in ("run", "environment"))
+            history = History(*(content.arrays[f"history/{name}"] for name in History._fields))
+        except (KeyError, TypeError, ValueError, RecursionError):
+            raise ValueError(f"What is kept in {self.checkpoint.folder} is no state of a run: remove it.") from None
         differs = [of(name, then.get(name), now) for name, now in self.facts.items() if then.get(name) != now]
         if differs:
             raise ValueError(
                 f"What is kept in {self.checkpoint.folder} is of another run: {'; '.join(differs)}. Give the settings "
                 "and data of that run, or another folder."
             )
-        for sentence in unlike(json.loads(content.texts["environment"]), environment()):
+        for sentence in unlike(there, environment()):
             self.say(sentence)
-        history = History(*(content.arrays[f"history/{name}"] for name in History._fields))
         try:
             return jax.tree.map(placed, content.tree("state", state), state), [history]
         except ValueError as error:

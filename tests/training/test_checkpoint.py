@@ -115,6 +115,15 @@ def test_one_that_is_damaged_is_noticed_and_the_one_before_it_used(kept, damage)
         trained(folder, said.append)
 
 
+@pytest.mark.parametrize("texts", [{}, {"run": "[]", "environment": "3"}, {"run": "{" * 9, "environment": "{}"}])
+def test_what_is_no_state_of_a_run_is_refused(kept, texts):
+    folder, _ = kept
+    for path in checkpoints.paths(folder):
+        tree_file.write(path, {"state": np.ones(3)}, texts | {"format": checkpoints.FORMAT})
+    with pytest.raises(ValueError, match="is no state of a run: remove it"):
+        trained(folder)
+
+
 OTHERS = {
     "epochs was 6 and is 7": {"epochs": 7},
     "learning_rate was 0.01 and is 0.02": {"learning_rate": 0.02},
