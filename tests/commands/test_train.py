@@ -20,7 +20,7 @@ import pytest
 from jaxnn import catalogue, cli, data, experiment, memory
 from jaxnn.commands import config, spelling
 from jaxnn.models.perceptron import perceptron
-from jaxnn.storage import model_file, run_folder, run_record
+from jaxnn.storage import model_file, rule_text, run_folder, run_record
 
 JAXNN = Path(sysconfig.get_path("scripts"), "jaxnn")
 RNG = np.random.default_rng(0)
@@ -316,10 +316,12 @@ def test_what_fails_leaves_nothing_behind(here):
     assert names(".") == before | {"folder"}
 
 
-def test_a_network_that_no_file_could_hold_is_refused_before_it_is_trained(here, capsys):
-    said = refused(capsys, "train", "classes.csv", "--hidden", *range(1, 120))
+def test_a_network_that_no_file_could_hold_is_refused_before_it_is_trained(here, capsys, monkeypatch):
+    monkeypatch.setattr(rule_text, "MOST_KINDS", 2)
+    said = refused(capsys, "train", "classes.csv", "--hidden", 2, 3)
     assert "The model is not written, for it could not be loaded again" in said
     assert "different layers" in said
+    assert "different layers" in refused(capsys, "sweep", "classes.csv", "--widths", 2, "--layers", 2)
 
 
 def test_patience_watches_rows_held_out_of_training(here, capsys):
