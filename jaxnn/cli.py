@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from io import TextIOWrapper
 
 from jaxnn.commands.config import Explain, Predict, Sweep, Train, Verify, parsed
@@ -46,11 +46,17 @@ def exit_code(args: Sequence[str], ends: Heard) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code
     except (ValueError, OSError) as error:
-        print(f"jaxnn: {error}", file=sys.stderr)
+        tell(f"jaxnn: {error}")
         return 2
     except KeyboardInterrupt as error:
-        print(f"jaxnn: interrupted; {str(error) or 'nothing is written.'}", file=sys.stderr, flush=True)
+        tell(f"jaxnn: interrupted; {str(error) or 'nothing is written.'}")
         os._exit(ends.exit_code)  # a Python that ends in the middle of a compilation can crash
+
+
+def tell(sentence: str) -> None:
+    """Says why a command ended, if anybody still hears it."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def command_of(config: Train | Sweep | Predict | Verify | Explain, args: Sequence[str]) -> Callable[[], int]:

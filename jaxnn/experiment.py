@@ -92,7 +92,7 @@ def experiment_of(settings: Settings) -> Experiment:
     optimizer = optimizer_of(settings.optimizer)
     parts, held_out = split_parts(table, settings.seed, hold_out=settings.patience is not None)
     x, y, x_scale, y_scale = scaled(table, target_for(loss, table), parts["train"])
-    check_range(x, table.features, settings.dtype)
+    check_ranges(x, y, table, settings.dtype)
     init_key, key = jax.random.split(jax.random.key(settings.seed))
     batch_size, remarks = batch_size_of(settings.batch_size, len(parts["train"]))
     check_memory(model, optimizer, x, batch_size or len(parts["train"]), settings.dtype)
@@ -132,6 +132,13 @@ def constants(table: Table, rows: np.ndarray) -> Iterator[str]:
         if same.any():
             which = listed([shown(name) for name, is_same in zip(names, same, strict=True) if is_same])
             yield f"The same in all rows to train on are these {what}: {which}."
+
+
+def check_ranges(x: np.ndarray, y: np.ndarray, table: Table, dtype: str) -> None:
+    """ValueError: a scaled number of x, or of a target that is no class, is beyond what this dtype holds."""
+    check_range(x, table.features, dtype)
+    if not table.classes:
+        check_range(y, table.targets, dtype)
 
 
 def check_range(x: np.ndarray, names: tuple[str, ...], dtype: str) -> None:

@@ -1,7 +1,7 @@
 """The commands' settings: frozen dataclasses whose fields are the flags. No JAX here, so that --help is quick."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, get_args
@@ -341,15 +341,17 @@ def parsed(args: Sequence[str]) -> Train | Sweep | Predict | Verify | Explain:
     if not isinstance(config, (Train, Sweep)) or config.resume is None:
         return config
     settings = run_record.settings_of(config.resume, args[0])
-    then = [*words(settings), "--resume", str(config.resume)]
-    before = tyro.cli(type(config), args=then)
-    now = tyro.cli(type(config), args=[*then, *args[1:]])
-    for field in fields(config):
-        old, new = getattr(before, field.name), getattr(now, field.name)
-        if old != new and field.name not in OF_THE_PROCESS:
-            name = field.name.replace("_", "-")
-            raise ValueError(f"--{name} is {new}, and {config.resume} was begun with {old}: leave it out.")
-    return now
+    names = {field.name for field in fields(config)}
+    if not settings.keys() <= names:
+        raise ValueError(f"{config.resume} is of another version of jaxnn: begin the run anew.")
+    before = tyro.cli(type(config), args=words(settings))
+    given = {arg.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_") for arg in args}
+    for name in names - {*OF_THE_PROCESS, "resume"}:
+        new, old = getattr(config, name), config.resume if name == "out" else getattr(before, name)
+        if new != old and (name in given or new != getattr(type(config)(), name)):
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} is {new}, and {config.resume} was begun with {old}: leave it out.")
+    return replace(before, resume=config.resume, **{name: getattr(config, name) for name in OF_THE_PROCESS})
 
 
 OF_THE_PROCESS = ("cache", "checkpoint_every")  # may be other ones where a run goes on

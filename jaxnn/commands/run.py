@@ -1,6 +1,7 @@
 """What `jaxnn train` and `jaxnn sweep` do alike: the folder of a run, from its first moment to its last line."""
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ def command(config: Train | Sweep) -> str:
 
 def to_go_on(config: Train | Sweep, folder: Path) -> str:
     """The line that goes on with a run."""
-    return f"jaxnn {command(config)} --resume {folder}"
+    return f"jaxnn {command(config)} --resume {shlex.quote(str(folder))}"
 
 
 @contextmanager
@@ -61,6 +62,8 @@ def drawn(draw: Callable[[], None], say: Say) -> None:
         say("There is no picture: it needs matplotlib.")
     except OSError as error:
         say(f"There is no picture, for {error.filename}: {error.strerror}.")
+    except Exception as error:  # whatever matplotlib makes of a title
+        say(f"There is no picture: {str(error).strip().splitlines()[0]}")
 
 
 def written(folder: Path) -> str:

@@ -1,8 +1,11 @@
 """What the commands print: tables, sentences, progress."""
 
 import dataclasses
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TextIO, cast
 
 import jax
 import numpy as np
@@ -16,6 +19,36 @@ from jaxnn.layers.chain import Chain
 from jaxnn.metrics import accuracy, r2, rmse
 from jaxnn.protocols import Loss, Params, PyTree
 from jaxnn.trained import Trained
+
+
+class Lasting:
+    """The standard output as long as it can be written to: a terminal or a pipe that is closed ends no training."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self.or_nowhere(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self.or_nowhere(self.stream.flush)
+
+    def or_nowhere(self, write: Callable[[], object]) -> None:
+        """Writes; from the first time that fails on, everything goes nowhere."""
+        try:
+            write()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def screen() -> Console:
+    """Where a run tells how it goes."""
+    return Console(highlight=False, file=cast(TextIO, Lasting(sys.stdout)))
+
 
 Parts = Mapping[str, np.ndarray]  # {part of the data: its row numbers}
 

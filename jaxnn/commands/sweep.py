@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from jaxnn import data, experiment, signals
 from jaxnn.commands.config import Sweep, seconds
 from jaxnn.commands.run import drawn, run_of, settings_of, to_go_on, writing, written
-from jaxnn.commands.screen import bar, describe, results
+from jaxnn.commands.screen import bar, describe, results, screen
 from jaxnn.layers.chain import Chain
 from jaxnn.penalty import L2
 from jaxnn.protocols import Layer, Loss
@@ -72,7 +72,7 @@ def sweep(config: Sweep) -> int:
     """
     if config.cache:
         compilations.keep()
-    console = Console(highlight=False)
+    console = screen()
     say = partial(console.print, markup=False, soft_wrap=True)
     if config.resume and not run_record.is_unfinished(config.resume):
         say(f"{config.resume} is finished: there is nothing to go on with.")
@@ -82,22 +82,25 @@ def sweep(config: Sweep) -> int:
     parts, held_out = experiment.split_parts(table, config.seed, hold_out=True)
     loss = experiment.loss_of(config.network(config.widths[0]), table)
     x, y, x_scale, y_scale = experiment.scaled(table, experiment.target_for(loss, table), parts["train"])
-    experiment.check_range(x, table.features, config.dtype)
+    experiment.check_ranges(x, y, table, config.dtype)
     train, validation = (Rows(x[parts[part]], y[parts[part]]) for part in ("train", held_out))
+    models = {width: experiment.network(config.network(width), loss, table) for width in config.widths}
     x64, name = jax.enable_x64(config.dtype == "float64"), f"{table.name}-sweep"
+    batch_size, remarks = experiment.batch_size_of(config.batch_size, len(train.x))
+    n = len(config.learning_rates) * config.seeds
+    with x64:
+        for model in models.values():  # before any is trained
+            parse(repr(model), Layer)  # it could be loaded
+            size = batch_size or len(train.x)
+            experiment.check_memory(model, optimizer, x, size, config.dtype, what=f"To train {n} networks", times=n)
     with x64, run_of(config, name, say) as folder, np.errstate(all="ignore"):
         say(describe(table, parts))
-        batch_size, remarks = experiment.batch_size_of(config.batch_size, len(parts["train"]))
         for remark in (*experiment.constants(table, parts["train"]), *remarks):
             say(remark)
         config = replace(config, batch_size=batch_size)
         networks: list[Network] = []
         try:
-            for width in config.widths:
-                model = experiment.network(config.network(width), loss, table)
-                parse(repr(model), Layer)  # before it is trained: it will be loaded
-                n, size = len(config.learning_rates) * config.seeds, batch_size or len(train.x)
-                experiment.check_memory(model, optimizer, x, size, config.dtype, what=f"To train {n} networks", times=n)
+            for width, model in models.items():
                 states = folder / run_record.STATES / f"width-{width}"
                 checkpoint = Checkpoint(states, seconds(config.checkpoint_every), say)
                 networks += networks_of(config, width, model, loss, optimizer, train, validation, console, checkpoint)
@@ -111,11 +114,10 @@ def sweep(config: Sweep) -> int:
             raise ValueError("No network has a finite validation cost: try smaller learning rates.")
         console.print(ranking(networks, loss.metric))
         settings = config.network(best.width, best.learning_rate)
-        model = experiment.network(settings, loss, table)
         what = f"{best.width} units, learning rate {best.learning_rate:g}, seed {best.seed}"
         say(f"Best of the lowest mean: {what}, as it was after epoch {best.epoch}.")
         trained = Trained(
-            network=model,
+            network=models[best.width],
             loss=loss,
             params=best.fit.params,
             x_scale=x_scale,

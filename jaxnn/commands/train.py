@@ -12,7 +12,7 @@ from rich.console import Console
 from jaxnn import backprop, signals
 from jaxnn.commands.config import Train, seconds
 from jaxnn.commands.run import drawn, run_of, settings_of, to_go_on, writing, written
-from jaxnn.commands.screen import bar, describe, layer_table, results
+from jaxnn.commands.screen import bar, describe, layer_table, results, screen
 from jaxnn.experiment import Experiment, experiment_of
 from jaxnn.protocols import Params
 from jaxnn.storage import compilations, model_file, run_folder, run_record
@@ -33,7 +33,7 @@ def train(config: Train) -> int:
     """
     if config.cache:
         compilations.keep()
-    console = Console(highlight=False)
+    console = screen()
     say = partial(console.print, markup=False, soft_wrap=True)
     if config.resume and not run_record.is_unfinished(config.resume):
         say(f"{config.resume} is finished: there is nothing to go on with.")

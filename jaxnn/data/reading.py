@@ -1,5 +1,6 @@
 """Sources of data, embedded sets and files, as Tables. NumPy only."""
 
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -67,7 +68,7 @@ def load_rows(path: Path, features: tuple[str, ...], n: int) -> np.ndarray:
     ValueError for a file of another form, or values that are missing or not finite."""
     if path.suffix == ".npz":
         (x,) = read_npz(path, "x")
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), math.prod(x.shape[1:]))
     elif path.suffix == ".csv":
         columns, _ = read_columns(path, partial(columns_of, features, n))
         columns.check_numbers()

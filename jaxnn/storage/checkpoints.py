@@ -1,7 +1,6 @@
 """The last two states of a run, in a folder of their own: a run that was killed goes on from there."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from jaxnn.protocols import PyTree
@@ -13,17 +12,20 @@ KEPT = 2
 
 
 def save(folder: Path, number: int, trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> None:
-    """Writes a state as that of this number, whole or not at all, then removes all but the last two. OSError: it
-    cannot be written; those before it stay."""
+    """Writes a state as that of this number, whole or not at all; then removes all but it and the one before it.
+    OSError: it cannot be written; those before it stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    tree_file.write(path_of(folder, number), trees, {"format": FORMAT, **texts})
-    for path in paths(folder)[:-KEPT]:
-        path.unlink()
+    path = path_of(folder, number)
+    tree_file.write(path, trees, {"format": FORMAT, **texts})
+    there = paths(folder)
+    last = there.index(path) + 1
+    for other in [*there[: max(0, last - KEPT)], *there[last:]]:  # those of a higher number were damaged
+        other.unlink()
 
 
 def newest(folder: Path, say: Callable[[str], object]) -> Content | None:
-    """The state of the highest number that is whole; None if there is none at all. What is damaged or was left half
-    written is removed; say(sentence) tells of what is damaged. ValueError: all there are are damaged."""
+    """The state of the highest number that is whole; None if there is none at all. What was left half written is
+    removed; say(sentence) tells of what is damaged. ValueError: all there are are damaged."""
     for part in folder.glob(".*.partial"):
         part.unlink()
     there = paths(folder)
@@ -36,18 +38,9 @@ def newest(folder: Path, say: Callable[[str], object]) -> Content | None:
             if path == there[0]:
                 raise ValueError(f"{error} There is no other: remove {folder} to begin anew.") from None
             say(f"{error} The run goes on from the state before it.")
-            path.unlink()
         else:
             return content
     return None
-
-
-def forget(folder: Path) -> None:
-    """Removes all states, and the folder."""
-    with suppress(FileNotFoundError):
-        for path in [*folder.glob(".*.partial"), *paths(folder)]:
-            path.unlink()
-        folder.rmdir()
 
 
 def path_of(folder: Path, number: int) -> Path:

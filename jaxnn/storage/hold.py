@@ -1,10 +1,12 @@
 """A folder that one process at a time writes into."""
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+with suppress(ImportError):  # not on Windows
+    import fcntl
 
 
 @contextmanager
@@ -19,6 +21,8 @@ def held(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"Another process is writing into {folder}: wait until it ends.") from None
+        except (NameError, OSError):  # a system or a disk without locks
+            pass
         yield
     finally:
         os.close(descriptor)

@@ -56,7 +56,7 @@ def made(folders: Iterable[Path], stack: ExitStack) -> Path | None:
     for folder in folders:
         with suppress(FileExistsError):
             folder.mkdir()
-        with suppress(ValueError, FileNotFoundError, NotADirectoryError), ExitStack() as mine:
+        with suppress(ValueError, FileNotFoundError, NotADirectoryError, PermissionError), ExitStack() as mine:
             mine.enter_context(hold.held(folder))
             if {path.name for path in folder.iterdir()} <= {whole_file.partial_of(folder / RECORD).name}:
                 stack.push(mine.pop_all())
@@ -102,8 +102,8 @@ def finish(folder: Path) -> None:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a run was begun there, and can go on."""
-    return (folder / RECORD).is_file() and (folder / STATES).is_dir()
+    """Whether a run was begun there, and can go on: it has states, or no model yet."""
+    return (folder / RECORD).is_file() and ((folder / STATES).is_dir() or not (folder / MODEL).is_file())
 
 
 def left(parent: Path) -> list[str]:
@@ -111,7 +111,7 @@ def left(parent: Path) -> list[str]:
     runs = []
     for path in sorted(parent.glob(f"*/{RECORD}")):
         folder = path.parent
-        if is_unfinished(folder) and not (folder / MODEL).exists() and not hold.is_held(folder):
+        if is_ours(folder) and is_unfinished(folder) and not (folder / MODEL).exists() and not hold.is_held(folder):
             runs.append(folder)
     if not runs:
         return []
@@ -119,3 +119,11 @@ def left(parent: Path) -> list[str]:
     names = ", ".join(map(str, runs[:3]))
     on = f"jaxnn {record_of(runs[0]).get('command')} --resume {runs[0]}"
     return [f"Left by runs that were killed: {names}{more}. To go on with one: {on}; or remove it."]
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether its record is one of ours."""
+    try:
+        return record_of(folder).get("format") == FORMAT
+    except ValueError:
+        return False

@@ -59,7 +59,10 @@ def write(path: Path, trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> 
 
 def content_of(trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> Content:
     """What a file of these trees and texts holds."""
-    arrays = {leaf: on_host(v) for name, tree in trees.items() for leaf, v in named(name, tree)}
+    leaves = [leaf for name, tree in trees.items() for leaf in named(name, tree)]
+    arrays = {name: on_host(v) for name, v in leaves}
+    if len(arrays) < len(leaves):
+        raise ValueError("two arrays of a tree have one name: no key may have a / in it")
     return Content(arrays, dict(texts), is_checked=True)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -21,8 +23,11 @@ from jaxnn.storage import checkpoints, hold
 from jaxnn.training.epoch import Run, State
 from jaxnn.training.feed import Batch
 from jaxnn.training.history import History, joined
+from jaxnn.training.replay import one_step
 from jaxnn.training.stops import Stops
 
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # in the repr of what has none of its own
+COMPUTATION = "the computation of a step"
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
@@ -72,13 +77,15 @@ class Kept:
             history = History(*(content.arrays[f"history/{name}"] for name in History._fields))
         except (KeyError, TypeError, ValueError, RecursionError):
             raise ValueError(f"What is kept in {self.checkpoint.folder} is no state of a run: remove it.") from None
-        differs = [of(name, then.get(name), now) for name, now in self.facts.items() if then.get(name) != now]
+        said = unlike(there, environment())
+        comparable = {name: v for name, v in self.facts.items() if not (said and name == COMPUTATION)}
+        differs = [of(name, then.get(name), now) for name, now in comparable.items() if then.get(name) != now]
         if differs:
             raise ValueError(
                 f"What is kept in {self.checkpoint.folder} is of another run: {'; '.join(differs)}. Give the settings "
                 "and data of that run, or another folder."
             )
-        for sentence in unlike(there, environment()):
+        for sentence in [*said, *not_promised()]:
             self.say(sentence)
         try:
             return jax.tree.map(placed, content.tree("state", state), state), [history]
@@ -101,8 +108,8 @@ class Kept:
         number = history.iteration_cost.shape[self.axis]
         try:
             checkpoints.save(Path(self.checkpoint.folder), number, {"state": state, "history": history}, texts)
-        except (OSError, ValueError) as error:
-            why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        except (OSError, ValueError, MemoryError) as error:
+            why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{error or 'no memory'}"
             self.say(f"The state after iteration {number} is not kept: {why}.")
 
     def say(self, sentence: str) -> None:
@@ -141,9 +148,11 @@ def facts_of(
     params: Params,
     data: Batch,
     validation: Batch | None,
-    order: PyTree,
+    first: Batch,
+    state: State,
 ) -> dict[str, str]:
-    """What makes a run the one that it is, in words that are compared. order: rows of the first iteration."""
+    """What makes a run the one that it is, in words that are compared. first: the batch of the first iteration. state:
+    of the start, of one network."""
     named: dict[str, object] = {
         "model": run.model,
         "loss": run.loss,
@@ -154,8 +163,12 @@ def facts_of(
     optimizer = getattr(run.optimizer, "__qualname__", type(run.optimizer).__name__)
     named |= {"optimizer": optimizer, "learning_rate": None if rate is None else np.asarray(rate).tolist()}
     arrays: dict[str, PyTree] = {"key": jax.random.key_data(key), "x": data.x, "y": data.y, "weights": data.w}
-    arrays |= {"validation": validation, "params": params, "order": order}
-    return {name: str(value) for name, value in named.items()} | {name: digest(v) for name, v in arrays.items()}
+    arrays |= {"validation": validation, "params": params, "order": first}
+    rate = None if rate is None else np.ravel(rate)[0]
+    step = one_step.lower(run, state.params, state.opt_state, first, jax.random.key(0), rate).as_text().encode()
+    arrays |= {COMPUTATION: np.frombuffer(step, np.uint8)}
+    words = {name: ADDRESS.sub("", str(value)) for name, value in named.items()}
+    return words | {name: digest(v) for name, v in arrays.items()}
 
 
 def digest(tree: PyTree) -> str:
@@ -180,15 +193,22 @@ def placed(v: Array, like: Array) -> Array:
 
 def environment() -> dict[str, str]:
     """That on which bits depend, beside the run."""
+    devices = jax.devices()
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"JAX": jax.__version__, "device": jax.devices()[0].device_kind, "number of threads": str(threads)}
+    return {
+        "JAX": jax.__version__,
+        "optax": optax.__version__,
+        "device": devices[0].device_kind,
+        "number of devices": str(len(devices)),
+        "number of threads": str(threads),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    }
 
 
 def unlike(then: dict[str, str], now: dict[str, str]) -> list[str]:
-    """A sentence for what was otherwise, and one where bits are never promised."""
+    """A sentence for what was otherwise."""
     differs = [f"the {name} was {then.get(name)} and is {v}" for name, v in now.items() if then.get(name) != v]
-    said = [f"The run goes on, but not to the same bits: {', '.join(differs)}."] if differs else []
-    return [*said, *not_promised()]
+    return [f"The run goes on, but not to the same bits: {', '.join(differs)}."] if differs else []
 
 
 def not_promised() -> list[str]:

@@ -112,22 +112,24 @@ def fit(
     )
     every = 1 if on_epoch else max(1, epochs // LOOKS) if progress else None
     interrupted = False
-    with heard(), kept(checkpoint, training.facts) as keeper:
+    with heard() as ends, kept(checkpoint, training.facts) as keeper:
         start, parts = keeper.start(training.start())
         reached = start, len(parts)  # one name, for an interrupt comes between any two lines
         try:
-            for state, part in training.states(start, every):
-                parts.append(part)
-                reached = state, len(parts)
-                keeper.look(state, parts)
-                if on_epoch and len(part.cost):
-                    on_epoch(int(state.epoch) - 1, state.params)
-                if progress and (state.iteration or len(part.cost)):
-                    mean = state.so_far.cost if state.iteration else part.cost[-1]
-                    progress(int(state.epoch) + int(state.iteration) / training.run.iterations, float(mean))
+            try:
+                for state, part in training.states(start, every):
+                    parts.append(part)
+                    reached = state, len(parts)
+                    keeper.look(state, parts)
+                    if on_epoch and len(part.cost):
+                        on_epoch(int(state.epoch) - 1, state.params)
+                    if progress and (state.iteration or len(part.cost)):
+                        mean = state.so_far.cost if state.iteration else part.cost[-1]
+                        progress(int(state.epoch) + int(state.iteration) / training.run.iterations, float(mean))
+            finally:
+                ends.deaf = True  # what was done is kept now, whatever comes
+                keeper.save(reached[0], parts[: reached[1]])
         except KeyboardInterrupt:
             interrupted = True
-        finally:
-            state, n = reached
-            keeper.save(state, parts[:n])
-    return training.fit(state, parts[:n], interrupted)
+        state, n = reached
+        return training.fit(state, parts[:n], interrupted)

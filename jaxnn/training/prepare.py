@@ -63,7 +63,9 @@ class Training:
 
     def facts(self) -> dict[str, str]:
         """What makes this run the one that it is, see `facts_of`."""
-        data = self.data or self.streamed
+        data = self.data
+        if self.streamed is not None:
+            data = jax.tree.map(lambda v: np.asarray(v, dtype_in(v, self.run.dtype)), self.streamed)
         assert data is not None, "they are on the device, or else streamed"
         return facts_of(
             self.run,
@@ -74,7 +76,8 @@ class Training:
             params=self.params,
             data=data,
             validation=self.validation,
-            order=jax.tree.map(lambda v: v[0], self.given(Position(0, 0), 1)),
+            first=self.batch_at(Position(0, 0)),
+            state=self.start(),
         )
 
     def iterations(self, state: State) -> Iterator[Iteration]:

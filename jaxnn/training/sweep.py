@@ -128,7 +128,8 @@ def sweep(
     end = epochs * run.iterations
     every = max(1, epochs // LOOKS) * run.iterations if progress else None
     facts = partial(facts_of, run, stops, epochs, key=run_keys[whose], rate=rates, params=params, data=data)
-    with heard(), kept(checkpoint, partial(facts, validation=held_out, order=None), axis=1) as keeper:
+    facts = partial(facts, validation=held_out, first=example, state=part(start, 0))
+    with heard() as ends, kept(checkpoint, facts, axis=1) as keeper:
         start, parts = keeper.start(start)
         reached = start, len(parts)
         position = Position(0, 0).after(sum(part.iteration_cost.shape[1] for part in parts), run.iterations)
@@ -140,6 +141,7 @@ def sweep(
                 if progress and parts[-1].cost.size:
                     progress(int(states.epoch.max()), float(np.nanmin(np.append(parts[-1].cost, np.inf))))
         finally:
+            ends.deaf = True
             states, n = reached
             keeper.save(states, parts[:n])
     states, history = jax.device_get(states), joined(parts, 0, axis=1)

@@ -1,7 +1,9 @@
 """Runs that are killed, interrupted, refused a disk: as a user has them, in processes of their own."""
 
 import itertools
+import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -167,7 +169,9 @@ def refused(capsys, *args):
         (["--learning-rate", 0.5], "--learning-rate is 0.5, and run was begun with None: leave it out"),
         (["--no-shuffle"], "--shuffle is False, and run was begun with True"),
         (["--hidden", 3, 4], "--hidden is (3, 4), and run was begun with (2,)"),
-        (["--out", "x"], "--out is x, and run was begun with None"),
+        (["--out", "x"], "--out is x, and run was begun with run"),
+        (["--hidden"], "--hidden is (), and run was begun with (2,)"),
+        (["--epochs", 50], "--epochs is 50, and run was begun with 6"),  # what it would be if it were not given
     ],
 )
 def test_other_settings_are_refused(killed, capsys, flags, words):
@@ -175,7 +179,21 @@ def test_other_settings_are_refused(killed, capsys, flags, words):
 
 
 def test_the_same_settings_and_those_of_the_process_are_taken(killed):
-    assert jaxnn("train", "--resume", killed, "--epochs", 6, "--no-cache", "--checkpoint-every", "2s") == 0
+    again = ("train", "data.csv", "--resume", killed, "--out", killed, "--epochs", 6, "--hidden", 2)
+    assert jaxnn(*again, "--no-cache", "--checkpoint-every", "2s") == 0
+    assert learned("run") == learned("alone")
+
+
+def test_a_record_of_another_version_is_refused(killed, capsys):
+    record = json.loads((killed / run_record.RECORD).read_text())
+    record["settings"]["of tomorrow"] = 3
+    (killed / run_record.RECORD).write_text(json.dumps(record))
+    assert "run is of another version of jaxnn" in refused(capsys, "train", "--resume", killed)
+
+
+def test_states_that_the_user_removed_are_made_again(killed):
+    shutil.rmtree(killed / run_record.STATES)
+    assert jaxnn("train", "--resume", killed) == 0
     assert learned("run") == learned("alone")
 
 
@@ -187,6 +205,27 @@ def test_other_data_are_refused(killed, capsys):
 @pytest.mark.parametrize("text", ["1", "m", "-1s", "1d", "", "nan s", "infs"])
 def test_how_often_is_a_number_and_a_unit(capsys, text):
     assert "give a number and s, m or h" in refused(capsys, "train", "iris", f"--checkpoint-every={text}")
+
+
+def test_a_sweep_looks_at_every_width_before_it_trains_one(capsys):
+    said = refused(capsys, "sweep", "iris", "--widths", 2, 1_000_000_000, "--epochs", 1)
+    assert "of memory at least" in said
+    assert not [*Path().iterdir()]
+
+
+def test_a_terminal_that_is_closed_ends_no_training():
+    """Its end is a SIGHUP, and then nothing can be written to it."""
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        [JAXNN, *map(str, ENDLESS)], stdout=end, stderr=end, stdin=end, start_new_session=True
+    ) as process:
+        os.close(end)
+        while not [*Path().rglob("*.safetensors")]:
+            os.read(terminal, 10_000)
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 129
+    assert {*LEARNED, run_record.STATES} <= {path.name for path in Path("runs/iris").iterdir()}
 
 
 def no_room(*_):

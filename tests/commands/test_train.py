@@ -324,6 +324,11 @@ def test_a_network_that_no_file_could_hold_is_refused_before_it_is_trained(here,
     assert "different layers" in refused(capsys, "sweep", "classes.csv", "--widths", 2, "--layers", 2)
 
 
+def test_a_huge_target_among_the_test_rows_is_named(here, capsys):
+    np.savez("huge.npz", x=X, y=np.where(np.arange(40) == data.split(data.load("two.npz"), 0)[1][0], 1e300, X[:, 0]))
+    assert "beyond what float32 holds" in refused(capsys, "train", "huge.npz")
+
+
 def test_patience_watches_rows_held_out_of_training(here, capsys):
     assert jaxnn_main("train", "classes.csv", "--epochs", 3, "--patience", 1, "--hidden", 2) == 0
     assert "(26 train, 6 validation, 8 test)" in capsys.readouterr().out

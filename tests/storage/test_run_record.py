@@ -83,8 +83,12 @@ def test_runs_that_were_killed_are_found():
         "Left by runs that were killed: runs/a, runs/b, runs/c (and 2 more). "
         "To go on with one: jaxnn train --resume runs/a; or remove it."
     )
+    (Path("runs/a") / MODEL).touch()
     run_record.finish(Path("runs/a"))
     (Path("runs/c") / MODEL).touch()  # interrupted: what it had learned is there
+    for name, record in {"of another": '{"lr": 1}', "damaged": "[1"}.items():
+        Path("runs", name, STATES).mkdir(parents=True)
+        Path("runs", name, RECORD).write_text(record)
     with hold.held(Path("runs/b")):
         (line,) = run_record.left(Path("runs"))
     assert "runs/d, runs/e. " in line

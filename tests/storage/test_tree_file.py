@@ -174,3 +174,8 @@ def test_many_small_arrays_take_bounded_time(tmp_path):
     start = time.process_time()
     assert len(tree_file.read(tmp_path / "file").arrays) == 20_000
     assert time.process_time() - start < 2
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="two arrays of a tree have one name"):
+        tree_file.write(tmp_path / "f", {"s": {"a/b": np.ones(2), "a": {"b": np.zeros(2)}}}, {})

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import optax
 import pytest
 from training.test_loop import KEY, NET, SETTINGS, X, Y, equal, with_chunks_of
 
-from jaxnn import L2, Checkpoint, HalfSquaredError, fit, sweep
+from jaxnn import L2, Activation, Chain, Checkpoint, Dense, HalfSquaredError, fit, signals, sweep
 from jaxnn.storage import checkpoints, hold, tree_file
 from jaxnn.training import checkpoint
 from jaxnn.training import prepare as preparation
@@ -150,11 +151,35 @@ def test_another_run_is_refused_with_what_differs(kept, words):
     assert equal(trained(folder), alone)
 
 
-def test_a_finished_optimizer_of_another_state_is_refused(tmp_path):
-    """Its settings cannot be compared."""
-    trained(tmp_path, optimizer=optax.adam(0.01), learning_rate=None)
-    with pytest.raises(ValueError, match=r"is of another run: state/opt_state.* is one array too many"):
-        trained(tmp_path, optimizer=optax.sgd(0.01), learning_rate=None)
+NAMELESS = {  # what has no name that could be compared, nor numbers
+    "finished": [{"optimizer": optax.adam(rate), "learning_rate": None} for rate in (0.01, 0.02)],
+    "another state": [{"optimizer": of(0.01), "learning_rate": None} for of in (optax.adam, optax.sgd)],
+    "schedule": [{"learning_rate": optax.constant_schedule(rate)} for rate in (0.01, 0.02)],
+    "partial": [{"optimizer": partial(optax.sgd, momentum=momentum)} for momentum in (0.9, 0.1)],
+}
+
+
+@pytest.mark.parametrize("name", NAMELESS)
+def test_another_optimizer_is_refused(tmp_path, name):
+    one, other = NAMELESS[name]
+    alone = trained(tmp_path, **one)
+    with pytest.raises(ValueError, match=r"is of another run: .*the computation of a step differs"):
+        trained(tmp_path, **other)
+    assert equal(trained(tmp_path, **one), alone)
+
+
+class Mine(Activation):
+    """A layer of the user's own, whose repr has an address."""
+
+    __repr__ = object.__repr__
+
+
+def test_a_layer_whose_repr_is_an_address_goes_on(tmp_path):
+    def run():
+        net = Chain((Dense(3, 2), Mine("tanh")))
+        return fit(net, HalfSquaredError(), X, Y, key=KEY, epochs=2, checkpoint=tmp_path)
+
+    assert equal(run(), run())
 
 
 def test_one_process_at_a_time(kept):
@@ -257,6 +282,35 @@ def test_a_signal_ends_fit_with_what_was_learned(monkeypatch, tmp_path, name):
     assert len(run.history.cost) == 1
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
     assert equal(trained(tmp_path / "run"), trained())
+
+
+def test_a_signal_while_the_last_state_is_written_loses_nothing(monkeypatch, tmp_path):
+    save = checkpoints.save
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*args)
+
+    monkeypatch.setattr(checkpoints, "save", interrupted)
+    monkeypatch.setattr(checkpoint.Kept, "look", lambda *_: None)  # the last one alone
+    run = trained(tmp_path)
+    monkeypatch.undo()
+    assert run.stopped.reason == "epochs"
+    assert equal(run, trained())
+
+
+def test_a_signal_that_was_swallowed_is_heard_again():
+    with signals.heard() as ends:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)  # at once: it is one Ctrl-C, pressed twice
+            ends.last -= signals.AGAIN
+        with signals.heard() as inner:
+            inner.deaf = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert not ends.deaf
+    assert ends.exit_code == 130
 
 
 def test_an_interrupt_keeps_a_state_and_the_history_up_to_it(monkeypatch, tmp_path):
