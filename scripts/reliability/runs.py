@@ -22,7 +22,7 @@ from pathlib import Path
 
 from jaxnn.storage import run_record, tree_file
 
-RUN = ["train", "digits", "--hidden", "16", "--epochs", "2500"]
+RUN = ["train", "digits", "--hidden", "16", "--epochs", "6000"]
 ENDLESS = ["train", "iris", "--hidden", "4", "--epochs", "10000000"]
 LEARNED = ("model.safetensors", "history.csv", "iterations.csv")
 KNOWN = {*LEARNED, "learning_curve.png", "run.json"}
@@ -68,35 +68,28 @@ def half_written():
 def killed(count, rng):
     """Kills a run again and again until it is done, then another: every other time inside of a write."""
     assert run([*RUN, "--out", "alone"])[0] == 0
-    within = done = same = 0
-    for n in range(count):
-        args = ["train", "--resume", "run", "--checkpoint-every", "1s"]
-        if not run_record.is_unfinished(Path("run")):
-            args = [*RUN, "--out", "run", "--checkpoint-every", "1s"]
-        with begin(args, SLOW) as process:
-            if n % 2:
-                time.sleep(rng.uniform(0, 6))
-            else:
+    kills = within = done = same = 0
+    while kills < count or run_record.is_unfinished(Path("run")):
+        args = ["train", "--resume", "run"] if run_record.is_unfinished(Path("run")) else [*RUN, "--out", "run"]
+        with begin([*args, "--checkpoint-every", "1s"], SLOW) as process:
+            if kills % 2 and kills < count:
+                wait_for(process, lambda: False, rng.uniform(0, 6))
+            elif kills < count:
                 wait_for(process, lambda: False, rng.uniform(1.5, 6))
                 wait_for(process, half_written)
-            inside = half_written() and process.poll() is None
-            process.kill()
-            process.communicate()
-        if process.returncode == 0:
+            inside = half_written()
+            if kills < count:
+                process.kill()
+            _, err = process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        within += inside and process.returncode == -signal.SIGKILL
+        assert process.returncode in (0, -signal.SIGKILL), err
+        if Path("run/model.safetensors").is_file() and not run_record.is_unfinished(Path("run")):
             done += 1
             same += is_whole(Path("run")) and learned(Path("run")) == learned(Path("alone"))
             move_away()
-        else:
-            within += inside
-            assert not (Path("run") / "model.safetensors").exists() or tree_file.read(Path("run/model.safetensors"))
-    while run_record.is_unfinished(Path("run")):  # what the last kill left
-        code, _, err = run(["train", "--resume", "run"])
-        assert code == 0, err
-        done += 1
-        same += is_whole(Path("run")) and learned(Path("run")) == learned(Path("alone"))
-        move_away()
     return (
-        f"{count} × kill -9, {within} inside of a write",
+        f"{kills} × kill -9, {within} inside of a write",
         f"{same} of {done} runs ended with the same bits",
         same == done,
     )
