@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ def write(path: Path, trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> 
 
 def content_of(trees: Mapping[str, PyTree], texts: Mapping[str, str]) -> Content:
     """What a file of these trees and texts holds."""
-    leaves = [leaf for name, tree in trees.items() for leaf in named(name, tree)]
+    leaves = [*chain.from_iterable(named(name, tree) for name, tree in trees.items())]
     arrays = {name: on_host(v) for name, v in leaves}
     if len(arrays) < len(leaves):
         raise ValueError("two arrays of a tree have one name: no key may have a / in it")
