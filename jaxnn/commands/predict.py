@@ -25,7 +25,7 @@ def predict(config: Predict) -> int:
     finite = np.isfinite(y_hat).all(1)
     if not finite.all():
         raise ValueError(
-            f"The prediction of row {finite.argmin()} of {config.rows} is not finite: {config.run} was trained on "
+            f"The prediction of row {np.argmin(finite)} of {config.rows} is not finite: {config.run} was trained on "
             "numbers of another size."
         )
     if trained.classes:

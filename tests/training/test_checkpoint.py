@@ -116,6 +116,16 @@ def test_one_that_is_damaged_is_noticed_and_the_one_before_it_used(kept, damage)
         trained(folder, said.append)
 
 
+def test_one_that_is_damaged_goes_when_another_is_whole(tmp_path):
+    for number in (4, 8):
+        checkpoints.save(tmp_path, number, {"state": np.ones(3)}, {})
+    altered(tmp_path / "8.safetensors")
+    assert checkpoints.newest(tmp_path, lambda _: None).arrays["state"].sum() == 3
+    assert len(checkpoints.paths(tmp_path)) == 2  # looking removes nothing
+    checkpoints.save(tmp_path, 6, {"state": np.ones(3)}, {})
+    assert [path.stem for path in checkpoints.paths(tmp_path)] == ["4", "6"]
+
+
 @pytest.mark.parametrize("texts", [{}, {"run": "[]", "environment": "3"}, {"run": "{" * 9, "environment": "{}"}])
 def test_what_is_no_state_of_a_run_is_refused(kept, texts):
     folder, _ = kept
