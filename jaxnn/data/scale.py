@@ -25,7 +25,10 @@ def constant(v: np.ndarray) -> np.ndarray:
     """(n,): which columns of v (m, n) are constant, but for how their entries are rounded."""
     v = np.asarray(v, float)
     lowest, highest = v.min(0), v.max(0)
-    return highest / 2 - lowest / 2 <= ROUNDING / 2 * np.maximum(abs(lowest), abs(highest))
+    largest = np.maximum(abs(lowest), abs(highest))
+    return highest / 2 - lowest / 2 <= np.maximum(
+        ROUNDING / 2 * largest, 2 * np.spacing(largest)
+    )  # of denormal ones too
 
 
 def standardise(v: np.ndarray) -> Scale:
