@@ -26,9 +26,7 @@ def constant(v: np.ndarray) -> np.ndarray:
     v = np.asarray(v, float)
     lowest, highest = v.min(0), v.max(0)
     largest = np.maximum(abs(lowest), abs(highest))
-    return highest / 2 - lowest / 2 <= np.maximum(
-        ROUNDING / 2 * largest, 2 * np.spacing(largest)
-    )  # of denormal ones too
+    return highest / 2 - lowest / 2 <= np.maximum(ROUNDING / 2 * largest, 2 * np.spacing(largest))  # denormals too
 
 
 def standardise(v: np.ndarray) -> Scale:
