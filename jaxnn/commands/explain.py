@@ -17,7 +17,7 @@ from jaxnn import data
 from jaxnn.commands.answer import Answer
 from jaxnn.commands.config import OF_A_NEW_NETWORK, Explain, Train
 from jaxnn.commands.own_file import check_writable, own_functions
-from jaxnn.data.labels import shown
+from jaxnn.data.labels import readable, shown
 from jaxnn.experiment import check_memory, loss_of, network, scaled, split_parts, target_for
 from jaxnn.explanation.explanation import Explanation
 from jaxnn.explanation.function import descend_gradient
@@ -26,7 +26,8 @@ from jaxnn.explanation.page import page
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
 from jaxnn.storage import model_file
-from jaxnn.storage.rule_text import fits, readable
+from jaxnn.storage.rule_text import fits
+from jaxnn.storage.run_record import MODEL
 from jaxnn.trained import Trained
 from jaxnn.training.given import initial_params
 from jaxnn.verify import FAIL, INCONCLUSIVE, PASS
@@ -42,7 +43,7 @@ def explain(config: Explain) -> int:
     what = Path(config.what)
     if what.is_dir() and config.what not in data.SETS:
         config.refuse(*OF_A_NEW_NETWORK, "seed")
-        return of_run(config, what / "model.safetensors").give()
+        return of_run(config, what / MODEL).give()
     settings = settings_of({**vars(config), "data": config.what}, config.what)
     with jax.enable_x64(False):
         return of_network(config, settings, None).give()

@@ -8,6 +8,7 @@ import numpy as np
 from jaxnn import data
 from jaxnn.commands.config import Predict
 from jaxnn.storage import model_file, run_folder
+from jaxnn.storage.run_record import MODEL
 
 
 def predict(config: Predict) -> int:
@@ -20,7 +21,7 @@ def predict(config: Predict) -> int:
         raise ValueError(f"{config.out} is there already: give --out another name, or move it away.")
     # x64: for a model in float64; others keep their dtype. errstate: what is not finite is said below
     with jax.enable_x64(True), np.errstate(all="ignore"):
-        trained, _, remark = model_file.read(config.run / "model.safetensors")
+        trained, _, remark = model_file.read(config.run / MODEL)
         y_hat = trained.predict(data.load_rows(config.rows, trained.features, len(trained.x_scale.shift)))
     finite = np.isfinite(y_hat).all(1)
     if not finite.all():

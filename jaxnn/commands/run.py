@@ -1,12 +1,12 @@
 """What `jaxnn train` and `jaxnn sweep` do alike: the folder of a run, from its first moment to its last line."""
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from jaxnn.commands.config import NOT_OF_THE_RUN, Sweep, Train
+from jaxnn.data.labels import readable
 from jaxnn.storage import hold, run_record
 from jaxnn.training.checkpoint import not_promised
 
@@ -37,11 +37,6 @@ def command(config: Train | Sweep) -> str:
     return type(config).__name__.lower()
 
 
-def to_go_on(config: Train | Sweep, folder: Path) -> str:
-    """The line that goes on with a run."""
-    return f"jaxnn {command(config)} --resume {shlex.quote(str(folder))}"
-
-
 @contextmanager
 def writing(config: Train | Sweep, folder: Path) -> Iterator[None]:
     """ValueError, with the line that goes on from the last state, where something cannot be written."""
@@ -50,7 +45,7 @@ def writing(config: Train | Sweep, folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ValueError(
             f"Cannot write {error.filename}: {error.strerror}. The run is kept in {folder}; make room, then: "
-            f"{to_go_on(config, folder)}"
+            f"{run_record.to_go_on(command(config), folder)}"
         ) from None
 
 
@@ -63,7 +58,7 @@ def drawn(draw: Callable[[], None], say: Say) -> None:
     except OSError as error:
         say(f"There is no picture, for {error.filename}: {error.strerror}.")
     except Exception as error:  # whatever matplotlib makes of a title
-        say(f"There is no picture: {str(error).strip().splitlines()[0]}")
+        say(f"There is no picture: {readable(str(error) or type(error).__name__)}")
 
 
 def written(folder: Path) -> str:

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from jaxnn import data, experiment, signals
 from jaxnn.commands.config import Sweep, seconds
-from jaxnn.commands.run import drawn, run_of, settings_of, to_go_on, writing, written
+from jaxnn.commands.run import command, drawn, run_of, settings_of, writing, written
 from jaxnn.commands.screen import bar, describe, results, screen
 from jaxnn.layers.chain import Chain
 from jaxnn.penalty import L2
@@ -106,7 +106,7 @@ def sweep(config: Sweep) -> int:
                 networks += networks_of(config, width, model, loss, optimizer, train, validation, console, checkpoint)
         except KeyboardInterrupt:
             if any((folder / run_record.STATES).rglob("*.safetensors")):
-                raise KeyboardInterrupt(f"to go on: {to_go_on(config, folder)}") from None
+                raise KeyboardInterrupt(f"to go on: {run_record.to_go_on(command(config), folder)}") from None
             raise
         best = best_of(networks)
         if not best.epoch:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jaxnn import backprop, signals
 from jaxnn.commands.config import Train, seconds
-from jaxnn.commands.run import drawn, run_of, settings_of, to_go_on, writing, written
+from jaxnn.commands.run import command, drawn, run_of, settings_of, writing, written
 from jaxnn.commands.screen import bar, describe, layer_table, results, screen
 from jaxnn.experiment import Experiment, experiment_of
 from jaxnn.protocols import Params
@@ -63,7 +63,7 @@ def train(config: Train) -> int:
             metric, title = experiment.loss.metric, experiment.table.name
             drawn(partial(run_folder.draw, folder, result.history, experiment.held_out, metric, title), say)
             if reason == Reason.INTERRUPTED:
-                say(f"To go on: {to_go_on(config, folder)}")
+                say(f"To go on: {run_record.to_go_on(command(config), folder)}")
             else:
                 run_record.finish(folder)
             say(written(folder))

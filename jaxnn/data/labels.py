@@ -21,6 +21,11 @@ def shown(text: str, longest: int = LONGEST_SHOWN) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
+def readable(text: str) -> str:
+    """The same of a text that may be longer, such as one in a sentence on a file."""
+    return shown(text, LONGEST_LABEL)
+
+
 def listed(labels: list[str]) -> str:
     """The first of them, and how many more there are."""
     more = len(labels) - MOST_SHOWN

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxnn.data.labels import readable
 from jaxnn.data.scale import Scale
 from jaxnn.protocols import Layer, Loss, Params, PyTree
 from jaxnn.storage import tree_file
-from jaxnn.storage.rule_text import parse, readable
+from jaxnn.storage.rule_text import parse
 from jaxnn.storage.tree_file import Content
 from jaxnn.trained import Trained
 

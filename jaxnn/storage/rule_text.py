@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jaxnn import catalogue
-from jaxnn.data.labels import shown
+from jaxnn.data.labels import readable
 from jaxnn.layers.repeat import Repeat
 from jaxnn.protocols import Layer, Loss, PyTree
 
@@ -187,8 +187,3 @@ def passes(v: PyTree) -> int:
 def said(declared: PyTree) -> str:
     """A type in one word or a few."""
     return declared.__name__ if isinstance(declared, type) else str(declared).replace("typing.", "")
-
-
-def readable(text: str) -> str:
-    """A text for a line of the screen."""
-    return shown(text, longest=200)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxnn.data.labels import is_text
 from jaxnn.protocols import PyTree, leaf_layers
 from jaxnn.storage import model_file, text_file, whole_file
+from jaxnn.storage.run_record import MODEL
 from jaxnn.trained import Trained
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def write(folder: Path, trained: Trained, settings: Mapping[str, PyTree], histor
     settings: of the run. history: a `History`. held_out: what the rows of its validation are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model_file.save(folder / "model.safetensors", trained, settings)
+    model_file.save(folder / MODEL, trained, settings)
     columns: dict[str, np.ndarray] = {
         "epoch": np.arange(1, len(history.cost) + 1),
         "cost": history.cost,

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,7 +35,7 @@ def begun(
             base.parent.mkdir(parents=True, exist_ok=True)
             folder = made([wanted] if wanted else named_like(base), stack)
             if folder is None:
-                on = f", or go on with it: jaxnn {command} --resume {base}" if is_unfinished(base) else ""
+                on = f", or go on with it: {to_go_on(command, base)}" if is_unfinished(base) else ""
                 raise ValueError(f"{base} is there already: give --out another name, or move it away{on}.")
             record = {"format": FORMAT, "command": command, "settings": dict(settings), "notes": notes}
             text_file.write(folder / RECORD, json.dumps(record, default=str, indent=1) + "\n")
@@ -77,7 +78,7 @@ def settings_of(folder: Path, command: str) -> dict[str, object]:
     if record.get("format") != FORMAT or not isinstance(record.get("settings"), dict):
         raise ValueError(f"{folder / RECORD} is no {FORMAT}: begin the run anew.")
     if record.get("command") != command:
-        raise ValueError(f"{folder} is of another command: jaxnn {record.get('command')} --resume {folder}.")
+        raise ValueError(f"{folder} is of another command: {to_go_on(record.get('command'), folder)}.")
     return record["settings"]
 
 
@@ -117,8 +118,13 @@ def left(parent: Path) -> list[str]:
         return []
     more = f" (and {len(runs) - 3} more)" if len(runs) > 3 else ""
     names = ", ".join(map(str, runs[:3]))
-    on = f"jaxnn {record_of(runs[0]).get('command')} --resume {runs[0]}"
+    on = to_go_on(record_of(runs[0]).get("command"), runs[0])
     return [f"Left by runs that were killed: {names}{more}. To go on with one: {on}; or remove it."]
+
+
+def to_go_on(command: object, folder: Path) -> str:
+    """The line that goes on with a run."""
+    return f"jaxnn {command} --resume {shlex.quote(str(folder))}"
 
 
 def is_ours(folder: Path) -> bool:

@@ -15,9 +15,9 @@ from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from jaxnn.data.labels import readable
 from jaxnn.protocols import PyTree
 from jaxnn.storage import whole_file
-from jaxnn.storage.rule_text import readable
 
 CHECKSUM = "sha256"
 LONGEST_HEADER = 2**23  # bytes: of some 50,000 arrays

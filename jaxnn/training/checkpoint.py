@@ -153,20 +153,15 @@ def facts_of(
 ) -> dict[str, str]:
     """What makes a run the one that it is, in words that are compared. first: the batch of the first iteration. state:
     of the start, of one network."""
-    named: dict[str, object] = {
-        "model": run.model,
-        "loss": run.loss,
-        "penalty": run.penalty,
-        "batch_size": run.batch_size,
-    }
-    named |= {"rows": run.m, "dtype": run.dtype, "epochs": epochs, **stops._asdict()}
+    named: dict[str, object] = {"model": run.model, "loss": run.loss, "penalty": run.penalty, "dtype": run.dtype}
+    named |= {"rows": run.m, "batch_size": run.batch_size, "epochs": epochs, **stops._asdict()}
     optimizer = getattr(run.optimizer, "__qualname__", type(run.optimizer).__name__)
     named |= {"optimizer": optimizer, "learning_rate": None if rate is None else np.asarray(rate).tolist()}
     arrays: dict[str, PyTree] = {"key": jax.random.key_data(key), "x": data.x, "y": data.y, "weights": data.w}
     arrays |= {"validation": validation, "params": params, "order": first}
-    rate = None if rate is None else np.ravel(rate)[0]
-    step = one_step.lower(run, state.params, state.opt_state, first, jax.random.key(0), rate).as_text().encode()
-    arrays |= {COMPUTATION: np.frombuffer(step, np.uint8)}
+    of_one = None if rate is None else np.ravel(rate)[0]
+    step = one_step.lower(run, state.params, state.opt_state, first, jax.random.key(0), of_one).as_text()
+    arrays |= {COMPUTATION: np.frombuffer(step.encode(), np.uint8)}
     words = {name: ADDRESS.sub("", str(value)) for name, value in named.items()}
     return words | {name: digest(v) for name, v in arrays.items()}
 

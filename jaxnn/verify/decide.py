@@ -125,9 +125,8 @@ class Points:
         """Adds the outcome at this kind of point or, where the formula is not defined, closer to what was given."""
         if self.wrong or (self.outcomes and self.seconds > LATEST):
             return
-        longest = (
-            SLOWER * max(1.0, self.first) if self.outcomes else SECONDS
-        )  # a loop may have no end where it is drawn
+        # A loop may have no end where it is drawn.
+        longest = SLOWER * max(1.0, self.first) if self.outcomes else SECONDS
         deadline = min(self.seconds + longest, SECONDS)
         check = Check(case.problem, case.comparison, self.options, self.start + deadline)
         outcome = self.outcome_at(kind, check)

@@ -23,7 +23,7 @@ LONG = 2000  # equations
 def grades(
     problem: Problem, comparison: Comparison, outcomes: Sequence[Outcome], dtypes: Sequence[str]
 ) -> tuple[Grade, ...]:
-    """A `Grade` for each leaf in each dtype: the hand rule and autodiff, jitted on the default device, against the
+    """A `Grade` for each leaf in each dtype: the hand rule and autodiff, on the default device, against the
     exact truth at a generic point. A dtype in which a function does not run has none."""
     plain = [o for o in outcomes if o.kind.draw in (Draw.GENERIC, Draw.NEAR, Draw.GIVEN) and not o.kind.elsewhere]
     outcome = next((o for o in plain if o.judged and not o.by_limit), None)

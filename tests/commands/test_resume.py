@@ -241,6 +241,19 @@ def test_a_picture_that_cannot_be_drawn_loses_nothing(monkeypatch, capsys):
     assert "Written to runs/iris: history.csv, iterations.csv, model.safetensors, run.json" in out
 
 
+@pytest.mark.parametrize("message", ["", "\n$x^$\n     ^\nParseSyntaxException"])
+def test_whatever_matplotlib_makes_of_a_title_is_said_on_one_line(monkeypatch, capsys, message):
+    pytest.importorskip("matplotlib")
+
+    def fails(*_):
+        raise ValueError(message)
+
+    monkeypatch.setattr(run_folder, "write_figure", fails)
+    assert jaxnn("train", "iris", "--epochs", 1) == 0
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("There is no picture: "))
+    assert said.removeprefix("There is no picture: ").startswith(r"\n$x^$" if message else "ValueError")
+
+
 def test_a_model_that_cannot_be_written_keeps_the_run(monkeypatch, capsys):
     with monkeypatch.context() as patched:
         patched.setattr(run_folder.model_file, "save", no_room)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from jaxnn import Activation, Chain, Dense, Huber, Repeat
 from jaxnn.catalogue import names
+from jaxnn.data.labels import readable
 from jaxnn.examples import LAYERS, LOSSES
 from jaxnn.protocols import Layer, Loss
-from jaxnn.storage.rule_text import LONGEST, MOST_PASSES, fits, parse, readable
+from jaxnn.storage.rule_text import LONGEST, MOST_PASSES, fits, parse
 
 activations = st.sampled_from(names("activations")).map(Activation) | st.floats(-2, 2).map(
     lambda slope: Activation("leaky_relu", slope)

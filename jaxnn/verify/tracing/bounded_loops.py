@@ -21,7 +21,7 @@ def has_loop(jaxpr: Jaxpr) -> bool:
 
 
 def bounded(closed: ClosedJaxpr) -> Callable[..., list[Array]]:
-    """The function of this jaxpr, with an end to each loop. It is to be compiled, not to be differentiated."""
+    """The function of this jaxpr, with an end to each loop. It is not to be differentiated."""
     return (lambda *inputs: run(closed, inputs)) if has_loop(closed.jaxpr) else jaxpr_as_fun(closed)
 
 
