@@ -1,4 +1,4 @@
-"""Every layer and loss, found by scanning, with the examples in its own file; and random inputs for them."""
+"""Every layer, loss and op, found by scanning, with the examples in its own file; and random inputs for them."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxnn import catalogue
-from jaxnn.protocols import Layer, LayerExample, LossExample, Params, Target
+from jaxnn.protocols import Drawn, Layer, LayerExample, LossExample, OpExample, Params, Target
 
 
 def examples(room: str) -> dict:
@@ -26,6 +26,9 @@ def examples(room: str) -> dict:
 
 LAYERS: dict[str, LayerExample] = examples("layers")
 LOSSES: dict[str, LossExample] = examples("losses")
+OPS: dict[str, dict[str, OpExample]] = {
+    op: catalogue.module("ops", op).EXAMPLES for op in catalogue.names("ops")
+}  # of each op by its name
 
 
 def draw_params(layer: Layer, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Params:
@@ -56,3 +59,21 @@ def draw_y(
         return rng.integers(0, shape[-1], shape[:-1])
     y = rng.normal(size=shape) if target == "values" else rng.uniform(size=shape)
     return np.asarray(y / y.sum(-1, keepdims=True) if target == "distributions" else y, dtype)
+
+
+def draw_arguments(example: OpExample, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> OpExample:
+    """The arguments of an example of an op, real numbers normal in this dtype."""
+    return {name: draw(v, rng, dtype) if isinstance(v, Drawn) else v for name, v in example.items()}
+
+
+def draw(drawn: Drawn, rng: np.random.Generator, dtype: DTypeLike) -> Array:
+    """One of its arrays."""
+    match drawn.entries:
+        case "whole":
+            return jnp.asarray(rng.integers(0, drawn.below, drawn.shape), jnp.int32)
+        case "bool":
+            return jnp.asarray(rng.integers(0, 2, drawn.shape), bool)
+        case "distribution":
+            return jnp.asarray(draw_y("distributions", rng, drawn.shape), dtype)
+        case _:
+            return jnp.asarray(rng.normal(size=drawn.shape), dtype)

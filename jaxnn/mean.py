@@ -1,9 +1,10 @@
 """What all losses share: targets that fit the output, and the mean over the examples. The 1/m lives here alone."""
 
-import numpy as np
 from jax import Array
 from jax import numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
+
+from jaxnn.dtypes import at_least_float32
 
 
 def target(y: ArrayLike, z: Array) -> Array:
@@ -14,11 +15,6 @@ def target(y: ArrayLike, z: Array) -> Array:
             f"one example a row. A vector of m targets for one output is y[:, None]."
         )
     return jnp.asarray(y).astype(z.dtype)
-
-
-def at_least_float32(dtype: DTypeLike) -> np.dtype:
-    """This floating dtype, or float32 for one of fewer bits: what numbers of it are summed in."""
-    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
 def mean(L: Array, w: ArrayLike | None = None) -> tuple[Array, Array]:

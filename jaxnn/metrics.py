@@ -4,7 +4,7 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnn.mean import at_least_float32
+from jaxnn.dtypes import at_least_float32
 
 
 def accuracy(y_hat: ArrayLike, y: ArrayLike) -> Array:

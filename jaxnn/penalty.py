@@ -7,7 +7,7 @@ from jax import Array
 from jax import numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 
-from jaxnn.mean import at_least_float32
+from jaxnn.dtypes import at_least_float32
 from jaxnn.protocols import Params, PyTree, learned, without_statistics
 
 

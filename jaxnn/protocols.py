@@ -187,6 +187,34 @@ class LossExample(NamedTuple):
     target: Target
 
 
+class Drawn(NamedTuple):
+    """An array of an example of an op, by what its entries are: real numbers, whole numbers 0 … below − 1, bools, or
+    numbers from 0 to 1 with a sum of 1 over the last axis."""
+
+    shape: tuple[int, ...]
+    entries: Literal["real", "whole", "bool", "distribution"] = "real"
+    below: int = 0
+
+
+OpExample = dict[str, Any]  # the arguments of an op by their names: arrays as Drawn, settings as they are
+
+
+def real(*shape: int) -> Drawn:
+    return Drawn(shape)
+
+
+def whole(*shape: int, below: int) -> Drawn:
+    return Drawn(shape, "whole", below)
+
+
+def bools(*shape: int) -> Drawn:
+    return Drawn(shape, "bool")
+
+
+def distribution(*shape: int) -> Drawn:
+    return Drawn(shape, "distribution")
+
+
 class Penalty(Protocol):
     """R(params), a term added to J, and by hand ∂R/∂params."""
 

@@ -12,14 +12,17 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that it may import
     "catalogue": set(),
     "protocols": set(),
-    "mean": set(),
+    "mean": {"dtypes"},
     "signals": set(),
     "initializers": set(),
     "backprop": {"protocols"},
-    "penalty": {"mean", "protocols"},
-    "metrics": {"mean"},
+    "penalty": {"dtypes", "protocols"},
+    "metrics": {"dtypes"},
     "activations": {"protocols"},
-    "layers": {"catalogue", "protocols", "mean"},
+    "dtypes": set(),
+    "cotangent": {"dtypes"},
+    "ops": {"catalogue", "cotangent", "dtypes", "protocols"},
+    "layers": {"catalogue", "dtypes", "ops", "protocols"},
     "losses": {"mean", "protocols"},
     "models": {"layers", "protocols"},
     "examples": {"catalogue", "protocols"},
@@ -27,7 +30,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "data": {"memory"},
     "trained": {"data", "protocols"},
     "storage": {"catalogue", "layers", "trained", "data", "protocols"},
-    "training": {"protocols", "mean", "metrics", "backprop", "layers", "data.checks", "signals"}
+    "training": {"dtypes", "protocols", "metrics", "backprop", "layers", "data.checks", "signals"}
     | {"storage.checkpoints", "storage.hold"},
     "experiment": {"catalogue", "data", "layers", "memory", "models", "penalty", "protocols", "training.given"}
     | {"training.optimizer"},

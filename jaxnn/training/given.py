@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from jaxnn.backprop import value_and_grad
 from jaxnn.data.checks import check_data, check_labels
-from jaxnn.mean import at_least_float32
+from jaxnn.dtypes import at_least_float32
 from jaxnn.protocols import Layer, Loss, Params, PyTree, leaf_layers, learned, without_statistics
 from jaxnn.training.feed import Batch
 

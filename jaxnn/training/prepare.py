@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxnn.mean import at_least_float32
+from jaxnn.dtypes import at_least_float32
 from jaxnn.protocols import Layer, Loss, Params, Penalty, PyTree, leaf_layers
 from jaxnn.training.checkpoint import facts_of
 from jaxnn.training.epoch import Run, State, chunk_of, initial_state

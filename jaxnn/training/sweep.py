@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from jaxnn.mean import at_least_float32
+from jaxnn.dtypes import at_least_float32
 from jaxnn.protocols import Layer, Loss, Penalty, PyTree
 from jaxnn.signals import heard
 from jaxnn.training.checkpoint import Checkpoint, facts_of, kept

@@ -1,0 +1,33 @@
+"""The cotangent of an array has its type: its shape, its dtype, and its place on the devices of a mesh.
+
+Where a formula uses one entry of v several times, ∂J/∂v is the sum over its uses: along the axes that broadcasting
+added or stretched, over the examples of a product, and, inside `jax.shard_map`, over the devices that hold one v.
+"""
+
+import jax
+from jax import Array, lax
+from jax import numpy as jnp
+
+from jaxnn.dtypes import at_least_float32
+
+
+def like(v: Array, dv: Array) -> Array:
+    """∂J/∂v from dv, the share of each use of v, which broadcasts to dv's shape; summed in float32 at least."""
+    added = dv.ndim - v.ndim
+    stretched = tuple(added + i for i, n in enumerate(v.shape) if n == 1 != dv.shape[added + i])
+    summed = dv.sum((*range(added), *stretched), dtype=at_least_float32(dv.dtype)).reshape(v.shape)
+    return over_devices(v, summed.astype(v.dtype))
+
+
+def product(v: Array, equation: str, *operands: Array) -> Array:
+    """∂J/∂v as `jnp.einsum` of an equation, laid out over the devices as v is; summed in float32 at least."""
+    wide = at_least_float32(v.dtype)
+    dv = jnp.einsum(equation, *operands, preferred_element_type=wide, out_sharding=jax.typeof(v).sharding)
+    return over_devices(v, dv.astype(v.dtype))
+
+
+def over_devices(v: Array, dv: Array) -> Array:
+    """Σ of dv over the axes of a mesh on which devices hold one v and each its own share dv: none outside of
+    `jax.shard_map`, and none with `check_vma=False`, where JAX leaves the sum to the caller."""
+    of_v, of_dv = (jax.typeof(array).manual_axis_type.varying for array in (v, dv))
+    return lax.psum(dv, tuple(sorted(of_dv - of_v)))

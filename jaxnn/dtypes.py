@@ -1,0 +1,24 @@
+"""Float dtypes: which one arrays share, and which one their sums are made in."""
+
+import numpy as np
+from jax import Array
+from jax import numpy as jnp
+from jax.typing import DTypeLike
+
+
+def at_least_float32(dtype: DTypeLike) -> np.dtype:
+    """This floating dtype, or float32 for one of fewer bits: what numbers of it are summed in."""
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+
+
+def wide(v: Array) -> Array:
+    """v in float32 at least."""
+    return v.astype(at_least_float32(v.dtype))
+
+
+def check_one_dtype(op: str, **arrays: Array | None) -> None:
+    """TypeError unless all of these arrays, of which None are left out, have one float dtype."""
+    dtypes = {name: jnp.result_type(v) for name, v in arrays.items() if v is not None}
+    if len({*dtypes.values()}) > 1 or not jnp.issubdtype(next(iter(dtypes.values())), jnp.floating):
+        given = ", ".join(f"{name} of {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"{op} was given {given}: they must have one float dtype; cast with .astype.")

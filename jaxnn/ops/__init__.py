@@ -1,0 +1,7 @@
+"""Rules as plain functions with a hand-derived `custom_vjp`, for anyone's JAX code: one op a file, fwd and bwd side by
+side."""
+
+from jaxnn import catalogue
+
+__all__ = [*catalogue.names("ops")]
+globals().update({name: getattr(catalogue.module("ops", name), name) for name in __all__})

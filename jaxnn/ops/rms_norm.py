@@ -1,0 +1,82 @@
+"""out = x̂ ⊙ (γ + c), x̂ = x r, r = (mean x² + ε)^−½"""
+
+from functools import partial
+
+import jax
+from jax import Array, lax
+
+from jaxnn.cotangent import like
+from jaxnn.dtypes import check_one_dtype, wide
+from jaxnn.protocols import real
+
+
+@partial(jax.custom_vjp, nondiff_argnames=("offset", "epsilon"))
+def rms_norm(x: Array, gamma: Array, offset: float = 0.0, epsilon: float = 1e-6) -> Array:
+    """out = x̂ ⊙ (γ + c), x̂ = x r, r = (mean x² + ε)^−½ of the n entries of each example; x and out (…, n), γ (n,).
+
+    ∂J/∂γ = Σᵢ dout_i ⊙ x̂_i
+    dx̂ = dout ⊙ (γ + c)                   ∂r/∂x_l = −r³ x_l / n, therefore
+    ∂J/∂x = r (dx̂ − x̂ mean(dx̂ ⊙ x̂))       x enters x̂ directly, and through r
+
+    offset: c, 1 where γ is kept as its distance from 1. In bfloat16 it computes in float32.
+    Source: Zhang & Sennrich (2019), eq. 4. ValueError: γ not of the shape (n,). TypeError: dtypes that differ.
+    """
+    return fwd(x, gamma, offset, epsilon)[0]
+
+
+def fwd(x: Array, gamma: Array, offset: float, epsilon: float) -> tuple[Array, tuple[Array, ...]]:
+    check_one_dtype("rms_norm", x=x, gamma=gamma)
+    check_vector("rms_norm", x, gamma=gamma)
+    r = lax.rsqrt(mean(wide(x) ** 2) + epsilon)
+    x_hat = wide(x) * r
+    return (x_hat * (along(x, gamma) + offset)).astype(x.dtype), (x, gamma, r)
+
+
+def bwd(offset: float, epsilon: float, residuals: tuple[Array, ...], dout: Array) -> tuple[Array, Array]:
+    x, gamma, r = residuals
+    dout = wide(dout)
+    x_hat = wide(x) * r
+    dx_hat = dout * (along(x, gamma) + offset)
+    dx = r * (dx_hat - x_hat * mean(dx_hat * x_hat))
+    return like(x, dx), like(gamma, dout * x_hat)
+
+
+def mean(v: Array) -> Array:
+    """Over the entries of an example: (…, n) -> (…, 1)."""
+    return v.mean(-1, keepdims=True)
+
+
+def along(x: Array, v: Array) -> Array:
+    """A vector (n,) beside every example of x (…, n), in float32 at least."""
+    return wide(v).reshape((1,) * (x.ndim - 1) + v.shape)
+
+
+def check_vector(op: str, x: Array, **vectors: Array | None) -> None:
+    """ValueError unless each of these, of which None are left out, has the shape (n,) of an example of x (…, n)."""
+    for name, v in vectors.items():
+        if v is not None and v.shape != x.shape[-1:]:
+            raise ValueError(f"{op} was given {name} of shape {v.shape} for x of {x.shape}: give {x.shape[-1:]}.")
+
+
+rms_norm.defvjp(fwd, bwd)
+
+EXAMPLES = {
+    f"{words}, c = {c}": {"x": real(*shape), "gamma": real(shape[-1]), "offset": c}
+    for words, shape in {
+        "rows": (4, 5),
+        "one example": (3,),
+        "two leading axes": (2, 3, 4),
+        "one row": (1, 5),
+    }.items()
+    for c in (0.0, 1.0)
+} | {"one entry": {"x": real(4, 1), "gamma": real(1), "epsilon": 0.5}}
+TRAPS = {
+    "offset forgotten on the way back": (
+        "dx_hat = dout * (along(x, gamma) + offset)",
+        "dx_hat = dout * along(x, gamma)",
+    ),
+    "r taken for a constant": ("dx_hat - x_hat * mean(dx_hat * x_hat)", "dx_hat"),
+    "γ forgotten": ("dx_hat = dout * (along(x, gamma) + offset)", "dx_hat = dout"),
+    "∂J/∂γ of x, not of x̂": ("dout * x_hat)", "dout * wide(x))"),
+    "r once too often": ("- x_hat * mean(dx_hat * x_hat)", "- x_hat * r * mean(dx_hat * x_hat)"),
+}
