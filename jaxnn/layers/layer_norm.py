@@ -25,7 +25,7 @@ class LayerNorm:
 
     x, out (…, n), γ, β (n,). The mean and the variance are those of an example, so no example sees another.
 
-    The rule, and its source, are those of `jaxnn.ops.layer_norm`.
+    The rule is that of `jaxnn.ops.layer_norm`. Source: Ba, Kiros & Hinton (2016), eq. 3 and 4.
     ValueError: n below 1, an ε that is not positive, or an x whose last axis is not n.
     """
 
