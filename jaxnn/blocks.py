@@ -8,6 +8,8 @@ from jax import numpy as jnp
 
 from jaxnn.cotangent import summed
 
+Range = tuple[Array | int, Array | int]  # from the first to before the second
+
 
 class Block(NamedTuple):
     """`size` positions from `start` on, of which those before `first` belong to the block before."""
@@ -41,7 +43,7 @@ class Blocks:
         size = min(self.size, self.length)
         return Block(jnp.minimum(i * size, self.length - size), size, i * size)
 
-    def holding(self, first: Array | int, last: Array | int) -> tuple[Array, Array]:
+    def holding(self, first: Array | int, last: Array | int) -> Range:
         """The range of the blocks that hold positions from first to last, of those that there are."""
         size = min(self.size, self.length)
         return jnp.maximum(first // size, 0), jnp.minimum(last // size + 1, self.n)

@@ -37,9 +37,8 @@ def over_devices(v: Array, dv: Array) -> Array:
     return lax.psum(dv, tuple(sorted(varying(dv) - varying(v))))
 
 
-def together(*arrays: PyTree) -> PyTree:
-    """The same arrays, each different on the devices on which one of them is: what a loop carries keeps its type. None
-    stays None."""
+def together(arrays: PyTree) -> PyTree:
+    """The same tree of arrays, each different on the devices on which one is: what a loop carries keeps its type."""
     axes = {axis for v in jax.tree.leaves(arrays) for axis in varying(v)}
     return jax.tree.map(lambda v: lax.pcast(v, tuple(sorted(axes - varying(v))), to="varying"), arrays)
 

@@ -1,7 +1,6 @@
 """out = P v, P = softmax(q kᵀ / √d + B) over the keys that a query sees, block by block; and its log-sum-exp ℓ"""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -9,7 +8,7 @@ import jax
 from jax import Array, lax
 from jax import numpy as jnp
 
-from jaxnn.blocks import Block, Blocks, rows, tile, with_rows, with_tile
+from jaxnn.blocks import Block, Blocks, Range, rows, tile, with_rows, with_tile
 from jaxnn.cotangent import like, together
 from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
 from jaxnn.ops.rms_norm import along
@@ -70,8 +69,7 @@ def fwd(
 ) -> tuple[tuple[Array, Array], Residuals]:
     arrays = q, k, v, mask, bias, slopes, sink
     check(*arrays, window=window, block=block)
-    out, lse = forward(grouped(*arrays), Seen(causal, window, scale_of(scale, q)), block)
-    out, lse = out.reshape(*q.shape[:-1], v.shape[-1]), lse.reshape(q.shape[:-1])
+    out, lse = forward(Scores.of(arrays, causal, window, scale), together(arrays)[2], block)
     return (out, lse), (*arrays, out, lse)
 
 
@@ -83,224 +81,210 @@ def bwd(
     residuals: Residuals,
     douts: tuple[Array, Array],
 ) -> tuple[Array | None, ...]:
-    q, k, v, mask, bias, slopes, sink, out, lse = residuals
+    *arrays, out, lse = residuals
     dout, dlse = douts
+    q, k, v, _, bias, slopes, sink = arrays
     D = (wide(dout) * wide(out)).sum(-1) - dlse
-    given = grouped(q, k, v, mask, bias, slopes, sink)
-    rest = (w.reshape(*given.q.shape[:-1], *w.shape[q.ndim - 1 :]) for w in (dout, lse, D))
-    d = backward(given, Seen(causal, window, scale_of(scale, q)), block, *rest)
+    d = backward(Scores.of(arrays, causal, window, scale), together(arrays)[2], block, dout, lse, D)
     return (
-        like(q, d.q.reshape(q.shape)),
+        like(q, d.q),
         like(k, d.k),
         like(v, d.v),
         None,
         None if d.bias is None else like(bias, d.bias.reshape(bias.shape)),
-        None if d.slopes is None else like(slopes, d.slopes.reshape(*d.slopes.shape[:-2], -1)),
+        None if d.slopes is None else like(slopes, d.slopes),
         None if sink is None else like(sink, -jnp.exp(along(lse, sink) - lse) * D),
     )
 
 
-def scale_of(scale: float | None, q: Array) -> float:
-    return 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+class Scores(NamedTuple):
+    """What makes the scores, and which keys a query may see: S of any block of queries t and block of keys s.
 
+    All arrays have all leading axes, and are different on the devices on which one is. before, after: how many keys
+    before and after its own position a query sees, None for all.
+    """
 
-class Given(NamedTuple):
-    """The arrays with their H heads as K × G, G queries to the keys of one, and with all leading axes; all of them
-    different on the devices on which one is."""
-
-    q: Array  # (…, T, K, G, d)
+    q: Array  # (…, T, H, d)
     k: Array  # (…, S, K, d)
-    v: Array  # (…, S, K, e)
-    mask: Array | None  # (…, K, G, T, S), or 1 for some of them
+    mask: Array | None  # (…, H, T, S), or 1 for some of them
     bias: Array | None  # the same
-    slopes: Array | None  # (…, K, G), or 1 for the leading axes
+    slopes: Array | None  # (…, H, 1, 1), with 1 for the leading axes
     sink: Array | None  # the same
-
-
-class Seen(NamedTuple):
-    """Which keys a query may see, by where they are; and the scale of the scores."""
-
-    causal: bool
-    window: int | None
+    before: int | None
+    after: int | None
     scale: float
 
-    @property
-    def before(self) -> int | None:
-        """How many keys before its own position; None: all."""
-        return None if self.window is None else self.window - 1
+    @staticmethod
+    def of(arrays: Sequence[Array | None], causal: bool, window: int | None, scale: float | None) -> "Scores":
+        q, k, _, mask, bias, slopes, sink = together(arrays)
+        rank = q.ndim
+        mask, bias = (w if w is None else jnp.expand_dims(w, tuple(range(rank - w.ndim))) for w in (mask, bias))
+        slopes, sink = (w if w is None else wide(w).reshape((1,) * (rank - 3) + (-1, 1, 1)) for w in (slopes, sink))
+        before = None if window is None else window - 1
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        return Scores(q, k, mask, bias, slopes, sink, before, 0 if causal else before, scale)
 
-    @property
-    def after(self) -> int | None:
-        return 0 if self.causal else self.before
+    def at(self, t: Block, s: Block) -> Array:
+        """S (…, H, t, s), −∞ where a query does not see a key."""
+        S = self.scale * dots(rows(self.q, t, -3), rows(self.k, s, -3))
+        if self.bias is not None:
+            S = S + wide(tile(self.bias, t, s))
+        if self.slopes is not None:
+            S = S - self.slopes * self.far(t, s)
+        return jnp.where(self.visible(t, s), S, -jnp.inf)
 
-    def keys(self, t: Block, s: Blocks) -> tuple[Array | int, Array | int]:
-        """The range of the blocks of keys that a block of queries may see."""
-        return range_of(t, s, self.before, self.after)
+    def visible(self, t: Block, s: Block) -> Array:
+        """Which of the new keys of a block each query sees: bools with the axes of S, or 1 for them."""
+        apart = self.apart(t, s)
+        pairs = jnp.broadcast_to(s.is_new, apart.shape)
+        if self.before is not None:
+            pairs &= apart <= self.before
+        if self.after is not None:
+            pairs &= -apart <= self.after
+        return pairs if self.mask is None else pairs & tile(self.mask, t, s)
 
-    def queries(self, s: Block, t: Blocks) -> tuple[Array | int, Array | int]:
-        """The range of the blocks of queries that may see a block of keys."""
-        return range_of(s, t, self.after, self.before)
+    def apart(self, t: Block, s: Block) -> Array:
+        """t − s, with the axes of S."""
+        pairs = t.positions[:, None] - s.positions[None]
+        return jnp.expand_dims(pairs, tuple(range(self.q.ndim - 2)))
 
+    def far(self, t: Block, s: Block) -> Array:
+        """|t − s|, with the axes of S."""
+        return abs(self.apart(t, s)).astype(at_least_float32(self.q.dtype))
 
-def range_of(block: Block, blocks: Blocks, before: int | None, after: int | None) -> tuple[Array | int, Array | int]:
-    """The range of the blocks with positions from `before` before the first of a block to `after` after its last."""
-    first, last = block.start, block.start + block.size - 1
-    return blocks.holding(0 if before is None else first - before, blocks.length - 1 if after is None else last + after)
+    def range_of_keys(self, t: Block, keys: Blocks) -> Range:
+        """The blocks of keys that a block of queries may see."""
+        return range_of(t, keys, self.before, self.after)
 
+    def range_of_queries(self, s: Block, queries: Blocks) -> Range:
+        """The blocks of queries that may see a block of keys."""
+        return range_of(s, queries, self.after, self.before)
 
-def grouped(
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None,
-    bias: Array | None,
-    slopes: Array | None,
-    sink: Array | None,
-) -> Given:
-    q, k, v, mask, bias, slopes, sink = together(q, k, v, mask, bias, slopes, sink)
-    K, G = k.shape[-2], q.shape[-2] // k.shape[-2]
-
-    def heads(w: Array | None, axis: int) -> Array | None:
-        if w is None:
-            return None
-        i = w.ndim + axis
-        of_heads = (K, G) if w.shape[i] == K * G else (1, 1)
-        return w.reshape(*(1,) * (q.ndim - 3 - i), *w.shape[:i], *of_heads, *w.shape[i + 1 :])
-
-    return Given(
-        q.reshape(*q.shape[:-2], K, G, -1), k, v, heads(mask, -3), heads(bias, -3), heads(slopes, -1), heads(sink, -1)
-    )
-
-
-def distance(t: Block, s: Block) -> Array:
-    """t − s of each pair of positions."""
-    return t.positions[:, None] - s.positions[None]
-
-
-def visible(given: Given, seen: Seen, t: Block, s: Block) -> Array:
-    """Which of the new keys of a block each query sees: bools of as many axes as scores."""
-    apart = distance(t, s)
-    pairs = jnp.broadcast_to(s.is_new[None], apart.shape)
-    if seen.before is not None:
-        pairs &= apart <= seen.before
-    if seen.after is not None:
-        pairs &= -apart <= seen.after
-    pairs = pairs.reshape((1,) * (given.q.ndim - 2) + pairs.shape)
-    return pairs if given.mask is None else pairs & tile(given.mask, t, s)
+    def where_seen(self, t: Block, s: Block, step: Callable[[T], T], state: T) -> T:
+        """step(state); the state as it is where a mask hides the whole block."""
+        if self.mask is None:
+            return step(state)
+        return lax.cond(self.visible(t, s).any(), step, lambda state: state, state)
 
 
-def scores(given: Given, seen: Seen, t: Block, s: Block) -> Array:
-    """S (…, K, G, t, s) of a block, −∞ where a query does not see a key."""
-    S = seen.scale * einsum("...tkgd,...skd->...kgts", rows(given.q, t, -4), rows(given.k, s, -3))
-    if given.bias is not None:
-        S = S + wide(tile(given.bias, t, s))
-    if given.slopes is not None:
-        S = S - wide(given.slopes)[..., None, None] * far(t, s, S)
-    return jnp.where(visible(given, seen, t, s), S, -jnp.inf)
+def range_of(block: Block, blocks: Blocks, before: int | None, after: int | None) -> Range:
+    """The blocks that hold a position from `before` before the first of a block to `after` after its last."""
+    first = 0 if before is None else block.start - before
+    last = blocks.length - 1 if after is None else block.start + block.size - 1 + after
+    return blocks.holding(first, last)
 
 
-def far(t: Block, s: Block, S: Array) -> Array:
-    """|t − s| beside scores."""
-    return abs(distance(t, s)).astype(S.dtype).reshape((1,) * (S.ndim - 2) + (t.size, s.size))
+def dots(q: Array, k: Array) -> Array:
+    """q · k of each query and key: (…, t, H, d), (…, s, K, d) -> (…, H, t, s)."""
+    S = einsum("...tkgd,...skd->...kgts", grouped(q, k.shape[-2], -2), k)
+    return S.reshape(*S.shape[:-4], -1, *S.shape[-2:])
+
+
+def mixed(P: Array, v: Array) -> Array:
+    """Σ_s P_ts v_s of each query: (…, H, t, s), (…, s, K, e) -> (…, t, H, e)."""
+    out = einsum("...ske,...kgts->...tkge", v, grouped(P, v.shape[-2], -3))
+    return out.reshape(*out.shape[:-3], -1, out.shape[-1])
+
+
+def gathered(P: Array, q: Array, K: int) -> Array:
+    """Σ_t P_ts q_t of each key, over the queries and heads that read it: (…, H, t, s), (…, t, H, d) -> (…, s, K, d)."""
+    return einsum("...tkgd,...kgts->...skd", grouped(q, K, -2), grouped(P, K, -3))
+
+
+def grouped(v: Array, K: int, axis: int) -> Array:
+    """The axis of the H heads as two, K × H / K."""
+    i = v.ndim + axis
+    return v.reshape(*v.shape[:i], K, -1, *v.shape[i + 1 :])
 
 
 def einsum(equation: str, a: Array, b: Array) -> Array:
-    """The product of two arrays, the second cast to the first's dtype, summed and returned in float32 at least."""
-    return jnp.einsum(equation, a, b.astype(a.dtype), preferred_element_type=at_least_float32(a.dtype))
+    """The product of two arrays, the second cast to the first's dtype, in float32 at least."""
+    wide = at_least_float32(a.dtype)
+    return jnp.einsum(equation, a, b.astype(a.dtype), preferred_element_type=wide).astype(wide)
 
 
 def beside(v: Array) -> Array:
-    """(…, t, K, G) -> (…, K, G, t, 1), beside scores."""
-    return jnp.moveaxis(v, -3, -1)[..., None]
+    """(…, t, H) -> (…, H, t, 1), with the axes of S; and (…, H, t, 1) -> (…, t, H, 1)."""
+    return jnp.swapaxes(v, -1, -2)[..., None]
 
 
-def where_seen(given: Given, seen: Seen, t: Block, s: Block, step: Callable[[T], T], state: T) -> T:
-    """step(state); the state as it is where a mask hides the whole block."""
-    if given.mask is None:
-        return step(state)
-    return lax.cond(visible(given, seen, t, s).any(), step, lambda state: state, state)
-
-
-def forward(given: Given, seen: Seen, size: int) -> tuple[Array, Array]:
-    """out (…, T, K, G, e) and ℓ (…, T, K, G). For each block of queries: Σ exp(S − m) v and Σ exp(S − m), with m the
-    largest score so far, block of keys by block of keys."""
-    queries, keys = Blocks(given.q.shape[-4], size), Blocks(given.k.shape[-3], size)
+def forward(scores: Scores, v: Array, size: int) -> tuple[Array, Array]:
+    """out and ℓ. For each block of queries Σ exp(S − m) and Σ exp(S − m) v, with m the largest score so far, block of
+    keys by block of keys."""
+    queries, keys = Blocks(scores.q.shape[-3], size), Blocks(scores.k.shape[-3], size)
 
     def of_queries(i: Array, kept: tuple[Array, Array]) -> tuple[Array, Array]:
         t, (out, lse) = queries.at(i), kept
-        none = jnp.zeros_like(beside(wide(rows(given.q, t, -4)[..., 0])))
-        sums = jnp.broadcast_to(none, (*none.shape[:-1], given.v.shape[-1]))
-        start = (sums, none - jnp.inf, none) if given.sink is None else (sums, none + of_sink(given), none + 1)
+        none = jnp.zeros_like(wide(rows(scores.q, t, -3)[..., :1]))  # (…, t, H, 1)
+        sums, zero = jnp.broadcast_to(none, (*none.shape[:-1], v.shape[-1])), beside(none[..., 0])
+        start = (zero - jnp.inf, zero) if scores.sink is None else (zero + scores.sink, zero + 1)
 
         def of_keys(j: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             s = keys.at(j)
 
             def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
                 sums, largest, total = state
-                S = scores(given, seen, t, s)
+                S = scores.at(t, s)
                 m = jnp.maximum(largest, S.max(-1, keepdims=True))
                 finite = jnp.where(m == -jnp.inf, 0, m)
                 e, shrunk = jnp.exp(S - finite), jnp.exp(largest - finite)
-                more = einsum("...ske,...kgts->...kgte", rows(given.v, s, -3), e)
-                return sums * shrunk + more, m, total * shrunk + e.sum(-1, keepdims=True)
+                sums = sums * jnp.swapaxes(shrunk, -2, -3) + mixed(e, rows(v, s, -3))
+                return sums, m, total * shrunk + e.sum(-1, keepdims=True)
 
-            return where_seen(given, seen, t, s, step, state)
+            return scores.where_seen(t, s, step, state)
 
-        sums, m, total = lax.fori_loop(*seen.keys(t, keys), of_keys, start)
-        mean, of_rows = sums / jnp.where(total == 0, 1, total), (m + jnp.log(total))[..., 0]
-        return with_rows(out, t, -4, jnp.moveaxis(mean, -2, -4)), with_rows(lse, t, -3, jnp.moveaxis(of_rows, -1, -3))
+        sums, m, total = lax.fori_loop(*scores.range_of_keys(t, keys), of_keys, (sums, *start))
+        mean = sums / jnp.swapaxes(jnp.where(total == 0, 1, total), -2, -3)
+        return with_rows(out, t, -3, mean), with_rows(lse, t, -2, jnp.swapaxes((m + jnp.log(total))[..., 0], -1, -2))
 
-    none = jnp.zeros_like(given.q[..., :1])
-    empty = jnp.broadcast_to(none, (*none.shape[:-1], given.v.shape[-1])), wide(none)[..., 0]
+    none = jnp.zeros_like(scores.q[..., :1])
+    empty = jnp.broadcast_to(none, (*none.shape[:-1], v.shape[-1])), wide(none)[..., 0]
     return lax.fori_loop(0, queries.n, of_queries, empty)
 
 
-def of_sink(given: Given) -> Array:
-    """The sink's score, beside scores."""
-    assert given.sink is not None
-    return wide(given.sink)[..., None, None]
+class Cotangents(NamedTuple):
+    q: Array
+    k: Array
+    v: Array
+    bias: Array | None
+    slopes: Array | None  # (…, H)
 
 
-def backward(given: Given, seen: Seen, size: int, dout: Array, lse: Array, D: Array) -> Given:
-    """The cotangents of what is given but its sink, from dout (…, T, K, G, e), ℓ and D (…, T, K, G)."""
-    queries, keys = Blocks(given.q.shape[-4], size), Blocks(given.k.shape[-3], size)
-    lse = jnp.where(lse == -jnp.inf, 0, lse)
+def backward(scores: Scores, v: Array, size: int, dout: Array, lse: Array, D: Array) -> Cotangents:
+    """From dout (…, T, H, e), and ℓ and D (…, T, H)."""
+    queries, keys = Blocks(scores.q.shape[-3], size), Blocks(scores.k.shape[-3], size)
 
-    def of_keys(j: Array, d: Given) -> Given:
+    def of_keys(j: Array, d: Cotangents) -> Cotangents:
         s = keys.at(j)
-        k, v = rows(given.k, s, -3), rows(given.v, s, -3)
+        k_s, v_s = rows(scores.k, s, -3), rows(v, s, -3)
 
-        def of_queries(i: Array, d: Given) -> Given:
+        def of_queries(i: Array, d: Cotangents) -> Cotangents:
             t = queries.at(i)
 
-            def step(d: Given) -> Given:
-                q, dout_t = rows(given.q, t, -4), rows(dout, t, -4)
-                P = jnp.where(t.is_new[:, None], jnp.exp(scores(given, seen, t, s) - beside(rows(lse, t, -3))), 0)
-                dP = einsum("...tkge,...ske->...kgts", dout_t, v)
-                dS = P * (dP - beside(rows(D, t, -3)))
-                dq = seen.scale * einsum("...skd,...kgts->...tkgd", k, dS)
-                dk = seen.scale * einsum("...tkgd,...kgts->...skd", q, dS)
-                dv = einsum("...tkge,...kgts->...ske", dout_t, P)
-                return Given(
-                    q=with_rows(d.q, t, -4, rows(d.q, t, -4) + dq),
-                    k=d.k + dk,
-                    v=d.v + dv,
-                    mask=None,
+            def step(d: Cotangents) -> Cotangents:
+                q_t, dout_t, lse_t, D_t = (rows(w, t, -3) for w in (scores.q, dout, lse[..., None], D[..., None]))
+                lse_t, D_t = beside(lse_t[..., 0]), beside(D_t[..., 0])
+                counts = jnp.where(lse_t == -jnp.inf, False, jnp.expand_dims(t.is_new, -1))
+                P = jnp.where(counts, jnp.exp(scores.at(t, s) - lse_t), 0)
+                dS = P * (dots(dout_t, v_s) - D_t)
+                return Cotangents(
+                    q=with_rows(d.q, t, -3, rows(d.q, t, -3) + scores.scale * mixed(dS, k_s)),
+                    k=d.k + scores.scale * gathered(dS, q_t, k_s.shape[-2]),
+                    v=d.v + gathered(P, dout_t, v_s.shape[-2]),
                     bias=None if d.bias is None else with_tile(d.bias, t, s, dS),
-                    slopes=None if d.slopes is None else d.slopes - (dS * far(t, s, dS)).sum((-2, -1)),
-                    sink=None,
+                    slopes=None if d.slopes is None else d.slopes - (dS * scores.far(t, s)).sum((-2, -1)),
                 )
 
-            return where_seen(given, seen, t, s, step, d)
+            return scores.where_seen(t, s, step, d)
 
-        none = d._replace(k=jnp.zeros_like(wide(k)), v=jnp.zeros_like(wide(v)))
-        of_block = lax.fori_loop(*seen.queries(s, queries), of_queries, none)
+        none = d._replace(k=jnp.zeros_like(wide(k_s)), v=jnp.zeros_like(wide(v_s)))
+        of_block = lax.fori_loop(*scores.range_of_queries(s, queries), of_queries, none)
         dk, dv = (rows(whole, s, -3) + of for whole, of in ((d.k, of_block.k), (d.v, of_block.v)))
         return of_block._replace(k=with_rows(d.k, s, -3, dk), v=with_rows(d.v, s, -3, dv))
 
-    none = jax.tree.map(lambda v: jnp.zeros_like(wide(v)), given._replace(mask=None, slopes=None, sink=None))
-    none = none if given.slopes is None else none._replace(slopes=jnp.zeros_like(D[..., 0, :, :]))
-    return lax.fori_loop(0, keys.n, of_keys, none)
+    slopes = None if scores.slopes is None else D[..., 0, :]
+    like_them = Cotangents(scores.q, scores.k, v, scores.bias, slopes)
+    return lax.fori_loop(0, keys.n, of_keys, jax.tree.map(lambda w: jnp.zeros_like(wide(w)), like_them))
 
 
 def check(
@@ -356,16 +340,14 @@ def plain(
 ) -> tuple[Array, Array]:
     """What `attention` computes, from all T × S scores at once. For autodiff, which cannot go backwards through its
     loops."""
-    given = grouped(q, k, v, mask, bias, slopes, sink)
-    S = scores(given, Seen(causal, window, scale_of(scale, q)), Block(0, q.shape[-3], 0), Block(0, k.shape[-3], 0))
-    if sink is not None:
-        S = jnp.concatenate([jnp.broadcast_to(of_sink(given), (*S.shape[:-1], 1)), S], -1)
+    scores = Scores.of((q, k, v, mask, bias, slopes, sink), causal, window, scale)
+    S = scores.at(Block(0, q.shape[-3], 0), Block(0, k.shape[-3], 0))
+    if scores.sink is not None:
+        S = jnp.concatenate([jnp.broadcast_to(scores.sink, (*S.shape[:-1], 1)), S], -1)
     any_seen = (-jnp.inf < S).any(-1, keepdims=True)
     lse = jax.nn.logsumexp(jnp.where(any_seen, S, 0), -1, keepdims=True)
     P = jnp.where(any_seen, jnp.exp(S - lse), 0)[..., -k.shape[-3] :]
-    out = einsum("...ske,...kgts->...tkge", given.v, P)
-    of_row = jnp.moveaxis(jnp.where(any_seen, lse, -jnp.inf)[..., 0], -1, -3)
-    return out.astype(q.dtype).reshape(*q.shape[:-1], v.shape[-1]), of_row.reshape(q.shape[:-1])
+    return mixed(P, v).astype(q.dtype), jnp.swapaxes(jnp.where(any_seen, lse, -jnp.inf)[..., 0], -1, -2)
 
 
 attention.defvjp(fwd, bwd)
@@ -421,22 +403,22 @@ EXAMPLES = {
     "sink where nothing is seen": case(4, 2, 2, 1, sink=real(2), mask=bools(1, 4, 2)),
     "another scale": case(3, 3, scale=0.3),
 }
-AGAIN = "jnp.exp(scores(given, seen, t, s) -"
+AGAIN = "jnp.exp(scores.at(t, s) - lse_t)"
 TRAPS = {
-    "the mask forgotten on the way back": (AGAIN, AGAIN.replace("given", "given._replace(mask=None)")),
-    "causality forgotten on the way back": (AGAIN, AGAIN.replace("seen", "seen._replace(causal=False)")),
-    "the scale left out of dk": ("dk = seen.scale * einsum", "dk = einsum"),
-    "the scale twice in dq": ("dq = seen.scale *", "dq = seen.scale**2 *"),
+    "the mask forgotten on the way back": (AGAIN, AGAIN.replace("at(", "_replace(mask=None).at(")),
+    "causality forgotten on the way back": (AGAIN, AGAIN.replace("at(", "_replace(after=None).at(")),
+    "the scale left out of dk": ("d.k + scores.scale *", "d.k +"),
+    "the scale twice in dq": ("+ scores.scale * mixed(dS", "+ scores.scale**2 * mixed(dS"),
     "ℓ's cotangent dropped": (".sum(-1) - dlse", ".sum(-1)"),
     "ℓ's cotangent with the wrong sign": (".sum(-1) - dlse", ".sum(-1) + dlse"),
-    "softmax's diagonal alone": ("(dP - beside(rows(D, t, -3)))", "dP"),
-    "rows of the block before counted twice": ("jnp.where(t.is_new[:, None], ", "jnp.where(True, "),
-    "dv without the queries of other blocks": ("v=d.v + dv", "v=dv"),
+    "softmax's diagonal alone": ("(dots(dout_t, v_s) - D_t)", "dots(dout_t, v_s)"),
+    "rows of the block before counted twice": ("jnp.expand_dims(t.is_new, -1)", "True"),
+    "dv without the queries of other blocks": ("v=d.v + gathered", "v=gathered"),
     "the sink's share with the wrong sign": ("-jnp.exp(along(lse", "jnp.exp(along(lse"),
-    "∂J/∂bias not scaled like the scores": ("with_tile(d.bias, t, s, dS)", "with_tile(d.bias, t, s, seen.scale * dS)"),
+    "∂J/∂bias scaled like the scores": ("with_tile(d.bias, t, s, dS)", "with_tile(d.bias, t, s, scores.scale * dS)"),
     "ALiBi's sign": ("d.slopes - (dS", "d.slopes + (dS"),
     "the first query of a group alone in dk": (
-        '"...tkgd,...kgts->...skd", q, dS',
-        '"...tkgd,...kgts->...skd", q[..., :1, :], dS[..., :1, :, :]',
+        "gathered(dS, q_t, k_s.shape[-2])",
+        "gathered(dS.at[..., 1:, :, :].set(0), q_t, k_s.shape[-2])",
     ),
 }
