@@ -26,9 +26,14 @@ def summed(v: Array, dv: Array) -> Array:
 
 def product(v: Array, equation: str, *operands: Array) -> Array:
     """∂J/∂v as `jnp.einsum` of an equation, laid out over the devices as v is; summed in float32 at least."""
+    return over_devices(v, wide_product(v, equation, *operands).astype(v.dtype))
+
+
+def wide_product(v: Array, equation: str, *operands: Array) -> Array:
+    """The same of each device by itself, in float32 at least."""
     wide = at_least_float32(v.dtype)
-    dv = jnp.einsum(equation, *operands, preferred_element_type=wide, out_sharding=jax.typeof(v).sharding)
-    return over_devices(v, dv.astype(v.dtype))
+    out_sharding = jax.typeof(v).sharding
+    return jnp.einsum(equation, *operands, preferred_element_type=wide, out_sharding=out_sharding).astype(wide)
 
 
 def over_devices(v: Array, dv: Array) -> Array:

@@ -9,7 +9,8 @@ from jax import numpy as jnp
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
-from jaxnn.protocols import OpExample, distribution, real, whole
+from jaxnn.ops.rms_norm import along, check_vector
+from jaxnn.protocols import OpExample, Residuals, distribution, real, whole
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("ignore", "smoothing", "z_loss", "soft_cap"))
@@ -43,52 +44,59 @@ def softmax_cross_entropy(
 
 
 class Softmax(NamedTuple):
-    """Of v (…, K): ℓ = log Σ exp v (…, 1), ℓ − v, P, and Σ_{k≠j} P_k, each to its own last digits."""
+    """Of v (…, K): ℓ = log Σ exp v (…, 1), ℓ − v, P, and Σ_{k≠pivot} P_k (…, 1).
+
+    At the pivot, the label or the largest entry, no digit is lost in ℓ − v and Σ_{k≠pivot} P_k where P is almost 1."""
 
     lse: Array
     minus_log_P: Array
     P: Array
-    not_P: Array
+    rest: Array
+
+    def not_P(self, is_pivot: Array) -> Array:
+        """Σ_{k≠j} P_k of every entry j."""
+        return jnp.where(is_pivot, self.rest, 1 - self.P)
 
 
-def softmax(v: Array) -> Softmax:
+def softmax(v: Array, is_pivot: Array) -> Softmax:
+    """is_pivot: bools (…, K), which entry it is of each example."""
     largest = v.max(-1, keepdims=True)
-    first = v.argmax(-1, keepdims=True)
-    is_first = lax.broadcasted_iota(first.dtype, v.shape, v.ndim - 1) == first
     e = jnp.exp(v - largest)
-    rest = jnp.where(is_first, 0, e).sum(-1, keepdims=True)
-    log_sum = jnp.log1p(rest)
-    others = jnp.where(is_first, rest, 1 + rest - e)
-    return Softmax(largest + log_sum, log_sum + (largest - v), e / (1 + rest), others / (1 + rest))
+    at_pivot, rest = of_one(is_pivot, e), of_one(~is_pivot, e)
+    total = at_pivot + rest
+    log_total = jnp.where(at_pivot == 1, jnp.log1p(rest), jnp.log(total))
+    return Softmax(largest + log_total, log_total + (largest - v), e / total, rest / total)
 
 
-def capped(z: Array, soft_cap: float | None) -> Array:
-    return z if soft_cap is None else soft_cap * jnp.tanh(z / soft_cap)
+def units(v: Array, y: Array) -> Array:
+    """Whether each entry of v (…, K) is the one that a whole number y (…) names."""
+    return lax.broadcasted_iota(y.dtype, v.shape, v.ndim - 1) == y[..., None]
 
 
-def target(z: Array, y: Array, ignore: int | None, smoothing: float) -> tuple[Array, Array]:
-    """((1 − ε) y + ε / K of each example, with labels as unit rows; whether it counts (…, 1))."""
-    labels = jnp.issubdtype(y.dtype, jnp.integer)
-    if y.shape != (z.shape[:-1] if labels else z.shape):
-        raise ValueError(
-            f"softmax_cross_entropy was given y of shape {y.shape} and dtype {y.dtype} for z of shape {z.shape}: give "
-            f"integer labels of shape {z.shape[:-1]}, or a distribution of z's shape."
-        )
-    counts = y[..., None] != ignore if labels and ignore is not None else jnp.ones((1,) * z.ndim, bool)
-    if labels:
-        y = (lax.broadcasted_iota(y.dtype, z.shape, z.ndim - 1) == y[..., None]).astype(z.dtype)
-    return (1 - smoothing) * wide(y) + smoothing / z.shape[-1], counts
+def of_one(chosen: Array, v: Array) -> Array:
+    """Σ of the chosen entries: (…, K) -> (…, 1)."""
+    return jnp.where(chosen, v, 0).sum(-1, keepdims=True)
 
 
-def weights(z: Array, class_weights: Array | None) -> Array:
-    if class_weights is None:
-        return jnp.ones((1,) * z.ndim, wide(z).dtype)
-    if class_weights.shape != z.shape[-1:]:
-        raise ValueError(
-            f"softmax_cross_entropy was given class_weights of shape {class_weights.shape} for z of shape {z.shape}: "
-            f"give {z.shape[-1:]}, one number a class."
-        )
-    return wide(class_weights).reshape((1,) * (z.ndim - 1) + class_weights.shape)
+class Given(NamedTuple):
+    """v and its softmax, what y is, and the class weights (1, …, K), 1 where there are none."""
+
+    p: Softmax
+    pivot: Array  # bools (…, K): the label, or the largest entry
+    counts: Array | bool  # (…, 1): whether the label is not ignored
+    w: Array | float
+
+    @staticmethod
+    def of(z: Array, y: Array, class_weights: Array | None, ignore: int | None, soft_cap: float | None) -> "Given":
+        v = wide(z) if soft_cap is None else soft_cap * jnp.tanh(wide(z) / soft_cap)
+        labels = is_label(y)
+        pivot = units(v, y if labels else v.argmax(-1))
+        counts = y[..., None] != ignore if labels and ignore is not None else True
+        return Given(softmax(v, pivot), pivot, counts, 1.0 if class_weights is None else along(z, class_weights))
+
+
+def is_label(y: Array) -> bool:
+    return jnp.issubdtype(y.dtype, jnp.integer)
 
 
 def fwd(
@@ -99,13 +107,16 @@ def fwd(
     smoothing: float,
     z_loss: float,
     soft_cap: float | None,
-) -> tuple[Array, tuple[Array, Array, Array | None]]:
-    reals = {"y": y} if jnp.issubdtype(y.dtype, jnp.floating) else {}
-    check_one_dtype("softmax_cross_entropy", z=z, class_weights=class_weights, **reals)
-    q, counts = target(z, y, ignore, smoothing)
-    p = softmax(capped(wide(z), soft_cap))
-    L = (q * weights(z, class_weights) * p.minus_log_P).sum(-1, keepdims=True) + z_loss * p.lse**2
-    return jnp.where(counts, L, 0)[..., 0], (z, y, class_weights)
+) -> tuple[Array, Residuals]:
+    check(z, y, class_weights)
+    p, pivot, counts, w = Given.of(z, y, class_weights, ignore, soft_cap)
+    if is_label(y):
+        L = (1 - smoothing) * of_one(pivot, w * p.minus_log_P)
+    else:
+        L = (1 - smoothing) * (w * wide(y) * p.minus_log_P).sum(-1, keepdims=True)
+    if smoothing:
+        L = L + smoothing / z.shape[-1] * (w * p.minus_log_P).sum(-1, keepdims=True)
+    return jnp.where(counts, L + z_loss * p.lse**2, 0)[..., 0], (z, y, class_weights)
 
 
 def bwd(
@@ -113,20 +124,40 @@ def bwd(
     smoothing: float,
     z_loss: float,
     soft_cap: float | None,
-    residuals: tuple[Array, Array, Array | None],
+    residuals: Residuals,
     dL: Array,
 ) -> tuple[Array, Array | None, Array | None]:
     z, y, class_weights = residuals
-    q, counts = target(z, y, ignore, smoothing)
-    w = weights(z, class_weights)
-    p, t, dL = softmax(capped(wide(z), soft_cap)), q * w, jnp.where(counts, dL[..., None], 0)
-    dz = dL * (p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P + 2 * z_loss * p.lse * p.P)
+    p, pivot, counts, w = Given.of(z, y, class_weights, ignore, soft_cap)
+    dL = jnp.where(counts, dL[..., None], 0)
+    uniform = smoothing / z.shape[-1] * w * jnp.ones((1,) * z.ndim, dL.dtype)
+    if is_label(y):
+        own = (1 - smoothing) * of_one(pivot, w * jnp.ones_like(p.P))
+        others = jnp.broadcast_to(uniform, (*uniform.shape[:-1], z.shape[-1])).sum(-1, keepdims=True)
+        dv = jnp.where(pivot, p.P * others - own * p.rest, p.P * (own + others)) - uniform
+    else:
+        t = (1 - smoothing) * w * wide(y) + uniform
+        dv = p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P(pivot)
+    dz = dL * (dv + 2 * z_loss * p.lse * p.P)
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
     dt = dL * p.minus_log_P
-    dy = like(y, (1 - smoothing) * w * dt) if jnp.issubdtype(y.dtype, jnp.floating) else None
-    dw = None if class_weights is None else like(class_weights, q * dt)
-    return like(z, dz), dy, dw
+    dy = None if is_label(y) else like(y, (1 - smoothing) * w * dt)
+    if class_weights is None:
+        return like(z, dz), dy, None
+    q = (1 - smoothing) * (pivot.astype(dt.dtype) if is_label(y) else wide(y)) + smoothing / z.shape[-1]
+    return like(z, dz), dy, like(class_weights, q * dt)
+
+
+def check(z: Array, y: Array, class_weights: Array | None) -> None:
+    """ValueError and TypeError of `softmax_cross_entropy`."""
+    check_one_dtype("softmax_cross_entropy", z=z, y=None if is_label(y) else y, class_weights=class_weights)
+    if y.shape != (z.shape[:-1] if is_label(y) else z.shape):
+        raise ValueError(
+            f"softmax_cross_entropy was given y of shape {y.shape} and dtype {y.dtype} for z of shape {z.shape}: give "
+            f"integer labels of shape {z.shape[:-1]}, or a distribution of z's shape."
+        )
+    check_vector("softmax_cross_entropy", z, class_weights=class_weights)
 
 
 softmax_cross_entropy.defvjp(fwd, bwd)
@@ -152,18 +183,17 @@ EXAMPLES = {
     "one class": {"z": real(2, 1), "y": whole(2, below=1), "z_loss": 0.2},
     "values that do not sum to 1": {"z": real(3, 4), "y": real(3, 4)},
 }
-COTANGENT = "jnp.where(counts, dL[..., None], 0)"
-AGAIN = "q, counts = target(z, y, ignore, smoothing)\n    w ="  # in bwd
+COTANGENT = "dL = jnp.where(counts, dL[..., None], 0)"
 TRAPS = {
-    "the cotangent dropped": (COTANGENT, "jnp.where(counts, jnp.ones_like(dL[..., None]), 0)"),
-    "the first example's cotangent for all": (COTANGENT, "jnp.where(counts, dL[(0,) * dL.ndim], 0)"),
-    "ignored in the loss, not in the gradient": (COTANGENT, "dL[..., None]"),
+    "the cotangent dropped": (COTANGENT, "dL = jnp.where(counts, jnp.ones_like(dL[..., None]), 0)"),
+    "the first example's cotangent for all": (COTANGENT, "dL = jnp.where(counts, dL[(0,) * dL.ndim], 0)"),
+    "ignored in the loss, not in the gradient": (COTANGENT, "dL = dL[..., None]"),
     "ε / (K − 1) on the way back": (
-        AGAIN,
-        AGAIN.replace("smoothing)", "smoothing * z.shape[-1] / max(z.shape[-1] - 1, 1))"),
+        "uniform = smoothing / z.shape[-1]",
+        "uniform = smoothing / (z.shape[-1] - 1 if z.shape[-1] > 1 else 1)",
     ),
-    "class weights forgotten on the way back": ("w = weights(z, class_weights)\n", "w = weights(z, None)\n"),
-    "the weight of the label for the smooth term": ("(t.sum(-1, keepdims=True) - t)", "(1 - t)"),
+    "class weights forgotten on the way back": ("own = (1 - smoothing) * of_one(pivot, w *", "own = of_one(pivot,"),
+    "the weight of the label for the smooth term": ("p.P * (own + others)", "p.P"),
     "z-loss without P": ("2 * z_loss * p.lse * p.P", "2 * z_loss * p.lse"),
     "the soft cap's slope at z, not z / c": ("jnp.cosh(wide(z) / soft_cap)", "jnp.cosh(wide(z))"),
     "the soft cap forgotten on the way back": ("if soft_cap is not None:\n        dz", "if False:\n        dz"),

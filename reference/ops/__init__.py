@@ -2,7 +2,7 @@
 
 CORE says how many axes of each array one example has: 1 for a vector, 2 for a sequence, which is given in columns,
 (n, T). An array without leading axes, such as γ, is used by every example. Whole numbers are one an example, unless
-WHOLE says otherwise in the same way.
+WHOLE says otherwise in the same way. None stands for all axes: all examples are one.
 """
 
 from importlib import import_module
@@ -48,7 +48,8 @@ def examples(op, arguments):
 
 def axes(op, name, v):
     """How many axes of this argument one example has."""
-    return getattr(twin(op), "WHOLE", {}).get(name, 0) if v.dtype.kind in "iu" else twin(op).CORE[name]
+    core = getattr(twin(op), "WHOLE", {}).get(name, 0) if v.dtype.kind in "iu" else twin(op).CORE[name]
+    return v.ndim if core is None else core
 
 
 def place(v, axes, index):
