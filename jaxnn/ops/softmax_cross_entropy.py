@@ -44,28 +44,35 @@ def softmax_cross_entropy(
 
 
 class Softmax(NamedTuple):
-    """Of v (…, K): ℓ = log Σ exp v (…, 1), ℓ − v, P, and Σ_{k≠pivot} P_k (…, 1).
+    """Of v (…, K), with one entry of each example apart, the pivot: the label, or the largest. At the pivot no digit
+    is lost in −log P and in Σ_{k≠pivot} P_k where P is almost 1."""
 
-    At the pivot, the label or the largest entry, no digit is lost in ℓ − v and Σ_{k≠pivot} P_k where P is almost 1."""
+    lse: Array  # ℓ (…, 1)
+    is_pivot: Array  # (…, K)
+    others: Array  # P (…, K), 0 at the pivot
+    at_pivot: Array  # P of it (…, 1)
+    minus_log: Array  # −log P of it (…, 1)
+    rest: Array  # Σ_{k≠pivot} P_k (…, 1)
 
-    lse: Array
-    minus_log_P: Array
-    P: Array
-    rest: Array
+    @property
+    def P(self) -> Array:
+        return jnp.where(self.is_pivot, self.at_pivot, self.others)
 
-    def not_P(self, is_pivot: Array) -> Array:
+    @property
+    def not_P(self) -> Array:
         """Σ_{k≠j} P_k of every entry j."""
-        return jnp.where(is_pivot, self.rest, 1 - self.P)
+        return jnp.where(self.is_pivot, self.rest, 1 - self.others)
 
 
-def softmax(v: Array, is_pivot: Array) -> Softmax:
-    """is_pivot: bools (…, K), which entry it is of each example."""
-    largest = v.max(-1, keepdims=True)
-    e = jnp.exp(v - largest)
-    at_pivot, rest = of_one(is_pivot, e), of_one(~is_pivot, e)
+def softmax(v: Array, pivot: Array) -> Softmax:
+    """pivot: whole numbers (…), which entry it is."""
+    largest, is_pivot = v.max(-1, keepdims=True), units(v, pivot)
+    below = largest - jnp.take_along_axis(v, pivot[..., None], -1)
+    e = jnp.where(is_pivot, 0, jnp.exp(v - largest))
+    rest, at_pivot = e.sum(-1, keepdims=True), jnp.exp(-below)
     total = at_pivot + rest
-    log_total = jnp.where(at_pivot == 1, jnp.log1p(rest), jnp.log(total))
-    return Softmax(largest + log_total, log_total + (largest - v), e / total, rest / total)
+    log_total = jnp.where(below == 0, jnp.log1p(rest), jnp.log(total))
+    return Softmax(largest + log_total, is_pivot, e / total, at_pivot / total, log_total + below, rest / total)
 
 
 def units(v: Array, y: Array) -> Array:
@@ -73,26 +80,31 @@ def units(v: Array, y: Array) -> Array:
     return lax.broadcasted_iota(y.dtype, v.shape, v.ndim - 1) == y[..., None]
 
 
-def of_one(chosen: Array, v: Array) -> Array:
-    """Σ of the chosen entries: (…, K) -> (…, 1)."""
-    return jnp.where(chosen, v, 0).sum(-1, keepdims=True)
-
-
 class Given(NamedTuple):
-    """v and its softmax, what y is, and the class weights (1, …, K), 1 where there are none."""
+    """v with its softmax, and the class weights."""
 
+    v: Array
     p: Softmax
-    pivot: Array  # bools (…, K): the label, or the largest entry
     counts: Array | bool  # (…, 1): whether the label is not ignored
-    w: Array | float
+    w: Array | float  # (1, …, K), 1 where there are none
+    w_pivot: Array | float  # (…, 1): that of the pivot
 
     @staticmethod
     def of(z: Array, y: Array, class_weights: Array | None, ignore: int | None, soft_cap: float | None) -> "Given":
         v = wide(z) if soft_cap is None else soft_cap * jnp.tanh(wide(z) / soft_cap)
-        labels = is_label(y)
-        pivot = units(v, y if labels else v.argmax(-1))
-        counts = y[..., None] != ignore if labels and ignore is not None else True
-        return Given(softmax(v, pivot), pivot, counts, 1.0 if class_weights is None else along(z, class_weights))
+        counts: Array | bool = True
+        if is_label(y) and ignore is not None:
+            counts = y[..., None] != ignore
+            y = jnp.where(counts[..., 0], y, 0)
+        pivot = y if is_label(y) else v.argmax(-1)
+        w, w_pivot = (
+            (1.0, 1.0) if class_weights is None else (along(z, class_weights), wide(class_weights)[pivot][..., None])
+        )
+        return Given(v, softmax(v, pivot), counts, w, w_pivot)
+
+    @property
+    def minus_log_P(self) -> Array:
+        return self.p.lse - self.v
 
 
 def is_label(y: Array) -> bool:
@@ -109,14 +121,14 @@ def fwd(
     soft_cap: float | None,
 ) -> tuple[Array, Residuals]:
     check(z, y, class_weights)
-    p, pivot, counts, w = Given.of(z, y, class_weights, ignore, soft_cap)
+    given = Given.of(z, y, class_weights, ignore, soft_cap)
     if is_label(y):
-        L = (1 - smoothing) * of_one(pivot, w * p.minus_log_P)
+        L = (1 - smoothing) * given.w_pivot * given.p.minus_log
     else:
-        L = (1 - smoothing) * (w * wide(y) * p.minus_log_P).sum(-1, keepdims=True)
+        L = (1 - smoothing) * (given.w * wide(y) * given.minus_log_P).sum(-1, keepdims=True)
     if smoothing:
-        L = L + smoothing / z.shape[-1] * (w * p.minus_log_P).sum(-1, keepdims=True)
-    return jnp.where(counts, L + z_loss * p.lse**2, 0)[..., 0], (z, y, class_weights)
+        L = L + smoothing / z.shape[-1] * (given.w * given.minus_log_P).sum(-1, keepdims=True)
+    return jnp.where(given.counts, L + z_loss * given.p.lse**2, 0)[..., 0], (z, y, class_weights)
 
 
 def bwd(
@@ -128,24 +140,27 @@ def bwd(
     dL: Array,
 ) -> tuple[Array, Array | None, Array | None]:
     z, y, class_weights = residuals
-    p, pivot, counts, w = Given.of(z, y, class_weights, ignore, soft_cap)
-    dL = jnp.where(counts, dL[..., None], 0)
-    uniform = smoothing / z.shape[-1] * w * jnp.ones((1,) * z.ndim, dL.dtype)
+    given = Given.of(z, y, class_weights, ignore, soft_cap)
+    p, w = given.p, given.w
+    dL = jnp.where(given.counts, dL[..., None], 0)
+    uniform = smoothing / z.shape[-1] * w
     if is_label(y):
-        own = (1 - smoothing) * of_one(pivot, w * jnp.ones_like(p.P))
-        others = jnp.broadcast_to(uniform, (*uniform.shape[:-1], z.shape[-1])).sum(-1, keepdims=True)
-        dv = jnp.where(pivot, p.P * others - own * p.rest, p.P * (own + others)) - uniform
+        own = (1 - smoothing) * given.w_pivot
+        others = smoothing if class_weights is None else uniform.sum(-1, keepdims=True)
+        dv = jnp.where(p.is_pivot, p.at_pivot * others - own * p.rest, p.others * (own + others)) - uniform
     else:
         t = (1 - smoothing) * w * wide(y) + uniform
-        dv = p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P(pivot)
-    dz = dL * (dv + 2 * z_loss * p.lse * p.P)
+        dv = p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P
+    if z_loss:
+        dv = dv + 2 * z_loss * p.lse * p.P
+    dz = dL * dv
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
-    dt = dL * p.minus_log_P
+    dt = dL * given.minus_log_P
     dy = None if is_label(y) else like(y, (1 - smoothing) * w * dt)
     if class_weights is None:
         return like(z, dz), dy, None
-    q = (1 - smoothing) * (pivot.astype(dt.dtype) if is_label(y) else wide(y)) + smoothing / z.shape[-1]
+    q = (1 - smoothing) * (p.is_pivot.astype(dt.dtype) if is_label(y) else wide(y)) + smoothing / z.shape[-1]
     return like(z, dz), dy, like(class_weights, q * dt)
 
 
@@ -183,17 +198,17 @@ EXAMPLES = {
     "one class": {"z": real(2, 1), "y": whole(2, below=1), "z_loss": 0.2},
     "values that do not sum to 1": {"z": real(3, 4), "y": real(3, 4)},
 }
-COTANGENT = "dL = jnp.where(counts, dL[..., None], 0)"
+COTANGENT = "dL = jnp.where(given.counts, dL[..., None], 0)"
 TRAPS = {
-    "the cotangent dropped": (COTANGENT, "dL = jnp.where(counts, jnp.ones_like(dL[..., None]), 0)"),
-    "the first example's cotangent for all": (COTANGENT, "dL = jnp.where(counts, dL[(0,) * dL.ndim], 0)"),
+    "the cotangent dropped": (COTANGENT, "dL = jnp.where(given.counts, jnp.ones_like(dL[..., None]), 0)"),
+    "the first example's cotangent for all": (COTANGENT, "dL = jnp.where(given.counts, dL[(0,) * dL.ndim], 0)"),
     "ignored in the loss, not in the gradient": (COTANGENT, "dL = dL[..., None]"),
     "ε / (K − 1) on the way back": (
         "uniform = smoothing / z.shape[-1]",
         "uniform = smoothing / (z.shape[-1] - 1 if z.shape[-1] > 1 else 1)",
     ),
-    "class weights forgotten on the way back": ("own = (1 - smoothing) * of_one(pivot, w *", "own = of_one(pivot,"),
-    "the weight of the label for the smooth term": ("p.P * (own + others)", "p.P"),
+    "class weights forgotten on the way back": ("own = (1 - smoothing) * given.w_pivot", "own = 1 - smoothing"),
+    "the weight of the label for the smooth term": ("p.others * (own + others)", "p.others"),
     "z-loss without P": ("2 * z_loss * p.lse * p.P", "2 * z_loss * p.lse"),
     "the soft cap's slope at z, not z / c": ("jnp.cosh(wide(z) / soft_cap)", "jnp.cosh(wide(z))"),
     "the soft cap forgotten on the way back": ("if soft_cap is not None:\n        dz", "if False:\n        dz"),
