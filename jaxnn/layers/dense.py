@@ -8,7 +8,8 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxnn import catalogue
-from jaxnn.protocols import LayerExample
+from jaxnn.cotangent import like, product
+from jaxnn.protocols import LayerExample, Residuals
 
 INITIALIZERS = catalogue.names("initializers")
 
@@ -16,11 +17,6 @@ INITIALIZERS = catalogue.names("initializers")
 class Params(NamedTuple):
     W: Array  # (n_out, n_in)
     b: Array  # (n_out,)
-
-
-def rows(v: Array) -> Array:
-    """(…, n) as (examples, n): all leading axes are examples."""
-    return v.reshape(-1, v.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Dense:
         W = catalogue.module("initializers", self.initializer).draw(key, (self.n_out, self.n_in), dtype)
         return Params(W, jnp.zeros(self.n_out, dtype))
 
-    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, tuple[Array, Array]]:
+    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
         W, b = params
         if jnp.shape(x)[-1:] != (self.n_in,):
             raise ValueError(
@@ -64,13 +60,13 @@ class Dense:
                 f"cast one of them, for example x.astype(W.dtype)."
             )
         z = x @ W.T
-        return z + jnp.broadcast_to(b, z.shape), (W, x)
+        return z + jnp.broadcast_to(b, z.shape), (W, b, x)
 
-    def backward(self, residuals: tuple[Array, Array], dz: Array) -> tuple[Params, Array]:
-        W, x = residuals
-        dW = rows(dz).T @ rows(x)
-        db = rows(dz).sum(0)
-        dx = dz @ W
+    def backward(self, residuals: Residuals, dz: Array) -> tuple[Params, Array]:
+        W, b, x = residuals
+        dW = product(W, "...o,...i->oi", dz, x)
+        db = like(b, dz)
+        dx = product(x, "...o,oi->...i", dz, W)
         return Params(dW, db), dx
 
     def apply(self, params: Params, x: Array) -> Array:

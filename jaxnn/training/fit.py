@@ -69,7 +69,7 @@ def fit(
     on_epoch     on_epoch(epoch, params) after every epoch, counted from 0
     progress     progress(epochs done, cost), some twenty times or more, and at least about every half second; within an
                  epoch with a fraction, and the mean cost so far
-    mesh         a jax Mesh with Auto axes: rows of x, y, weights are split over its first axis, params replicated
+    mesh         a jax Mesh: rows of x, y, weights are split over its first axis, params replicated
     learning_rate  of the optimizer: a number, 0.1 for optax.sgd if none is given; or a schedule, compiled for each
                  object. (An optimiser of your own may make a schedule of its rate: it is compiled once.)
     checkpoint   a folder, or a `Checkpoint`: the run is kept there while it goes on, its last two states. Begun again

@@ -8,13 +8,13 @@ from jaxnn.training.feed import Batch
 
 
 def place(params: Params, data: Batch, mesh: Mesh) -> tuple[Params, Batch]:
-    """(params on every device, data with its rows split over the mesh's first axis).
+    """(params on every device, data with its rows split over the mesh's first axis). Whatever the mesh's axes are, XLA
+    decides how the arrays between are laid out.
 
-    ValueError for a mesh whose axes are not Auto, or rows that do not divide over the devices.
+    ValueError: rows that do not divide over the devices.
     """
     axis, devices = mesh.axis_names[0], mesh.devices.shape[0]
-    if any(kind != AxisType.Auto for kind in mesh.axis_types):
-        raise ValueError(f"fit needs a mesh with Auto axes, not {mesh.axis_types}: give jax.make_mesh axis_types=.")
+    mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
     if len(data.x) % devices:
         raise ValueError(f"{len(data.x)} rows do not divide over {devices} devices: add rows of weight 0.")
     rows, everywhere = NamedSharding(mesh, PartitionSpec(axis)), NamedSharding(mesh, PartitionSpec())
