@@ -31,3 +31,9 @@ def over_devices(v: Array, dv: Array) -> Array:
     `jax.shard_map`, and none with `check_vma=False`, where JAX leaves the sum to the caller."""
     of_v, of_dv = (jax.typeof(array).manual_axis_type.varying for array in (v, dv))
     return lax.psum(dv, tuple(sorted(of_dv - of_v)))
+
+
+def unless_of_type(out: Array, v: Array) -> Array | None:
+    """What a backward pass keeps of a v whose value it does not use: v, or None if v has the type of out, which is
+    there in v's stead."""
+    return None if jax.typeof(v) == jax.typeof(out) else v

@@ -75,5 +75,9 @@ def draw(drawn: Drawn, rng: np.random.Generator, dtype: DTypeLike) -> Array:
             return jnp.asarray(rng.integers(0, 2, drawn.shape), bool)
         case "distribution":
             return jnp.asarray(draw_y("distributions", rng, drawn.shape), dtype)
+        case "zero":
+            return jnp.zeros(drawn.shape, dtype)
+        case "key":
+            return jax.random.key(rng.integers(2**31))
         case _:
             return jnp.asarray(rng.normal(size=drawn.shape), dtype)

@@ -21,7 +21,8 @@ class Params(NamedTuple):
 class RmsNorm:
     """out = (γ + c) ⊙ x̂, x̂ = x / √(mean x² + ε) of the n entries of each example; x and out (…, n), γ (n,).
 
-    γ starts as 1 − c, with c the offset. The rule is that of `jaxnn.ops.rms_norm`. Source: Zhang & Sennrich (2019), eq. 4.
+    γ starts as 1 − c, with c the offset. The rule is that of `jaxnn.ops.rms_norm`.
+    Source: Zhang & Sennrich (2019), eq. 4.
     ValueError: n below 1, an ε that is not positive, or an x whose last axis is not n.
     """
 
