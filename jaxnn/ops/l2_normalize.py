@@ -51,7 +51,10 @@ TRAPS = {
     "r taken for a constant": (" - out * (dout * out).sum(-1, keepdims=True))", ")"),
     "x for out": ("out * (dout * out).sum(", "wide(x) * (dout * wide(x)).sum("),
     "r forgotten": ("like(x, r * (", "like(x, ("),
-    "ε forgotten on the way back": ("x, r = residuals", "x, r = residuals[0], (residuals[0] ** 2).sum(-1, keepdims=True) ** -0.5"),
+    "ε forgotten on the way back": (
+        "x, r = residuals",
+        "x, r = residuals[0], (residuals[0] ** 2).sum(-1, keepdims=True) ** -0.5",
+    ),
     "0 at 0": ("like(x, r * (dout", "like(x, r * abs(lax.sign(out)) * (dout"),
     "over the examples": ("(dout * out).sum(-1, keepdims=True)", "(dout * out).sum()"),
 }

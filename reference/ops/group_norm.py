@@ -14,17 +14,17 @@ def forward(x, gamma, beta, groups, epsilon):
 
 def jacobians(x, gamma, beta, groups, epsilon):
     """
-    ∂out_kp/∂γ_l = δ_kl x̂_kp,   ∂out_kp/∂β_l = δ_kl
-    ∂out_kp/∂x_lq = γ_k (δ_kl δ_pq − (1 + x̂_kp x̂_lq) / N) / s_g where k and l are of one group g, else 0
+    ∂out_kp/∂γ_j = δ_kj x̂_kp,   ∂out_kp/∂β_j = δ_kj
+    ∂out_kp/∂x_jq = γ_k (δ_kj δ_pq − (1 + x̂_kp x̂_jq) / N) / s_g where k and j are of one group g, else 0
     """
     x_hat, s = normalised(x, groups, epsilon)
     n, places = x_hat.shape
     N = n // groups * places
     by_x = np.zeros((n, places, n, places))
-    for k, p, l, q in np.ndindex(by_x.shape):
-        if k * groups // n == l * groups // n:
-            same = 1 if (k, p) == (l, q) else 0
-            by_x[k, p, l, q] = gamma[k] * (same - (1 + x_hat[k, p] * x_hat[l, q]) / N) / s[k, 0]
+    for k, p, j, q in np.ndindex(by_x.shape):
+        if k * groups // n == j * groups // n:
+            same = 1 if (k, p) == (j, q) else 0
+            by_x[k, p, j, q] = gamma[k] * (same - (1 + x_hat[k, p] * x_hat[j, q]) / N) / s[k, 0]
     by_gamma, by_beta = np.einsum("kp,kl->kpl", x_hat, np.eye(n)), np.einsum("p,kl->kpl", np.ones(places), np.eye(n))
     return {
         "x": by_x.reshape(2 * x.shape),

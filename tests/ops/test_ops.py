@@ -85,9 +85,17 @@ def computed(op, dtype):
     return {name: (outs, douts[name], hand, auto) for name, (outs, hand, auto) in found.items()}
 
 
+def is_key(v):
+    return is_array(v) and jnp.issubdtype(v.dtype, jax.dtypes.prng_key)
+
+
 def of_twin(op, name):
-    """The arguments as the twin has them: arrays of NumPy."""
-    return {name: np.asarray(v) if is_array(v) else v for name, v in drawn(op, name).items()}
+    """The arguments as the twin has them: arrays of NumPy, and for a key the numbers from 0 to 1 that it draws, one for
+    each entry of the first array."""
+    arguments = drawn(op, name)
+    shape = next(iter(arguments.values())).shape
+    arguments |= {name: jax.random.uniform(v, shape) for name, v in arguments.items() if is_key(v)}
+    return {name: np.asarray(v) if is_array(v) else v for name, v in arguments.items()}
 
 
 @ops
