@@ -23,7 +23,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "cotangent": {"dtypes"},
     "shapes": {"dtypes"},
     "ops": {"activations", "catalogue", "cotangent", "dtypes", "protocols", "shapes"},
-    "layers": {"catalogue", "dtypes", "ops", "protocols"},
+    "layers": {"catalogue", "dtypes", "ops", "protocols", "shapes"},
     "losses": {"mean", "protocols"},
     "models": {"layers", "protocols"},
     "examples": {"catalogue", "protocols"},

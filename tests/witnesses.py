@@ -19,15 +19,16 @@ from reference.vjp import vjp
 
 @partial(jax.jit, static_argnums=0)
 def layer_by_hand(layer, params, x, dout):
-    _, residuals = layer.forward(params, x)
+    _, residuals = layer.forward(params, x, jax.random.key(0))
     return layer.backward(residuals, dout)
 
 
 @partial(jax.jit, static_argnums=0)
 def layer_autodiff(layer, params, x, dout):
+    key = jax.random.key(0)
     if jnp.issubdtype(x.dtype, jnp.integer):
-        return *jax.vjp(lambda params: layer.forward(params, x)[0], params)[1](dout), None
-    return jax.vjp(lambda params, x: layer.forward(params, x)[0], params, x)[1](dout)
+        return *jax.vjp(lambda params: layer.forward(params, x, key)[0], params)[1](dout), None
+    return jax.vjp(lambda params, x: layer.forward(params, x, key)[0], params, x)[1](dout)
 
 
 def in_columns(layer, params, x, dout, inner):
