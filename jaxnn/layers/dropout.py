@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import jax
 from jax import Array
 from jax import numpy as jnp
 from jax.typing import DTypeLike
@@ -17,7 +18,7 @@ class Dropout:
 
     keep: p. It keeps the key of the step, of which the backward pass draws b again. The rule is that of
     `jaxnn.ops.dropout`. Source: Srivastava et al. (2014), section 4 and 10.
-    ValueError: keep not above 0 and at most 1, or a forward pass without a key.
+    ValueError: keep not above 0 and at most 1, or a forward pass without a key, which keep = 1 alone does not need.
     """
 
     keep: float
@@ -30,9 +31,9 @@ class Dropout:
         return ()
 
     def forward(self, params: tuple[()], x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
-        if key is None:
+        if key is None and self.keep < 1:
             raise ValueError(f"{self} has no key to draw from: give forward a key, or use apply for prediction.")
-        return fwd(x, key, self.keep)
+        return fwd(x, jax.random.key(0) if key is None else key, self.keep)  # with 1 no matter which
 
     def backward(self, residuals: Residuals, dout: Array) -> tuple[tuple[()], Array]:
         dx, _ = bwd(self.keep, residuals, dout)

@@ -51,6 +51,6 @@ class GroupNorm:
 
 
 EXAMPLES = {
-    "group norm of images": LayerExample(GroupNorm(4, 2), (2, 2, 1, 4), inner=3),
+    "group norm of images": LayerExample(GroupNorm(4, 2), (2, 3, 1, 4), inner=3),
     "group norm in a chain": LayerExample(Chain((Dense(3, 6), GroupNorm(6, 2), Dense(6, 2))), (3, 3)),
 }

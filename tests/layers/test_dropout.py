@@ -6,7 +6,7 @@ import pytest
 import witnesses
 from jax import numpy as jnp
 
-from jaxnn import Chain, Dense, Dropout, verify
+from jaxnn import Chain, Dense, Dropout, HalfSquaredError, verify
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 KEY = jax.random.key(1)
@@ -31,6 +31,7 @@ def test_on_average_it_is_the_identity_too():
 def test_it_is_proven_in_a_chain():
     net = Chain((Dense(3, 4), Dropout(0.5), Dense(4, 2)))
     assert verify.layer(net, X).verdict == "PASS"
+    assert verify.model(net, HalfSquaredError(), X, X[:, :2]).verdict == "PASS"
     params, dout = net.init(KEY), np.ones((4, 2), np.float32)
     arguments = net, params, X, dout
     assert witnesses.difference(witnesses.layer_by_hand(*arguments), witnesses.layer_autodiff(*arguments)) < 1e-6
