@@ -67,6 +67,8 @@ def computed(op, dtype):
     given = {name: drawn(op, name, dtype) for name in OPS[op]}
     shapes = {name: jax.eval_shape(*of_reals(f, arguments)) for name, arguments in given.items()}
     douts = {name: cotangents(outs) for name, outs in shapes.items()}
+    if dtype != np.float64:  # of which the first alone is looked at
+        douts = {name: of_example[:1] for name, of_example in douts.items()}
 
     def gradients(of, arguments, douts):
         outs, pullback = jax.vjp(*of_reals(of, arguments))
@@ -172,7 +174,7 @@ def test_jit_vmap_scan_and_remat_change_nothing(x64, op):
     assert witnesses.difference(scanned, expected) < 1e-13
 
 
-@pytest.mark.sample(lambda op, name: (op, [*OPS[op]].index(name) % 2))
+@pytest.mark.sample(lambda op, name: op)
 @cases
 def test_every_op_is_proven(op, name):
     f, arguments = getattr(jaxnn.ops, op), drawn(op, name, np.float32)
