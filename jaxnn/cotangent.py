@@ -9,28 +9,48 @@ from jax import Array, lax
 from jax import numpy as jnp
 
 from jaxnn.dtypes import at_least_float32
+from jaxnn.protocols import PyTree
 
 
 def like(v: Array, dv: Array) -> Array:
     """∂J/∂v from dv, the share of each use of v, which broadcasts to dv's shape; summed in float32 at least."""
+    return over_devices(v, summed(v, dv).astype(v.dtype))
+
+
+def summed(v: Array, dv: Array) -> Array:
+    """Σ of dv over what v was broadcast along, with v's shape, in float32 at least."""
     added = dv.ndim - v.ndim
     stretched = tuple(added + i for i, n in enumerate(v.shape) if n == 1 != dv.shape[added + i])
-    summed = dv.sum((*range(added), *stretched), dtype=at_least_float32(dv.dtype)).reshape(v.shape)
-    return over_devices(v, summed.astype(v.dtype))
+    return dv.sum((*range(added), *stretched), dtype=at_least_float32(dv.dtype)).reshape(v.shape)
 
 
 def product(v: Array, equation: str, *operands: Array) -> Array:
     """∂J/∂v as `jnp.einsum` of an equation, laid out over the devices as v is; summed in float32 at least."""
+    return over_devices(v, wide_product(v, equation, *operands).astype(v.dtype))
+
+
+def wide_product(v: Array, equation: str, *operands: Array) -> Array:
+    """The same of each device by itself, in float32 at least."""
     wide = at_least_float32(v.dtype)
-    dv = jnp.einsum(equation, *operands, preferred_element_type=wide, out_sharding=jax.typeof(v).sharding)
-    return over_devices(v, dv.astype(v.dtype))
+    out_sharding = jax.typeof(v).sharding
+    return jnp.einsum(equation, *operands, preferred_element_type=wide, out_sharding=out_sharding).astype(wide)
 
 
 def over_devices(v: Array, dv: Array) -> Array:
     """Σ of dv over the axes of a mesh on which devices hold one v and each its own share dv: none outside of
     `jax.shard_map`, and none with `check_vma=False`, where JAX leaves the sum to the caller."""
-    of_v, of_dv = (jax.typeof(array).manual_axis_type.varying for array in (v, dv))
-    return lax.psum(dv, tuple(sorted(of_dv - of_v)))
+    return lax.psum(dv, tuple(sorted(varying(dv) - varying(v))))
+
+
+def together(arrays: PyTree) -> PyTree:
+    """The same tree of arrays, each different on the devices on which one is: what a loop carries keeps its type."""
+    axes = {axis for v in jax.tree.leaves(arrays) for axis in varying(v)}
+    return jax.tree.map(lambda v: lax.pcast(v, tuple(sorted(axes - varying(v))), to="varying"), arrays)
+
+
+def varying(v: Array) -> frozenset:
+    """The axes of a mesh along which devices hold different v, inside `jax.shard_map`."""
+    return jax.typeof(v).manual_axis_type.varying
 
 
 def unless_of_type(out: Array, v: Array) -> Array | None:

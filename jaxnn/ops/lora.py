@@ -6,7 +6,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 
-from jaxnn.cotangent import like, product
+from jaxnn.cotangent import like, product, wide_product
 from jaxnn.dtypes import at_least_float32, check_one_dtype
 from jaxnn.protocols import OpExample, real
 
@@ -32,8 +32,8 @@ def lora(x: Array, W: Array, A: Array, B: Array, scale: float = 1.0) -> Array:
 def fwd(x: Array, W: Array, A: Array, B: Array, scale: float) -> tuple[Array, tuple[Array, ...]]:
     check_one_dtype("lora", x=x, W=W, A=A, B=B)
     check_shapes(x, W, A, B)
-    h = wide_product("...i,ri->...r", x, A).astype(x.dtype)
-    out = wide_product("...i,oi->...o", x, W) + scale * wide_product("...r,or->...o", h, B)
+    h = wide_einsum("...i,ri->...r", x, A).astype(x.dtype)
+    out = wide_einsum("...i,oi->...o", x, W) + scale * wide_einsum("...r,or->...o", h, B)
     return out.astype(x.dtype), (x, W, A, B, h)
 
 
@@ -41,16 +41,15 @@ def bwd(scale: float, residuals: tuple[Array, ...], dout: Array) -> tuple[Array,
     x, W, A, B, h = residuals
     dW = product(W, "...o,...i->oi", dout, x)
     dB = product(B, "...o,...r->or", scale * dout, h)
-    dh = (scale * wide_product("...o,or->...r", dout, B, out=h)).astype(x.dtype)
+    dh = (scale * wide_product(h, "...o,or->...r", dout, B)).astype(x.dtype)
     dA = product(A, "...r,...i->ri", dh, x)
-    dx = wide_product("...o,oi->...i", dout, W, out=x) + wide_product("...r,ri->...i", dh, A, out=x)
+    dx = wide_product(x, "...o,oi->...i", dout, W) + wide_product(x, "...r,ri->...i", dh, A)
     return like(x, dx), dW, dA, dB
 
 
-def wide_product(equation: str, a: Array, b: Array, out: Array | None = None) -> Array:
-    """`jnp.einsum`, summed and kept in float32 at least; laid out over the devices as out is."""
-    sharding = None if out is None else jax.typeof(out).sharding
-    return jnp.einsum(equation, a, b, preferred_element_type=at_least_float32(a.dtype), out_sharding=sharding)
+def wide_einsum(equation: str, a: Array, b: Array) -> Array:
+    """`jnp.einsum`, summed and kept in float32 at least."""
+    return jnp.einsum(equation, a, b, preferred_element_type=at_least_float32(a.dtype))
 
 
 def check_shapes(x: Array, W: Array, A: Array, B: Array) -> None:
@@ -79,10 +78,10 @@ EXAMPLES = {
 TRAPS = {
     "s forgotten on the way to B": ('"...o,...r->or", scale * dout, h', '"...o,...r->or", dout, h'),
     "s forgotten on the way to A and x": ("dh = (scale * wide_product(", "dh = (wide_product("),
-    "s twice": ('wide_product("...r,ri->...i", dh, A, out=x)', 'scale * wide_product("...r,ri->...i", dh, A, out=x)'),
+    "s twice": ('wide_product(x, "...r,ri->...i", dh, A)', 'scale * wide_product(x, "...r,ri->...i", dh, A)'),
     "s for W too": ('"...o,...i->oi", dout, x', '"...o,...i->oi", scale * dout, x'),
-    "x by W alone": (' + wide_product("...r,ri->...i", dh, A, out=x)', ""),
-    "x by A and B alone": ('dx = wide_product("...o,oi->...i", dout, W, out=x) +', "dx ="),
+    "x by W alone": (' + wide_product(x, "...r,ri->...i", dh, A)', ""),
+    "x by A and B alone": ('dx = wide_product(x, "...o,oi->...i", dout, W) +', "dx ="),
     "A without B": ("dh = (scale * wide_product(", "B = jnp.ones_like(B)\n    dh = (scale * wide_product("),
     "B without A": ("scale * dout, h)", "scale * dout, jnp.ones_like(h))"),
 }

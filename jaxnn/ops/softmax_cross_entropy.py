@@ -9,7 +9,8 @@ from jax import numpy as jnp
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
-from jaxnn.protocols import OpExample, distribution, real, whole
+from jaxnn.protocols import OpExample, Residuals, distribution, real, whole
+from jaxnn.shapes import along, check_vector
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("ignore", "smoothing", "z_loss", "soft_cap"))
@@ -43,52 +44,71 @@ def softmax_cross_entropy(
 
 
 class Softmax(NamedTuple):
-    """Of v (…, K): ℓ = log Σ exp v (…, 1), ℓ − v, P, and Σ_{k≠j} P_k, each to its own last digits."""
+    """Of v (…, K), with one entry of each example apart, the pivot: the label, or the largest. At the pivot no digit
+    is lost in −log P and in Σ_{k≠pivot} P_k where P is almost 1."""
 
-    lse: Array
-    minus_log_P: Array
-    P: Array
-    not_P: Array
+    lse: Array  # ℓ (…, 1)
+    is_pivot: Array  # (…, K)
+    others: Array  # P (…, K), 0 at the pivot
+    at_pivot: Array  # P of it (…, 1)
+    minus_log: Array  # −log P of it (…, 1)
+    rest: Array  # Σ_{k≠pivot} P_k (…, 1)
 
+    @property
+    def P(self) -> Array:
+        return jnp.where(self.is_pivot, self.at_pivot, self.others)
 
-def softmax(v: Array) -> Softmax:
-    largest = v.max(-1, keepdims=True)
-    first = v.argmax(-1, keepdims=True)
-    is_first = lax.broadcasted_iota(first.dtype, v.shape, v.ndim - 1) == first
-    e = jnp.exp(v - largest)
-    rest = jnp.where(is_first, 0, e).sum(-1, keepdims=True)
-    log_sum = jnp.log1p(rest)
-    others = jnp.where(is_first, rest, 1 + rest - e)
-    return Softmax(largest + log_sum, log_sum + (largest - v), e / (1 + rest), others / (1 + rest))
-
-
-def capped(z: Array, soft_cap: float | None) -> Array:
-    return z if soft_cap is None else soft_cap * jnp.tanh(z / soft_cap)
+    @property
+    def not_P(self) -> Array:
+        """Σ_{k≠j} P_k of every entry j."""
+        return jnp.where(self.is_pivot, self.rest, 1 - self.others)
 
 
-def target(z: Array, y: Array, ignore: int | None, smoothing: float) -> tuple[Array, Array]:
-    """((1 − ε) y + ε / K of each example, with labels as unit rows; whether it counts (…, 1))."""
-    labels = jnp.issubdtype(y.dtype, jnp.integer)
-    if y.shape != (z.shape[:-1] if labels else z.shape):
-        raise ValueError(
-            f"softmax_cross_entropy was given y of shape {y.shape} and dtype {y.dtype} for z of shape {z.shape}: give "
-            f"integer labels of shape {z.shape[:-1]}, or a distribution of z's shape."
+def softmax(v: Array, pivot: Array) -> Softmax:
+    """pivot: whole numbers (…), which entry it is."""
+    largest, is_pivot = v.max(-1, keepdims=True), units(v, pivot)
+    below = largest - jnp.take_along_axis(v, pivot[..., None], -1)
+    e = jnp.where(is_pivot, 0, jnp.exp(v - largest))
+    rest, at_pivot = e.sum(-1, keepdims=True), jnp.exp(-below)
+    total = at_pivot + rest
+    log_total = jnp.where(below == 0, jnp.log1p(rest), jnp.log(total))
+    return Softmax(largest + log_total, is_pivot, e / total, at_pivot / total, log_total + below, rest / total)
+
+
+def units(v: Array, y: Array) -> Array:
+    """Whether each entry of v (…, K) is the one that a whole number y (…) names."""
+    return lax.broadcasted_iota(y.dtype, v.shape, v.ndim - 1) == y[..., None]
+
+
+class Given(NamedTuple):
+    """v with its softmax, and the class weights."""
+
+    v: Array
+    p: Softmax
+    counts: Array | bool  # (…, 1): whether the label is not ignored
+    w: Array | float  # (1, …, K), 1 where there are none
+    w_pivot: Array | float  # (…, 1): that of the pivot
+
+    @staticmethod
+    def of(z: Array, y: Array, class_weights: Array | None, ignore: int | None, soft_cap: float | None) -> "Given":
+        v = wide(z) if soft_cap is None else soft_cap * jnp.tanh(wide(z) / soft_cap)
+        counts: Array | bool = True
+        if is_label(y) and ignore is not None:
+            counts = y[..., None] != ignore
+            y = jnp.where(counts[..., 0], y, 0)
+        pivot = y if is_label(y) else v.argmax(-1)
+        w, w_pivot = (
+            (1.0, 1.0) if class_weights is None else (along(z, class_weights), wide(class_weights)[pivot][..., None])
         )
-    counts = y[..., None] != ignore if labels and ignore is not None else jnp.ones((1,) * z.ndim, bool)
-    if labels:
-        y = (lax.broadcasted_iota(y.dtype, z.shape, z.ndim - 1) == y[..., None]).astype(z.dtype)
-    return (1 - smoothing) * wide(y) + smoothing / z.shape[-1], counts
+        return Given(v, softmax(v, pivot), counts, w, w_pivot)
+
+    @property
+    def minus_log_P(self) -> Array:
+        return self.p.lse - self.v
 
 
-def weights(z: Array, class_weights: Array | None) -> Array:
-    if class_weights is None:
-        return jnp.ones((1,) * z.ndim, wide(z).dtype)
-    if class_weights.shape != z.shape[-1:]:
-        raise ValueError(
-            f"softmax_cross_entropy was given class_weights of shape {class_weights.shape} for z of shape {z.shape}: "
-            f"give {z.shape[-1:]}, one number a class."
-        )
-    return wide(class_weights).reshape((1,) * (z.ndim - 1) + class_weights.shape)
+def is_label(y: Array) -> bool:
+    return jnp.issubdtype(y.dtype, jnp.integer)
 
 
 def fwd(
@@ -99,13 +119,16 @@ def fwd(
     smoothing: float,
     z_loss: float,
     soft_cap: float | None,
-) -> tuple[Array, tuple[Array, Array, Array | None]]:
-    reals = {"y": y} if jnp.issubdtype(y.dtype, jnp.floating) else {}
-    check_one_dtype("softmax_cross_entropy", z=z, class_weights=class_weights, **reals)
-    q, counts = target(z, y, ignore, smoothing)
-    p = softmax(capped(wide(z), soft_cap))
-    L = (q * weights(z, class_weights) * p.minus_log_P).sum(-1, keepdims=True) + z_loss * p.lse**2
-    return jnp.where(counts, L, 0)[..., 0], (z, y, class_weights)
+) -> tuple[Array, Residuals]:
+    check(z, y, class_weights)
+    given = Given.of(z, y, class_weights, ignore, soft_cap)
+    if is_label(y):
+        L = (1 - smoothing) * given.w_pivot * given.p.minus_log
+    else:
+        L = (1 - smoothing) * (given.w * wide(y) * given.minus_log_P).sum(-1, keepdims=True)
+    if smoothing:
+        L = L + smoothing / z.shape[-1] * (given.w * given.minus_log_P).sum(-1, keepdims=True)
+    return jnp.where(given.counts, L + z_loss * given.p.lse**2, 0)[..., 0], (z, y, class_weights)
 
 
 def bwd(
@@ -113,20 +136,43 @@ def bwd(
     smoothing: float,
     z_loss: float,
     soft_cap: float | None,
-    residuals: tuple[Array, Array, Array | None],
+    residuals: Residuals,
     dL: Array,
 ) -> tuple[Array, Array | None, Array | None]:
     z, y, class_weights = residuals
-    q, counts = target(z, y, ignore, smoothing)
-    w = weights(z, class_weights)
-    p, t, dL = softmax(capped(wide(z), soft_cap)), q * w, jnp.where(counts, dL[..., None], 0)
-    dz = dL * (p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P + 2 * z_loss * p.lse * p.P)
+    given = Given.of(z, y, class_weights, ignore, soft_cap)
+    p, w = given.p, given.w
+    dL = jnp.where(given.counts, dL[..., None], 0)
+    uniform = smoothing / z.shape[-1] * w
+    if is_label(y):
+        own = (1 - smoothing) * given.w_pivot
+        others = smoothing if class_weights is None else uniform.sum(-1, keepdims=True)
+        dv = jnp.where(p.is_pivot, p.at_pivot * others - own * p.rest, p.others * (own + others)) - uniform
+    else:
+        t = (1 - smoothing) * w * wide(y) + uniform
+        dv = p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P
+    if z_loss:
+        dv = dv + 2 * z_loss * p.lse * p.P
+    dz = dL * dv
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
-    dt = dL * p.minus_log_P
-    dy = like(y, (1 - smoothing) * w * dt) if jnp.issubdtype(y.dtype, jnp.floating) else None
-    dw = None if class_weights is None else like(class_weights, q * dt)
-    return like(z, dz), dy, dw
+    dt = dL * given.minus_log_P
+    dy = None if is_label(y) else like(y, (1 - smoothing) * w * dt)
+    if class_weights is None:
+        return like(z, dz), dy, None
+    q = (1 - smoothing) * (p.is_pivot.astype(dt.dtype) if is_label(y) else wide(y)) + smoothing / z.shape[-1]
+    return like(z, dz), dy, like(class_weights, q * dt)
+
+
+def check(z: Array, y: Array, class_weights: Array | None) -> None:
+    """ValueError and TypeError of `softmax_cross_entropy`."""
+    check_one_dtype("softmax_cross_entropy", z=z, y=None if is_label(y) else y, class_weights=class_weights)
+    if y.shape != (z.shape[:-1] if is_label(y) else z.shape):
+        raise ValueError(
+            f"softmax_cross_entropy was given y of shape {y.shape} and dtype {y.dtype} for z of shape {z.shape}: give "
+            f"integer labels of shape {z.shape[:-1]}, or a distribution of z's shape."
+        )
+    check_vector("softmax_cross_entropy", z, class_weights=class_weights)
 
 
 softmax_cross_entropy.defvjp(fwd, bwd)
@@ -152,18 +198,17 @@ EXAMPLES = {
     "one class": {"z": real(2, 1), "y": whole(2, below=1), "z_loss": 0.2},
     "values that do not sum to 1": {"z": real(3, 4), "y": real(3, 4)},
 }
-COTANGENT = "jnp.where(counts, dL[..., None], 0)"
-AGAIN = "q, counts = target(z, y, ignore, smoothing)\n    w ="  # in bwd
+COTANGENT = "dL = jnp.where(given.counts, dL[..., None], 0)"
 TRAPS = {
-    "the cotangent dropped": (COTANGENT, "jnp.where(counts, jnp.ones_like(dL[..., None]), 0)"),
-    "the first example's cotangent for all": (COTANGENT, "jnp.where(counts, dL[(0,) * dL.ndim], 0)"),
-    "ignored in the loss, not in the gradient": (COTANGENT, "dL[..., None]"),
+    "the cotangent dropped": (COTANGENT, "dL = jnp.where(given.counts, jnp.ones_like(dL[..., None]), 0)"),
+    "the first example's cotangent for all": (COTANGENT, "dL = jnp.where(given.counts, dL[(0,) * dL.ndim], 0)"),
+    "ignored in the loss, not in the gradient": (COTANGENT, "dL = dL[..., None]"),
     "ε / (K − 1) on the way back": (
-        AGAIN,
-        AGAIN.replace("smoothing)", "smoothing * z.shape[-1] / max(z.shape[-1] - 1, 1))"),
+        "uniform = smoothing / z.shape[-1]",
+        "uniform = smoothing / (z.shape[-1] - 1 if z.shape[-1] > 1 else 1)",
     ),
-    "class weights forgotten on the way back": ("w = weights(z, class_weights)\n", "w = weights(z, None)\n"),
-    "the weight of the label for the smooth term": ("(t.sum(-1, keepdims=True) - t)", "(1 - t)"),
+    "class weights forgotten on the way back": ("own = (1 - smoothing) * given.w_pivot", "own = 1 - smoothing"),
+    "the weight of the label for the smooth term": ("p.others * (own + others)", "p.others"),
     "z-loss without P": ("2 * z_loss * p.lse * p.P", "2 * z_loss * p.lse"),
     "the soft cap's slope at z, not z / c": ("jnp.cosh(wide(z) / soft_cap)", "jnp.cosh(wide(z))"),
     "the soft cap forgotten on the way back": ("if soft_cap is not None:\n        dz", "if False:\n        dz"),

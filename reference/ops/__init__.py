@@ -48,9 +48,7 @@ def examples(op, arguments):
 
 def axes(op, name, v):
     """How many axes of this argument one example has."""
-    if v.dtype.kind in "iu":
-        return getattr(twin(op), "WHOLE", {}).get(name, 0)
-    core = twin(op).CORE[name]
+    core = getattr(twin(op), "WHOLE", {}).get(name, 0) if v.dtype.kind in "iu" else twin(op).CORE[name]
     if core is None:
         return v.ndim
     return core if core >= 0 else v.ndim + core

@@ -1,6 +1,5 @@
 """Every op by itself, over the grid of its examples: by hand = jax.vjp = twin = differences; its traps are noticed."""
 
-import functools
 import importlib
 import inspect
 from types import ModuleType
@@ -48,43 +47,35 @@ def of_reals(f, arguments):
 
 
 def plain(module):
-    """The same function for autodiff: its forward pass without the rule."""
-    return lambda **arguments: module.fwd(*arguments.values())[0]
+    """The same function for autodiff: its own plain form, or its forward pass without the rule."""
+    of_fwd = lambda **arguments: module.fwd(*arguments.values())[0]  # noqa: E731
+    return getattr(module, "plain", of_fwd)
 
 
 def cotangents(outs):
-    """Random ones of all outputs; of each output alone; and none."""
+    """Stacked: random ones of all outputs; of each output alone; and none."""
     rng = np.random.default_rng(1)
     douts = [rng.normal(size=out.shape).astype(out.dtype) for out in outs]
-    alone = [[dout if i == k else 0 * dout for i, dout in enumerate(douts)] for k in range(len(douts))]
-    return [douts, *(alone if len(douts) > 1 else []), [0 * dout for dout in douts]]
+    alone = np.eye(len(douts)) if len(douts) > 1 else np.zeros((0, 1))
+    chosen = np.concatenate([np.ones((1, len(douts))), alone, np.zeros((1, len(douts)))])
+    return [np.stack([w.astype(dout.dtype) * dout for w in of]) for of, dout in zip(chosen.T, douts, strict=True)]
 
 
-@functools.cache
-def computed(op, dtype):
-    """{example: (outputs, cotangents, gradients by hand, by autodiff)} of an op, all in one program."""
-    module, f = catalogue.module("ops", op), getattr(jaxnn.ops, op)
-    given = {name: drawn(op, name, dtype) for name in OPS[op]}
-    shapes = {name: jax.eval_shape(*of_reals(f, arguments)) for name, arguments in given.items()}
-    douts = {name: cotangents(outs) for name, outs in shapes.items()}
-    if dtype != np.float64:  # of which the first alone is looked at
-        douts = {name: of_example[:1] for name, of_example in douts.items()}
+def of_rule_and_of_autodiff(op, name, dtype):
+    """(outputs, cotangents, gradients by hand, by autodiff) of an example, in one program."""
+    arguments = drawn(op, name, dtype)
+    f, reals = of_reals(getattr(jaxnn.ops, op), arguments)
+    g, _ = of_reals(plain(catalogue.module("ops", op)), arguments)
+    douts = cotangents(jax.eval_shape(f, reals))
 
-    def gradients(of, arguments, douts):
-        outs, pullback = jax.vjp(*of_reals(of, arguments))
-        return outs, [pullback(dout)[0] for dout in douts]
+    @jax.jit
+    def both(reals, douts):
+        outs, by_hand = jax.vjp(f, reals)
+        _, by_autodiff = jax.vjp(g, reals)
+        return outs, *(jax.vmap(lambda dout, of=of: of(dout)[0])(douts) for of in (by_hand, by_autodiff))
 
-    def of_all(arrays, douts):
-        found = {}
-        for name in given:
-            arguments = given[name] | arrays[name]
-            outs, hand = gradients(f, arguments, douts[name])
-            found[name] = outs, hand, gradients(plain(module), arguments, douts[name])[1]
-        return found
-
-    arrays = {name: {k: v for k, v in arguments.items() if is_array(v)} for name, arguments in given.items()}
-    found = jax.jit(of_all)(arrays, douts)
-    return {name: (outs, douts[name], hand, auto) for name, (outs, hand, auto) in found.items()}
+    outs, hand, auto = both(reals, douts)
+    return outs, douts, hand, auto
 
 
 def is_key(v):
@@ -111,46 +102,41 @@ def test_every_op_has_examples_traps_and_a_twin(op):
     assert callable(twin.jacobians)
 
 
+@pytest.mark.sample(lambda op, name: (op, [*OPS[op]].index(name) % 3))
 @cases
-def test_output_is_the_twins(x64, op, name):
-    outs, *_ = computed(op, np.float64)[name]
-    expected = twins.forward(op, of_twin(op, name))
-    assert witnesses.difference(outs, [*expected]) < 1e-13
+def test_values_and_gradients_are_the_true_ones(x64, op, name):
+    outs, douts, hand, auto = of_rule_and_of_autodiff(op, name, np.float64)
+    arguments = of_twin(op, name)
+    assert witnesses.difference(outs, [*twins.forward(op, arguments)]) < 1e-13
+    assert witnesses.difference(hand, auto) < 1e-12
+    for i in range(len(douts[0])):
+        dout, by_hand = jax.tree.map(lambda v, i=i: np.asarray(v[i]), (douts, hand))
+        by_twin = twins.vjp(op, arguments, dout)
+        assert witnesses.difference(by_hand, {v: by_twin.get(v, 0 * by_hand[v]) for v in by_hand}) < 1e-12
+        if i == 0:
+            assert_slope(op, arguments, dout, by_hand)
 
 
-@cases
-def test_backward_is_the_vector_jacobian_product(x64, op, name):
-    _, douts, hand, auto = computed(op, np.float64)[name]
-    for dout, by_hand, by_autodiff in zip(douts, hand, auto, strict=True):
-        by_twin = twins.vjp(op, of_twin(op, name), [np.asarray(v) for v in dout])
-        by_twin = {v: by_twin.get(v, np.zeros(by_hand[v].shape)) for v in by_hand}
-        assert witnesses.difference(by_hand, by_twin) < 1e-12
-        assert witnesses.difference(by_hand, by_autodiff) < 1e-12
-
-
-@cases
-def test_slope_is_that_of_differences(x64, op, name):
-    """In one random direction of all arrays at once, of the twin's forward in balls."""
-    _, (dout, *_), (hand, *_), _ = computed(op, np.float64)[name]
-    arguments, rng = of_twin(op, name), np.random.default_rng(2)
-    reals = {v: arguments[v] for v in hand}
-    ways = {v: rng.normal(size=reals[v].shape) for v in reals}
-    start, direction = balls(reals), balls(ways)
+def assert_slope(op, arguments, dout, by_hand):
+    """In one random direction of all arrays at once, by differences of the twin's forward in balls."""
+    rng = np.random.default_rng(2)
+    ways = {v: rng.normal(size=by_hand[v].shape) for v in by_hand}
+    start, direction = balls({v: arguments[v] for v in ways}), balls(ways)
 
     def S(h):
         outs = twins.forward(op, arguments | {v: start[v] + h * direction[v] for v in start})
         return sum(np.sum(d * out) for d, out in zip(dout, outs, strict=True))
 
     slope = float((S(STEP) - S(-STEP)) / (2 * STEP))
-    by_hand = sum(float((hand[v] * ways[v]).sum()) for v in hand)
-    largest = sum(float(abs(hand[v] * ways[v]).sum()) for v in hand)
-    assert abs(slope - by_hand) <= 1e-12 * largest
+    terms = [(by_hand[v] * ways[v]).ravel() for v in by_hand]
+    assert abs(slope - sum(map(np.sum, terms))) <= 1e-12 * sum(abs(term).sum() for term in terms)
 
 
+@pytest.mark.sample(lambda op, name, dtype: (op, dtype))
 @cases
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_gradients_have_the_types_of_what_they_belong_to(op, name, dtype):
-    _, _, (hand, *_), (auto, *_) = computed(op, dtype)[name]
+    _, _, hand, auto = of_rule_and_of_autodiff(op, name, dtype)
     assert all(dv.dtype == dtype for dv in hand.values())
     assert witnesses.difference(hand, auto) < 8 * jnp.finfo(dtype).eps
 
@@ -194,20 +180,29 @@ def with_trap(op, trap):
     return getattr(changed, op)
 
 
-@traps
-def test_every_trap_fails(x64, op, trap):
-    """By the verifier, on the first example whose gradient it changes."""
+def example_that_notices(op, trap):
+    """The first example whose gradient the trap changes, as the verifier wants it."""
     right, wrong = getattr(jaxnn.ops, op), with_trap(op, trap)
     for name in OPS[op]:
         arguments = drawn(op, name)
         if not witnesses.difference(*(gradient(f, arguments) for f in (wrong, right))) <= 1e-6:
-            of, reals = of_reals(wrong, arguments)
-            assert verify.custom_vjp(of, reals).verdict == "FAIL"
-            return
+            return of_reals(wrong, arguments)
     pytest.fail("right on every example")
+
+
+@traps
+def test_every_trap_is_wrong(x64, op, trap):
+    assert example_that_notices(op, trap)
+
+
+@pytest.mark.sample(lambda op, trap: op)
+@traps
+def test_every_trap_fails(x64, op, trap):
+    of, reals = example_that_notices(op, trap)
+    assert verify.custom_vjp(of, reals).verdict == "FAIL"
 
 
 def gradient(f, arguments):
     """For a random cotangent of all outputs."""
     outs, pullback = jax.vjp(*of_reals(f, arguments))
-    return pullback(cotangents(outs)[0])[0]
+    return pullback([jnp.asarray(dout[0]) for dout in cotangents(outs)])[0]

@@ -1,0 +1,77 @@
+"""out_i = W[x_i], 0 where x_i is the padding"""
+
+from functools import partial
+
+import jax
+import numpy as np
+from jax import Array
+from jax import numpy as jnp
+
+from jaxnn.cotangent import over_devices
+from jaxnn.dtypes import at_least_float32, check_one_dtype
+from jaxnn.protocols import real, whole
+
+
+@partial(jax.custom_vjp, nondiff_argnames=("padding",))
+def embedding(W: Array, x: Array, padding: int | None = None) -> Array:
+    """out_i = W[x_i], the row of W that x_i names; 0 where x_i is `padding`. W (V, n), x (…) whole numbers, out (…, n).
+
+    out_ik = Σ_v [x_i = v] W_vk, therefore
+    ∂J/∂W[v] = Σ over the i with x_i = v of dout_i, and 0 for the row of the padding
+
+    The sums are in float32 at least. A number that names no row is refused where it is known; inside jit it gives a row
+    of NaN, and no row gets its gradient.
+    Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2. ValueError: an x that is known and names no row.
+    TypeError: an x that is not of whole numbers.
+    """
+    return fwd(W, x, padding)[0]
+
+
+def fwd(W: Array, x: Array, padding: int | None) -> tuple[Array, tuple[Array, Array]]:
+    check(W, x)
+    out = W.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    return out if padding is None else jnp.where((x == padding)[..., None], 0, out), (W, x)
+
+
+def bwd(padding: int | None, residuals: tuple[Array, Array], dout: Array) -> tuple[Array, None]:
+    W, x = residuals
+    dout = dout.astype(at_least_float32(W.dtype))
+    dout = dout if padding is None else jnp.where((x == padding)[..., None], 0, dout)
+    dW = jnp.zeros_like(W, dout.dtype).at[x].add(dout, mode="drop", wrap_negative_indices=False)
+    return over_devices(W, dW.astype(W.dtype)), None
+
+
+def check(W: Array, x: Array) -> None:
+    """ValueError and TypeError of `embedding`."""
+    check_one_dtype("embedding", W=W)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"embedding was given x of {x.dtype}: give whole numbers from 0 to {len(W) - 1}.")
+    if isinstance(x, jax.core.Tracer):
+        return
+    wrong = np.asarray(x)[(np.asarray(x) < 0) | (np.asarray(x) >= len(W))]
+    if wrong.size:
+        raise ValueError(f"embedding was given x with {wrong[0]}: give whole numbers from 0 to {len(W) - 1}.")
+
+
+embedding.defvjp(fwd, bwd)
+
+EXAMPLES = {
+    "sequences": {"W": real(4, 3), "x": whole(2, 5, below=4)},
+    "one number": {"W": real(4, 3), "x": whole(below=4)},
+    "all the same": {"W": real(3, 2), "x": whole(4, below=1)},
+    "one row": {"W": real(1, 2), "x": whole(3, below=1)},
+    "padding": {"W": real(4, 3), "x": whole(7, below=4), "padding": 1},
+    "nothing but padding": {"W": real(4, 3), "x": whole(3, below=1), "padding": 0},
+}
+TRAPS = {
+    "duplicates overwritten": (".add(dout,", ".set(dout,"),
+    "the padding's row learns": (
+        "dout = dout if padding is None else jnp.where((x == padding)[..., None], 0, dout)",
+        "dout = dout",
+    ),
+    "a mean over the duplicates": (
+        ".add(dout,",
+        ".add(dout / (x[..., None] == x.ravel()[(None,) * x.ndim]).sum(-1, keepdims=True).astype(dout.dtype),",
+    ),
+    "rows counted from the end": ("dout.dtype).at[x]", "dout.dtype).at[len(W) - 1 - x]"),
+}
