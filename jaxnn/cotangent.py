@@ -51,3 +51,9 @@ def together(arrays: PyTree) -> PyTree:
 def varying(v: Array) -> frozenset:
     """The axes of a mesh along which devices hold different v, inside `jax.shard_map`."""
     return jax.typeof(v).manual_axis_type.varying
+
+
+def unless_of_type(out: Array, v: Array) -> Array | None:
+    """What a backward pass keeps of a v whose value it does not use: v, or None if v has the type of out, which is
+    there in v's stead."""
+    return None if jax.typeof(v) == jax.typeof(out) else v

@@ -7,7 +7,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxnn import catalogue
-from jaxnn.protocols import Drawn, Layer, LayerExample, LossExample, OpExample, Params, Target
+from jaxnn.protocols import Drawn, Layer, LayerExample, LossExample, OpExample, Params, Target, learned
 
 
 def examples(room: str) -> dict:
@@ -32,9 +32,15 @@ OPS: dict[str, dict[str, OpExample]] = {
 
 
 def draw_params(layer: Layer, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Params:
-    """Every leaf random, biases too: at zero biases a rule that loses them would go unseen."""
+    """Every leaf random, biases too: at zero biases a rule that loses them would go unseen. Running statistics, of
+    which some are variances, are positive."""
     shapes = jax.eval_shape(lambda key: layer.init(key, dtype), jax.random.key(0))
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
+
+    def drawn(leaf: jax.ShapeDtypeStruct, is_learned: bool) -> Array:
+        v = rng.normal(size=leaf.shape)
+        return jnp.asarray(v if is_learned else abs(v), leaf.dtype)
+
+    return jax.tree.map(drawn, shapes, learned(shapes))
 
 
 def draw_x(example: LayerExample, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
@@ -75,5 +81,9 @@ def draw(drawn: Drawn, rng: np.random.Generator, dtype: DTypeLike) -> Array:
             return jnp.asarray(rng.integers(0, 2, drawn.shape), bool)
         case "distribution":
             return jnp.asarray(draw_y("distributions", rng, drawn.shape), dtype)
+        case "zero":
+            return jnp.zeros(drawn.shape, dtype)
+        case "key":
+            return jax.random.key(rng.integers(2**31))
         case _:
             return jnp.asarray(rng.normal(size=drawn.shape), dtype)

@@ -188,11 +188,11 @@ class LossExample(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """An array of an example of an op, by what its entries are: real numbers, whole numbers 0 … below − 1, bools, or
-    numbers from 0 to 1 with a sum of 1 over the last axis."""
+    """An array of an example of an op, by what its entries are: real numbers, whole numbers 0 … below − 1, bools,
+    numbers from 0 to 1 with a sum of 1 over the last axis, or 0; or, of the shape (), a key to draw from."""
 
     shape: tuple[int, ...]
-    entries: Literal["real", "whole", "bool", "distribution"] = "real"
+    entries: Literal["real", "whole", "bool", "distribution", "zero", "key"] = "real"
     below: int = 0
 
 
@@ -213,6 +213,14 @@ def bools(*shape: int) -> Drawn:
 
 def distribution(*shape: int) -> Drawn:
     return Drawn(shape, "distribution")
+
+
+def zeros(*shape: int) -> Drawn:
+    return Drawn(shape, "zero")
+
+
+def key() -> Drawn:
+    return Drawn((), "key")
 
 
 class Penalty(Protocol):

@@ -7,8 +7,9 @@ from jax import Array, lax
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
-from jaxnn.ops.rms_norm import along, check_vector, mean
+from jaxnn.ops.rms_norm import mean
 from jaxnn.protocols import real
+from jaxnn.shapes import along, check_vector
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("epsilon",))
@@ -40,11 +41,18 @@ def fwd(x: Array, gamma: Array, beta: Array | None, epsilon: float) -> tuple[Arr
 def bwd(
     epsilon: float, residuals: tuple[Array, Array, Array | None, Array, Array], dout: Array
 ) -> tuple[Array, Array, Array | None]:
-    x, gamma, beta, mu, r = residuals
+    dx, dgamma = shares(residuals, dout)
+    x, gamma, beta, *_ = residuals
+    return like(x, dx), like(gamma, dgamma), None if beta is None else like(beta, dout)
+
+
+def shares(residuals: tuple[Array, Array, Array | None, Array, Array], dout: Array) -> tuple[Array, Array]:
+    """dx, and the share of each example in dγ, before they are rounded."""
+    x, gamma, _, mu, r = residuals
     x_hat, dout = (wide(x) - mu) * r, wide(dout)
     dx_hat = dout * along(x, gamma)
     dx = r * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
-    return like(x, dx), like(gamma, dout * x_hat), None if beta is None else like(beta, dout)
+    return dx, dout * x_hat
 
 
 layer_norm.defvjp(fwd, bwd)
@@ -64,6 +72,6 @@ TRAPS = {
     "μ taken for a constant": ("dx_hat - mean(dx_hat) -", "dx_hat -"),
     "r taken for a constant": (" - x_hat * mean(dx_hat * x_hat))", ")"),
     "s for r": ("dx = r *", "dx = 1 / r *"),
-    "∂J/∂γ of x, not of x̂": ("dout * x_hat)", "dout * wide(x))"),
+    "∂J/∂γ of x, not of x̂": ("return dx, dout * x_hat", "return dx, dout * wide(x)"),
     "∂J/∂β as a mean": ("like(beta, dout)", "like(beta, dout / (dout.size // dout.shape[-1]))"),
 }

@@ -8,6 +8,7 @@ from jax import Array, lax
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import real
+from jaxnn.shapes import along, check_vector
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("offset", "epsilon"))
@@ -33,29 +34,24 @@ def fwd(x: Array, gamma: Array, offset: float, epsilon: float) -> tuple[Array, t
 
 
 def bwd(offset: float, epsilon: float, residuals: tuple[Array, ...], dout: Array) -> tuple[Array, Array]:
+    dx, dgamma = shares(offset, residuals, dout)
+    x, gamma, _ = residuals
+    return like(x, dx), like(gamma, dgamma)
+
+
+def shares(offset: float, residuals: tuple[Array, ...], dout: Array) -> tuple[Array, Array]:
+    """dx, and the share of each example in dγ, before they are rounded."""
     x, gamma, r = residuals
     dout = wide(dout)
     x_hat = wide(x) * r
     dx_hat = dout * (along(x, gamma) + offset)
     dx = r * (dx_hat - x_hat * mean(dx_hat * x_hat))
-    return like(x, dx), like(gamma, dout * x_hat)
+    return dx, dout * x_hat
 
 
 def mean(v: Array) -> Array:
     """Over the entries of an example: (…, n) -> (…, 1)."""
     return v.mean(-1, keepdims=True)
-
-
-def along(x: Array, v: Array) -> Array:
-    """A vector (n,) beside every example of x (…, n), in float32 at least."""
-    return wide(v).reshape((1,) * (x.ndim - 1) + v.shape)
-
-
-def check_vector(op: str, x: Array, **vectors: Array | None) -> None:
-    """ValueError unless each of these, of which None are left out, has the shape (n,) of an example of x (…, n)."""
-    for name, v in vectors.items():
-        if v is not None and v.shape != x.shape[-1:]:
-            raise ValueError(f"{op} was given {name} of shape {v.shape} for x of {x.shape}: give {x.shape[-1:]}.")
 
 
 rms_norm.defvjp(fwd, bwd)
@@ -77,6 +73,6 @@ TRAPS = {
     ),
     "r taken for a constant": ("dx_hat - x_hat * mean(dx_hat * x_hat)", "dx_hat"),
     "γ forgotten": ("dx_hat = dout * (along(x, gamma) + offset)", "dx_hat = dout"),
-    "∂J/∂γ of x, not of x̂": ("dout * x_hat)", "dout * wide(x))"),
+    "∂J/∂γ of x, not of x̂": ("return dx, dout * x_hat", "return dx, dout * wide(x)"),
     "r once too often": ("- x_hat * mean(dx_hat * x_hat)", "- x_hat * r * mean(dx_hat * x_hat)"),
 }

@@ -9,8 +9,8 @@ from jax import numpy as jnp
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
-from jaxnn.ops.rms_norm import along, check_vector
 from jaxnn.protocols import OpExample, Residuals, distribution, real, whole
+from jaxnn.shapes import along, check_vector
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("ignore", "smoothing", "z_loss", "soft_cap"))

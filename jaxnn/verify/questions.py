@@ -234,14 +234,15 @@ def model(
 ) -> Report:
     """Whether `jaxnn.value_and_grad` of this model and loss is the gradient of their cost, and the cost its value.
 
-    params: those of `model.init` when not given. BadAnswer: as `gradient`.
+    params: those of `model.init` when not given. A layer that draws does so from one key throughout. BadAnswer: as
+    `gradient`.
     """
     params = model.init(jax.random.key(0)) if params is None else params
     parts = named(model), NamedLoss(loss), penalty
     problem_at = functools.partial(
         gradient_problem,
-        backprop.cost(*parts),
-        backprop.value_and_grad(*parts),
+        functools.partial(backprop.cost(*parts), key=jax.random.key(0)),
+        functools.partial(backprop.value_and_grad(*parts), key=jax.random.key(0)),
         argnums=0,
         has_aux=False,
         title=f"gradient of {type(loss).__name__} of {model}",

@@ -1,8 +1,8 @@
 """One op a file, for one example: what is one, forward, and its Jacobians entry by entry.
 
 CORE says how many axes of each array one example has: 1 for a vector, 2 for a sequence, which is given in columns,
-(n, T). An array without leading axes, such as γ, is used by every example. Whole numbers are one an example, unless
-WHOLE says otherwise in the same way. None stands for all axes: all examples are one.
+(n, T); −1 for all but the first, None for all. An array without leading axes, such as γ, is used by every example.
+Whole numbers are one an example, unless WHOLE says otherwise in the same way.
 """
 
 from importlib import import_module
@@ -28,7 +28,7 @@ def vjp(op, arguments, douts):
             dout = dout[index].T
             for name, by_v in jacobian.items():
                 v = arguments[name]
-                dv = dvs.setdefault(name, 0 * v)
+                dv = dvs.setdefault(name, np.zeros(v.shape))
                 dv[place(v, axes(op, name, v), index)] += np.tensordot(dout, by_v, np.ndim(dout)).T
     return dvs
 
@@ -43,13 +43,15 @@ def examples(op, arguments):
     core = {name: axes(op, name, v) for name, v in arrays.items()}
     leading = np.broadcast_shapes(*(v.shape[: v.ndim - core[name]] for name, v in arrays.items()))
     for index in np.ndindex(leading):
-        yield index, arguments | {name: v[place(v, core[name], index)].T for name, v in arrays.items()}
+        yield index, arguments | {name: np.asarray(v[place(v, core[name], index)]).T for name, v in arrays.items()}
 
 
 def axes(op, name, v):
     """How many axes of this argument one example has."""
     core = getattr(twin(op), "WHOLE", {}).get(name, 0) if v.dtype.kind in "iu" else twin(op).CORE[name]
-    return v.ndim if core is None else core
+    if core is None:
+        return v.ndim
+    return core if core >= 0 else v.ndim + core
 
 
 def place(v, axes, index):

@@ -277,7 +277,7 @@ def test_networks_of_named_parts():
 
 
 def test_every_layer_and_loss_is_drawn_and_fits():
-    seen = drawn(strategies.layers(), 200)
+    seen = drawn(strategies.layers(), 500)
     assert {type(layer) for layer, *_ in seen} == {type(example.layer) for example in LAYERS.values()}
     for layer, params, x in {layer: (layer, params, x) for layer, params, x in seen}.values():
         jax.eval_shape(layer.forward, params, x)
