@@ -10,7 +10,8 @@ from jax.typing import DTypeLike
 
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.protocols import LayerExample
+from jaxnn.ops.embedding import bwd, fwd
+from jaxnn.protocols import LayerExample, Residuals
 
 
 class Params(NamedTuple):
@@ -21,11 +22,10 @@ class Params(NamedTuple):
 class Embedding:
     """out_i = W[x_i], the row of W that x_i names: x (…) whole numbers 0 … n − 1, W (n, width), out (…, width).
 
-    ∂J/∂W[k] = Σ over the i with x_i = k of dout_i    a row is used once for each example that names it
-    x has no derivative: None
+    The rule is that of `jaxnn.ops.embedding`; x has no derivative: None.
 
     W starts as N(0, 1). Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2.
-    ValueError: sizes below 1. TypeError: an x that is not of whole numbers.
+    ValueError: sizes below 1, or an x that is known and names no row. TypeError: an x that is not of whole numbers.
     """
 
     n: int
@@ -38,16 +38,11 @@ class Embedding:
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
         return Params(jax.random.normal(key, (self.n, self.width), dtype))
 
-    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, tuple[Array, Array]]:
-        if not jnp.issubdtype(jnp.result_type(x), jnp.integer):
-            raise TypeError(
-                f"{self} was given x of {jnp.result_type(x)}: it takes whole numbers from 0 to {self.n - 1}."
-            )
-        return params.W[x], (params.W, x)
+    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
+        return fwd(params.W, x, None)
 
-    def backward(self, residuals: tuple[Array, Array], dout: Array) -> tuple[Params, None]:
-        W, x = residuals
-        dW = jnp.zeros_like(W).at[x].add(dout)
+    def backward(self, residuals: Residuals, dout: Array) -> tuple[Params, None]:
+        dW, _ = bwd(None, residuals, dout)
         return Params(dW), None
 
     def apply(self, params: Params, x: Array) -> Array:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnn.cotangent import over_devices
 from jaxnn.dtypes import at_least_float32, check_one_dtype
@@ -29,7 +30,9 @@ def embedding(W: Array, x: Array, padding: int | None = None) -> Array:
 
 def fwd(W: Array, x: Array, padding: int | None) -> tuple[Array, tuple[Array, Array]]:
     check(W, x)
-    out = W.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    sharding = jax.typeof(x).sharding
+    rows = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, jax.typeof(W).sharding.spec[-1]))
+    out = W.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, out_sharding=rows)
     return out if padding is None else jnp.where((x == padding)[..., None], 0, out), (W, x)
 
 
@@ -37,7 +40,8 @@ def bwd(padding: int | None, residuals: tuple[Array, Array], dout: Array) -> tup
     W, x = residuals
     dout = dout.astype(at_least_float32(W.dtype))
     dout = dout if padding is None else jnp.where((x == padding)[..., None], 0, dout)
-    dW = jnp.zeros_like(W, dout.dtype).at[x].add(dout, mode="drop", wrap_negative_indices=False)
+    none, laid_out = jnp.zeros_like(W, dout.dtype), jax.typeof(W).sharding
+    dW = none.at[x].add(dout, mode="drop", wrap_negative_indices=False, out_sharding=laid_out)
     return over_devices(W, dW.astype(W.dtype)), None
 
 
@@ -73,5 +77,5 @@ TRAPS = {
         ".add(dout,",
         ".add(dout / (x[..., None] == x.ravel()[(None,) * x.ndim]).sum(-1, keepdims=True).astype(dout.dtype),",
     ),
-    "rows counted from the end": ("dout.dtype).at[x]", "dout.dtype).at[len(W) - 1 - x]"),
+    "rows counted from the end": ("none.at[x]", "none.at[len(W) - 1 - x]"),
 }

@@ -1,11 +1,14 @@
 """J = Σ wᵢLᵢ / Σ wᵢ of L = softmax_cross_entropy(h Wᵀ + b, y), chunk by chunk: no (m, V) array is ever made"""
 
+import math
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
+import numpy as np
 from jax import Array, lax
 from jax import numpy as jnp
+from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from jaxnn.cotangent import like, together, wide_product
@@ -121,7 +124,7 @@ def by_chunks(
     """L of every example, and the `Cotangents` if dL is given, else None. Chunk j of k has the examples j, j + k,
     j + 2 k, …, so that each device has its part of it; those that are left, less than k, come last."""
     rows = jax.tree.map(lambda v: v.reshape(y.size, *v.shape[y.ndim :]), (h, y, dL))
-    k = -(-y.size // chunk)
+    k = number_of_chunks(y.size, chunk, jax.typeof(rows[0]).sharding)
     size = y.size // k
 
     def at(whole: Array, j: Array) -> Array:
@@ -144,6 +147,14 @@ def by_chunks(
         L = jnp.concatenate([L, last])
         d = d if d is None else d._replace(h=jnp.concatenate([d.h, more.h])).plus(more)
     return L.reshape(y.shape), d if d is None else d._replace(h=d.h.reshape(h.shape))
+
+
+def number_of_chunks(m: int, chunk: int, sharding: NamedSharding) -> int:
+    """k for m examples; where they are split over devices, one that splits each device's into equal chunks."""
+    axis = sharding.spec[0]
+    devices = 1 if axis is None else math.prod(sharding.mesh.shape[name] for name in np.atleast_1d(axis))
+    k = -(-m // chunk)
+    return k if devices == 1 else next(n for n in range(min(k, m // devices), m + 1) if m % (n * devices) == 0)
 
 
 def of_rows(

@@ -26,18 +26,28 @@ from reference.ops import axes
 N = 8
 AUTO, EXPLICIT, CHECKED, UNCHECKED = "Auto", "Explicit", "shard_map", "shard_map, check_vma=False"
 TOGETHER = {  # ops to whose twins all examples are one
-    "linear_cross_entropy": {"h": real(N, 3), "W": real(4, 3), "y": whole(N, below=4), "reduction": "none", "chunk": 4},
+    "linear_cross_entropy": {
+        "h": real(2 * N, 3),
+        "W": real(4, 3),
+        "y": whole(2 * N, below=4),
+        "reduction": "none",
+        "chunk": N,
+    },
 }
 
 
 def of_op(op):
     """(S of the arrays, split, shared): Σ sin 2 out of an op, whose cotangents differ from example to example."""
-    example = TOGETHER.get(op) or next(e for e in OPS[op].values() if any(has_examples(op, *item) for item in e.items()))
+    example = TOGETHER.get(op) or next(
+        e for e in OPS[op].values() if any(has_examples(op, *item) for item in e.items())
+    )
     drawn = {
         name: v._replace(shape=(N, *v.shape[len(v.shape) - core(op, name, v) :])) if has_examples(op, name, v) else v
-        for name, v in example.items()
-    }
-    arguments = inspect.signature(getattr(jaxnn.ops, op)).bind(**draw_arguments(drawn, np.random.default_rng(1))).arguments
+        for name, v in ({} if op in TOGETHER else example).items()
+    } or example
+    arguments = (
+        inspect.signature(getattr(jaxnn.ops, op)).bind(**draw_arguments(drawn, np.random.default_rng(1))).arguments
+    )
     arrays = {name: v for name, v in arguments.items() if isinstance(v, jax.Array)}
     split = {name: v for name, v in arrays.items() if has_examples(op, name, drawn[name])}
     shared = {name: v for name, v in arrays.items() if name not in split}
@@ -62,7 +72,7 @@ def core(op, name, drawn):
 
 def has_examples(op, name, drawn):
     if op in TOGETHER:
-        return isinstance(drawn, Drawn) and drawn.shape[:1] == (N,)
+        return isinstance(drawn, Drawn) and drawn.shape[:1] == (2 * N,)
     return isinstance(drawn, Drawn) and len(drawn.shape) > core(op, name, drawn)
 
 
@@ -139,7 +149,7 @@ def main():
             for mode in modes:
                 try:
                     what = problem(*make(), mode)
-                except Exception as error:  # noqa: BLE001 what is wrong is what is asked
+                except Exception as error:
                     what = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 print(json.dumps([room, name, mode, what]), flush=True)
 
