@@ -23,7 +23,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "cotangent": {"dtypes"},
     "ops": {"catalogue", "cotangent", "dtypes", "protocols"},
     "layers": {"catalogue", "dtypes", "ops", "protocols"},
-    "losses": {"mean", "protocols"},
+    "losses": {"mean", "ops", "protocols"},
     "models": {"layers", "protocols"},
     "examples": {"catalogue", "protocols"},
     "memory": set(),

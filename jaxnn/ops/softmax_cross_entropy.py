@@ -27,7 +27,7 @@ def softmax_cross_entropy(
 
     v = c tanh(z / c) with a soft_cap c, else z. t = w ⊙ ((1 − ε) y + ε / K), with smoothing ε, class_weights w (K,),
     and y a distribution (…, K) or labels (…), which stand for unit rows. z_loss: λ. Where the label is `ignore`, L is
-    0. A mean over the examples that count divides by Σᵢ w_yᵢ of those that are not ignored; it is the caller's.
+    0. The mean over the examples is the caller's: it divides by Σᵢ `share`, that is w_y, 0 where ignored.
 
     ∂ℓ/∂v_j = P_j, therefore
     ∂J/∂v = dL (P Σ_k t_k − t + 2 λ ℓ P)
@@ -76,7 +76,8 @@ def target(z: Array, y: Array, ignore: int | None, smoothing: float) -> tuple[Ar
         )
     counts = y[..., None] != ignore if labels and ignore is not None else jnp.ones((1,) * z.ndim, bool)
     if labels:
-        y = (lax.broadcasted_iota(y.dtype, z.shape, z.ndim - 1) == y[..., None]).astype(z.dtype)
+        classes = lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)  # in y's own dtype they could wrap
+        y = (classes == y[..., None].astype(jnp.int32)).astype(z.dtype)
     return (1 - smoothing) * wide(y) + smoothing / z.shape[-1], counts
 
 
@@ -89,6 +90,13 @@ def weights(z: Array, class_weights: Array | None) -> Array:
             f"give {z.shape[-1:]}, one number a class."
         )
     return wide(class_weights).reshape((1,) * (z.ndim - 1) + class_weights.shape)
+
+
+def share(z: Array, y: Array, class_weights: Array | None, ignore: int | None) -> Array:
+    """What each example counts for in a mean (…): Σ_k w_k y_k, 1 without class weights; 0 where its label is ignored."""
+    y, counts = target(z, y, ignore, smoothing=0.0)
+    w = 1 if class_weights is None else (y * weights(z, class_weights)).sum(-1)
+    return jnp.where(jnp.broadcast_to(counts[..., 0], z.shape[:-1]), w, 0).astype(wide(z).dtype)
 
 
 def fwd(
@@ -104,7 +112,8 @@ def fwd(
     check_one_dtype("softmax_cross_entropy", z=z, class_weights=class_weights, **reals)
     q, counts = target(z, y, ignore, smoothing)
     p = softmax(capped(wide(z), soft_cap))
-    L = (q * weights(z, class_weights) * p.minus_log_P).sum(-1, keepdims=True) + z_loss * p.lse**2
+    L = (q * weights(z, class_weights) * p.minus_log_P).sum(-1, keepdims=True)
+    L = L + z_loss * p.lse**2 if z_loss else L
     return jnp.where(counts, L, 0)[..., 0], (z, y, class_weights)
 
 
@@ -120,7 +129,8 @@ def bwd(
     q, counts = target(z, y, ignore, smoothing)
     w = weights(z, class_weights)
     p, t, dL = softmax(capped(wide(z), soft_cap)), q * w, jnp.where(counts, dL[..., None], 0)
-    dz = dL * (p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P + 2 * z_loss * p.lse * p.P)
+    dz = dL * (p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P)
+    dz = dz + dL * 2 * z_loss * p.lse * p.P if z_loss else dz
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
     dt = dL * p.minus_log_P
