@@ -28,7 +28,7 @@ def vjp(op, arguments, douts):
             dout = dout[index].T
             for name, by_v in jacobian.items():
                 v = arguments[name]
-                dv = dvs.setdefault(name, 0 * v)
+                dv = dvs.setdefault(name, np.zeros_like(v))
                 dv[place(v, axes(op, name, v), index)] += np.tensordot(dout, by_v, np.ndim(dout)).T
     return dvs
 
@@ -43,7 +43,7 @@ def examples(op, arguments):
     core = {name: axes(op, name, v) for name, v in arrays.items()}
     leading = np.broadcast_shapes(*(v.shape[: v.ndim - core[name]] for name, v in arrays.items()))
     for index in np.ndindex(leading):
-        yield index, arguments | {name: v[place(v, core[name], index)].T for name, v in arrays.items()}
+        yield index, arguments | {name: np.transpose(v[place(v, core[name], index)]) for name, v in arrays.items()}
 
 
 def axes(op, name, v):
