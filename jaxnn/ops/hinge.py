@@ -28,14 +28,15 @@ def hinge(z: Array, y: Array, squared: bool = False) -> Array:
 
 def fwd(z: Array, y: Array, squared: bool) -> tuple[Array, tuple[Array, Array]]:
     check_alike("hinge", z=z, y=y)
-    h = jnp.maximum(0, 1 - wide(y) * wide(z))
+    h = 1 - wide(y) * wide(z)
+    h = jnp.where(h <= 0, 0, h)
     return h**2 if squared else h, (z, y)
 
 
 def bwd(squared: bool, residuals: tuple[Array, Array], dL: Array) -> tuple[Array, Array]:
     z, y = residuals
     h = 1 - wide(y) * wide(z)
-    dh = jnp.where(h > 0, dL * (2 * h if squared else 1), 0)
+    dh = jnp.where(h <= 0, 0, dL * (2 * h if squared else 1))
     return like(z, -dh * wide(y)), like(y, -dh * wide(z))
 
 
@@ -47,8 +48,8 @@ EXAMPLES = {
     "one number": {"z": real(), "y": real()},
 }
 TRAPS = {
-    "outside of the margin too": ("jnp.where(h > 0, dL * (2 * h if squared else 1), 0)", "dL * (2 * h if squared else 1)"),
-    "inside where y z < 0": ("jnp.where(h > 0,", "jnp.where(h > 1,"),
+    "outside of the margin too": ("jnp.where(h <= 0, 0, dL * (2 * h if squared else 1))", "dL * (2 * h if squared else 1)"),
+    "inside where y z < 0": ("jnp.where(h <= 0, 0, dL", "jnp.where(h <= 1, 0, dL"),
     "the sign of y forgotten": ("-dh * wide(y)", "-dh"),
     "h² without its 2": ("2 * h if squared", "h if squared"),
 }
