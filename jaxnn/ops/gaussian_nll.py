@@ -20,7 +20,7 @@ def gaussian_nll(mu: Array, log_var: Array, y: Array) -> Array:
     ∂r/∂μ = −1 / σ, ∂r/∂s = −r / 2, therefore
     ∂J/∂μ = −dL r / σ,   ∂J/∂s = ½ dL (1 − r²) = ½ dL (1 − r) (1 + r),   ∂J/∂y = dL r / σ
 
-    Source: Nix & Weigend (1994), eq. 2. ValueError: shapes that differ. TypeError: dtypes that differ.
+    Source: Nix & Weigend (1994). ValueError: shapes that differ. TypeError: dtypes that differ.
     """
     return fwd(mu, log_var, y)[0]
 
@@ -49,5 +49,9 @@ TRAPS = {
     "σ for σ²": ("dy = dL * r * by_sigma", "dy = dL * r"),
     "by σ², not by its log": ("(1 - r) * (1 + r) / 2)", "(1 - r) * (1 + r) / 2 * by_sigma**2)"),
     "by σ, not by log σ²": ("(1 - r) * (1 + r) / 2)", "(1 - r) * (1 + r) * by_sigma)"),
+    "a floor under the variance": (
+        "by_sigma = jnp.exp(-wide(log_var) / 2)",
+        "by_sigma = jnp.exp(-jnp.maximum(wide(log_var), 0) / 2)",
+    ),
     "the variance taken for a constant": ("dL * (1 - r) * (1 + r) / 2)", "0 * r)"),
 }

@@ -48,7 +48,10 @@ EXAMPLES = {
     "one number": {"z": real(), "y": real()},
 }
 TRAPS = {
-    "outside of the margin too": ("jnp.where(h <= 0, 0, dL * (2 * h if squared else 1))", "dL * (2 * h if squared else 1)"),
+    "outside of the margin too": (
+        "jnp.where(h <= 0, 0, dL * (2 * h if squared else 1))",
+        "dL * (2 * h if squared else 1)",
+    ),
     "inside where y z < 0": ("jnp.where(h <= 0, 0, dL", "jnp.where(h <= 1, 0, dL"),
     "the sign of y forgotten": ("-dh * wide(y)", "-dh"),
     "h² without its 2": ("2 * h if squared", "h if squared"),

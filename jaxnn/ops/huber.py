@@ -57,7 +57,10 @@ EXAMPLES = {
     "one number": {"z": real(), "y": real(), "delta": 2.0},
 }
 TRAPS = {
-    "the square's slope for every error": ("dL * jnp.clip(wide(z) - wide(y), -delta, delta)", "dL * (wide(z) - wide(y))"),
+    "the square's slope for every error": (
+        "dL * jnp.clip(wide(z) - wide(y), -delta, delta)",
+        "dL * (wide(z) - wide(y))",
+    ),
     "1 beyond δ, not δ": ("wide(y), -delta, delta)", "wide(y), -1.0, 1.0)"),
     "∂J/∂y with the sign of ∂J/∂z": ("like(y, -de)", "like(y, de)"),
 }

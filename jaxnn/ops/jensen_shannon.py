@@ -1,10 +1,12 @@
 """L = β Σ_k Q_k log(Q_k / M_k) + (1 − β) Σ_k P_k log(P_k / M_k), M = β Q + (1 − β) P, of logits"""
 
 from functools import partial
+from math import log
 
 import jax
 from jax import Array
 from jax import numpy as jnp
+from jax.nn import softplus
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
@@ -26,7 +28,7 @@ def jensen_shannon(z: Array, teacher: Array, beta: float = 0.5) -> Array:
     ∂J/∂z = dL P ⊙ (g − Σ_k P_k g_k), g = ∂L/∂P;   ∂J/∂teacher is the same of Q
     KL(Q‖P): ∂J/∂z = dL (P − Q) = dL (P_j Σ_{k≠j} Q_k − Q_j Σ_{k≠j} P_k),   ∂L/∂Q = log(Q / P)
 
-    Source: Agarwal et al. (2024), eq. 1. ValueError: shapes that differ, a β outside of 0 … 1. TypeError: dtypes that
+    Source: Agarwal et al. (2024). ValueError: shapes that differ, a β outside of 0 … 1. TypeError: dtypes that
     differ.
     """
     return fwd(z, teacher, beta)[0]
@@ -55,14 +57,15 @@ def bwd(beta: float, residuals: tuple[Array, Array], dL: Array) -> tuple[Array, 
 
 
 def gradients(p: Softmax, q: Softmax, beta: float) -> tuple[Array, Array]:
-    """(∂L/∂z, ∂L/∂teacher)."""
+    """(∂L/∂z, ∂L/∂teacher), by log(M / P) = log(1 − β) + log(1 + e^r), r = log(β Q / (1 − β) P): without its constant,
+    which is nothing, ∂L/∂P keeps its digits where M is almost (1 − β) P."""
     if beta == 1:
         by_teacher, by_z = gradients(q, p, 0)
         return by_z, by_teacher
     if beta == 0:
         return p.P * q.not_P - q.P * p.not_P, by_logits(q.P, log_ratio(p, q))
-    by_p, by_q = log_mixture(log_ratio(p, q), beta)
-    return by_logits(p.P, -(1 - beta) * by_p), by_logits(q.P, -beta * by_q)
+    r = log_ratio(p, q) + log(beta / (1 - beta))
+    return by_logits(p.P, -(1 - beta) * softplus(r)), by_logits(q.P, -beta * softplus(-r))
 
 
 def log_ratio(p: Softmax, q: Softmax) -> Array:
@@ -71,7 +74,7 @@ def log_ratio(p: Softmax, q: Softmax) -> Array:
 
 
 def log_mixture(r: Array, beta: float) -> tuple[Array, Array]:
-    """(log(M / P), log(M / Q)) of r = log(Q / P), each from the larger of both: no e^r overflows."""
+    """(log(M / P), log(M / Q)) of r = log(Q / P), from the larger of P and Q: no e^r overflows; at r = 0 both are 0."""
     q_is_larger = r > 0
     of_larger = jnp.log1p(jnp.where(q_is_larger, 1 - beta, beta) * jnp.expm1(jnp.where(q_is_larger, -r, r)))
     return of_larger + jnp.where(q_is_larger, r, 0), of_larger - jnp.where(q_is_larger, 0, r)
@@ -97,9 +100,12 @@ EXAMPLES = {
     }.items()
 }
 TRAPS = {
-    "β and 1 − β exchanged": ("by_logits(p.P, -(1 - beta) * by_p)", "by_logits(p.P, -beta * by_p)"),
-    "log(P / M) without the softmax": ("return by_logits(p.P, -(1 - beta) * by_p)", "return -(1 - beta) * by_p * p.P"),
-    "M taken for Q": ("return by_logits(p.P, -(1 - beta) * by_p)", "return by_logits(p.P, -(1 - beta) * log_ratio(p, q))"),
+    "β and 1 − β exchanged": ("by_logits(p.P, -(1 - beta) * softplus(r))", "by_logits(p.P, -beta * softplus(r))"),
+    "log(P / M) without the softmax": (
+        "return by_logits(p.P, -(1 - beta) * softplus(r))",
+        "return -(1 - beta) * softplus(r) * p.P",
+    ),
+    "M taken for Q": ("return by_logits(p.P, -(1 - beta) * softplus(r))", "return by_logits(p.P, -(1 - beta) * r)"),
     "KL(Q‖P) for KL(P‖Q)": (
         "by_teacher, by_z = gradients(q, p, 0)",
         "by_z, by_teacher = gradients(p, q, 0)",

@@ -15,7 +15,7 @@ from jaxnn.protocols import distribution, real
 
 @partial(jax.custom_vjp, nondiff_argnames=("temperature",))
 def kl_divergence(z: Array, q: Array, temperature: float = 1.0) -> Array:
-    """L = T² Σ_k q_k (log q_k − log P_k) of each example, P = softmax(z / T); z and q (…, K), L (…) in float32 at least.
+    """L = T² Σ_k q_k (log q_k − log P_k) of each example, P = softmax(z / T); z, q (…, K), L (…) in float32 at least.
 
     Distillation: q is the teacher's distribution, at the same temperature T. T² keeps ∂J/∂z from falling as 1 / T².
     0 log 0 = 0. A mean over the examples is the caller's.
@@ -61,7 +61,10 @@ TRAPS = {
     "T² on the way back": ("dz = dL * temperature * (", "dz = dL * temperature**2 * ("),
     "no T on the way back": ("dz = dL * temperature * (", "dz = dL * ("),
     "P of z, not of z / T": ("p, t, dL = softmax(wide(z) / temperature)", "p, t, dL = softmax(wide(z))"),
-    "the other argument's divergence": ("(t.sum(-1, keepdims=True) - t) - t * p.not_P)", "(jnp.log(p.P) - jnp.log(t)))"),
+    "the other argument's divergence": (
+        "(t.sum(-1, keepdims=True) - t) - t * p.not_P)",
+        "(jnp.log(p.P) - jnp.log(t)))",
+    ),
     "∂J/∂q without its 1": ("(jnp.log(t) + 1 + p.minus_log_P)", "(jnp.log(t) + p.minus_log_P)"),
     "the first example's cotangent for all": ("dL[..., None]", "dL[(0,) * dL.ndim]"),
 }

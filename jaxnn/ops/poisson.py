@@ -19,8 +19,7 @@ def poisson(z: Array, y: Array) -> Array:
     ∂L/∂z = eᶻ − y,   ∂L/∂y = −z, therefore
     ∂J/∂z = dL (eᶻ − y),   ∂J/∂y = −dL z
 
-    Source: Bishop (2006), eq. 2.9 and section 4.3.6, of the exponential family with its canonical link.
-    ValueError: shapes that differ. TypeError: dtypes that differ.
+    Source: Nelder & Wedderburn (1972). ValueError: shapes that differ. TypeError: dtypes that differ.
     """
     return fwd(z, y)[0]
 

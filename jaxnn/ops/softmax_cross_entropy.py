@@ -74,10 +74,11 @@ def target(z: Array, y: Array, ignore: int | None, smoothing: float) -> tuple[Ar
             f"softmax_cross_entropy was given y of shape {y.shape} and dtype {y.dtype} for z of shape {z.shape}: give "
             f"integer labels of shape {z.shape[:-1]}, or a distribution of z's shape."
         )
-    counts = y[..., None] != ignore if labels and ignore is not None else jnp.ones((1,) * z.ndim, bool)
+    counts = jnp.ones((1,) * z.ndim, bool)
     if labels:
-        classes = lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)  # in y's own dtype they could wrap
-        y = (classes == y[..., None].astype(jnp.int32)).astype(z.dtype)
+        y = y[..., None].astype(jnp.int32)  # in fewer bits `ignore` and the classes would wrap
+        counts = counts if ignore is None else y != ignore
+        y = (lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1) == y).astype(z.dtype)
     return (1 - smoothing) * wide(y) + smoothing / z.shape[-1], counts
 
 
@@ -93,7 +94,7 @@ def weights(z: Array, class_weights: Array | None) -> Array:
 
 
 def share(z: Array, y: Array, class_weights: Array | None, ignore: int | None) -> Array:
-    """What each example counts for in a mean (…): Σ_k w_k y_k, 1 without class weights; 0 where its label is ignored."""
+    """What each example counts for in a mean (…): Σ_k w_k y_k, or 1 without weights; 0 where its label is ignored."""
     y, counts = target(z, y, ignore, smoothing=0.0)
     w = 1 if class_weights is None else (y * weights(z, class_weights)).sum(-1)
     return jnp.where(jnp.broadcast_to(counts[..., 0], z.shape[:-1]), w, 0).astype(wide(z).dtype)

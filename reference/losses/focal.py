@@ -15,7 +15,7 @@ def forward(loss, Z, Y, w=None):
 
 
 def gradient(loss, Z, Y, w=None):
-    """∂L/∂z_k = α y_k q^γ (γ p log p − q) − (1 − α) (1 − y_k) p^γ (γ q log q − p), q = 1 − p and ∂p/∂z = p q   (K, m)."""
+    """∂L/∂z_k = α y_k q^γ (γ p log p − q) − (1 − α) (1 − y_k) p^γ (γ q log q − p), q = 1 − p, ∂p/∂z = p q   (K, m)."""
     p, q, gamma = sigmoid(Z), sigmoid(-Z), loss.gamma
     of_one = loss.alpha * Y * q**gamma * (gamma * p * np.log(p) - q)
     of_zero = (1 - loss.alpha) * (1 - Y) * p**gamma * (gamma * q * np.log(q) - p)

@@ -12,7 +12,7 @@ def forward(z, y, alpha, gamma):
 
 def jacobians(z, y, alpha, gamma):
     """
-    ∂L/∂z = y α (1 − p)^γ (γ p log p − (1 − p)) − (1 − y) (1 − α) p^γ (γ (1 − p) log(1 − p) − p), since ∂p/∂z = p (1 − p)
+    ∂L/∂z = y α (1 − p)^γ (γ p log p − (1 − p)) − (1 − y) (1 − α) p^γ (γ (1 − p) log(1 − p) − p), by ∂p/∂z = p (1 − p)
     ∂L/∂y = −α (1 − p)^γ log p + (1 − α) p^γ log(1 − p)
     """
     p, one, zero = probability(z), *sides(alpha)
