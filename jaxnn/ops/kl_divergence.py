@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
 from jaxnn.ops.huber import check_alike
-from jaxnn.ops.softmax_cross_entropy import softmax
+from jaxnn.ops.softmax_cross_entropy import others, softmax
 from jaxnn.protocols import distribution, real
 
 
@@ -43,7 +43,7 @@ def fwd(z: Array, q: Array, temperature: float) -> tuple[Array, tuple[Array, Arr
 def bwd(temperature: float, residuals: tuple[Array, Array], dL: Array) -> tuple[Array, Array]:
     z, q = residuals
     p, t, dL = softmax(wide(z) / temperature), wide(q), dL[..., None]
-    dz = dL * temperature * (p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P)
+    dz = dL * temperature * (p.P * others(t) - t * p.not_P)
     dq = dL * temperature**2 * (jnp.log(t) + 1 + p.minus_log_P)
     return like(z, dz), like(q, dq)
 
@@ -62,8 +62,8 @@ TRAPS = {
     "no T on the way back": ("dz = dL * temperature * (", "dz = dL * ("),
     "P of z, not of z / T": ("p, t, dL = softmax(wide(z) / temperature)", "p, t, dL = softmax(wide(z))"),
     "the other argument's divergence": (
-        "(t.sum(-1, keepdims=True) - t) - t * p.not_P)",
-        "(jnp.log(p.P) - jnp.log(t)))",
+        "(p.P * others(t) - t * p.not_P)",
+        "p.P * (jnp.log(p.P) - jnp.log(t))",
     ),
     "∂J/∂q without its 1": ("(jnp.log(t) + 1 + p.minus_log_P)", "(jnp.log(t) + p.minus_log_P)"),
     "the first example's cotangent for all": ("dL[..., None]", "dL[(0,) * dL.ndim]"),

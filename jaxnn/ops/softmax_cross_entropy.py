@@ -53,13 +53,22 @@ class Softmax(NamedTuple):
 
 def softmax(v: Array) -> Softmax:
     largest = v.max(-1, keepdims=True)
-    first = v.argmax(-1, keepdims=True)
-    is_first = lax.broadcasted_iota(first.dtype, v.shape, v.ndim - 1) == first
     e = jnp.exp(v - largest)
-    rest = jnp.where(is_first, 0, e).sum(-1, keepdims=True)
+    rest = jnp.where(is_largest(v), 0, e).sum(-1, keepdims=True)
     log_sum = jnp.log1p(rest)
-    others = jnp.where(is_first, rest, 1 + rest - e)
-    return Softmax(largest + log_sum, log_sum + (largest - v), e / (1 + rest), others / (1 + rest))
+    not_e = jnp.where(is_largest(v), rest, 1 + rest - e)
+    return Softmax(largest + log_sum, log_sum + (largest - v), e / (1 + rest), not_e / (1 + rest))
+
+
+def is_largest(v: Array) -> Array:
+    """True at the first largest entry of each example of v (…, K)."""
+    return lax.broadcasted_iota(jnp.int32, v.shape, v.ndim - 1) == jnp.argmax(v, -1, keepdims=True).astype(jnp.int32)
+
+
+def others(t: Array) -> Array:
+    """Σ_{k≠j} t_k, at the largest t_j a sum and no difference."""
+    rest = jnp.where(is_largest(t), 0, t).sum(-1, keepdims=True)
+    return jnp.where(is_largest(t), rest, t.sum(-1, keepdims=True) - t)
 
 
 def capped(z: Array, soft_cap: float | None) -> Array:
@@ -130,7 +139,7 @@ def bwd(
     q, counts = target(z, y, ignore, smoothing)
     w = weights(z, class_weights)
     p, t, dL = softmax(capped(wide(z), soft_cap)), q * w, jnp.where(counts, dL[..., None], 0)
-    dz = dL * (p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P)
+    dz = dL * (p.P * others(t) - t * p.not_P)
     dz = dz + dL * 2 * z_loss * p.lse * p.P if z_loss else dz
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
@@ -174,7 +183,7 @@ TRAPS = {
         AGAIN.replace("smoothing)", "smoothing * z.shape[-1] / max(z.shape[-1] - 1, 1))"),
     ),
     "class weights forgotten on the way back": ("w = weights(z, class_weights)\n", "w = weights(z, None)\n"),
-    "the weight of the label for the smooth term": ("(t.sum(-1, keepdims=True) - t)", "(1 - t)"),
+    "the weight of the label for the smooth term": ("p.P * others(t)", "p.P * (1 - t)"),
     "z-loss without P": ("2 * z_loss * p.lse * p.P", "2 * z_loss * p.lse"),
     "the soft cap's slope at z, not z / c": ("jnp.cosh(wide(z) / soft_cap)", "jnp.cosh(wide(z))"),
     "the soft cap forgotten on the way back": ("if soft_cap is not None:\n        dz", "if False:\n        dz"),
