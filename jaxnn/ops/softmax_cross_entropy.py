@@ -52,12 +52,13 @@ class Softmax(NamedTuple):
 
 
 def softmax(v: Array) -> Softmax:
-    largest = v.max(-1, keepdims=True)
+    largest = lax.stop_gradient(v.max(-1, keepdims=True))  # whose derivatives cancel, and are others where entries tie
     e = jnp.exp(v - largest)
     rest = jnp.where(is_largest(v), 0, e).sum(-1, keepdims=True)
-    log_sum = jnp.log1p(rest)
-    not_e = jnp.where(is_largest(v), rest, 1 + rest - e)
-    return Softmax(largest + log_sum, log_sum + (largest - v), e / (1 + rest), not_e / (1 + rest))
+    one = jnp.where(is_largest(v), e, 0).sum(-1, keepdims=True)  # is 1, and has a derivative
+    log_sum, total = jnp.log1p(rest + (one - 1)), one + rest
+    not_e = jnp.where(is_largest(v), rest, one + rest - e)
+    return Softmax(largest + log_sum, log_sum + (largest - v), e / total, not_e / total)
 
 
 def is_largest(v: Array) -> Array:

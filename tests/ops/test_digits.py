@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from jaxnn import ops
+from jaxnn import catalogue, ops
 
 DIGITS = 2e-6  # relative, entry by entry: 17 units in the last place of float32
+softmax_cross_entropy = catalogue.module("ops", "softmax_cross_entropy")
 FAR = (1.0, 12.0, 40.0, 1e4)  # at 12 a formula that cancels has digits left in float64, and none in float32
 
 
@@ -39,6 +40,17 @@ def test_softmax_cross_entropy(size, settings, right):
     close(lambda z: ops.softmax_cross_entropy(z, y, **settings), saturated(size))
 
 
+def test_where_logits_tie_all_derivatives_are_those_of_the_formula(x64):
+    """JAX's derivatives of a maximum share it among those that tie."""
+    z, y = jnp.zeros((1, 3)), jnp.array([1])
+    by_rule = lambda z: ops.softmax_cross_entropy(z, y).sum()  # noqa: E731
+    by_forward = lambda z: softmax_cross_entropy.fwd(z, y, None, None, 0.0, 0.0, None)[0].sum()  # noqa: E731
+    P = jnp.full(3, 1 / 3)
+    for f in (by_rule, by_forward):
+        np.testing.assert_allclose(jax.grad(f)(z)[0], P - jnp.array([0, 1, 0]), rtol=1e-14)
+        np.testing.assert_allclose(jax.jacrev(jax.grad(f))(z)[0, :, 0], jnp.diag(P) - jnp.outer(P, P), rtol=1e-14)
+
+
 @pytest.mark.parametrize("size", FAR)
 def test_soft_targets(size):
     """A distribution with a zero in it, and one that is almost a label."""
@@ -50,8 +62,8 @@ def test_soft_targets(size):
 @pytest.mark.parametrize("size", FAR)
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_jensen_shannon(size, beta):
-    """Of a teacher that is sure of other classes, and of one that is sure of the same. A difference of what is near P and
-    of what is far from it: some units more than the others."""
+    """Of a teacher that is sure of other classes, and of one that is sure of the same. Its gradient is a difference of
+    what is near P and of what is far from it: some units more than the others."""
     for teacher in (-saturated(size / 2), saturated(size / 2) + np.array([0, 1, -1])):
         close(lambda z, teacher: ops.jensen_shannon(z, teacher, beta), saturated(size), teacher, digits=1e-5)
 
