@@ -52,10 +52,10 @@ class Softmax(NamedTuple):
 
 
 def softmax(v: Array) -> Softmax:
-    largest = lax.stop_gradient(v.max(-1, keepdims=True))  # whose derivatives cancel, and are others where entries tie
+    largest = v.max(-1, keepdims=True)
     e = jnp.exp(v - largest)
     rest = jnp.where(is_largest(v), 0, e).sum(-1, keepdims=True)
-    one = jnp.where(is_largest(v), e, 0).sum(-1, keepdims=True)  # is 1, and has a derivative
+    one = jnp.where(is_largest(v), e, 0).sum(-1, keepdims=True)  # is 1; by its derivative those of largest cancel
     log_sum, total = jnp.log1p(rest + (one - 1)), one + rest
     not_e = jnp.where(is_largest(v), rest, one + rest - e)
     return Softmax(largest + log_sum, log_sum + (largest - v), e / total, not_e / total)
@@ -140,12 +140,13 @@ def bwd(
     q, counts = target(z, y, ignore, smoothing)
     w = weights(z, class_weights)
     p, t, dL = softmax(capped(wide(z), soft_cap)), q * w, jnp.where(counts, dL[..., None], 0)
-    dz = dL * (p.P * others(t) - t * p.not_P)
+    is_distribution = jnp.issubdtype(y.dtype, jnp.floating)  # of labels the difference is exact
+    dz = dL * (p.P * (others(t) if is_distribution else t.sum(-1, keepdims=True) - t) - t * p.not_P)
     dz = dz + dL * 2 * z_loss * p.lse * p.P if z_loss else dz
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
     dt = dL * p.minus_log_P
-    dy = like(y, (1 - smoothing) * w * dt) if jnp.issubdtype(y.dtype, jnp.floating) else None
+    dy = like(y, (1 - smoothing) * w * dt) if is_distribution else None
     dw = None if class_weights is None else like(class_weights, q * dt)
     return like(z, dz), dy, dw
 
@@ -184,7 +185,7 @@ TRAPS = {
         AGAIN.replace("smoothing)", "smoothing * z.shape[-1] / max(z.shape[-1] - 1, 1))"),
     ),
     "class weights forgotten on the way back": ("w = weights(z, class_weights)\n", "w = weights(z, None)\n"),
-    "the weight of the label for the smooth term": ("p.P * others(t)", "p.P * (1 - t)"),
+    "the weight of the label for the smooth term": ("t.sum(-1, keepdims=True) - t) -", "1 - t) -"),
     "z-loss without P": ("2 * z_loss * p.lse * p.P", "2 * z_loss * p.lse"),
     "the soft cap's slope at z, not z / c": ("jnp.cosh(wide(z) / soft_cap)", "jnp.cosh(wide(z))"),
     "the soft cap forgotten on the way back": ("if soft_cap is not None:\n        dz", "if False:\n        dz"),

@@ -47,7 +47,7 @@ def test_where_logits_tie_all_derivatives_are_those_of_the_formula(x64):
     by_forward = lambda z: softmax_cross_entropy.fwd(z, y, None, None, 0.0, 0.0, None)[0].sum()  # noqa: E731
     P = jnp.full(3, 1 / 3)
     for f in (by_rule, by_forward):
-        np.testing.assert_allclose(jax.grad(f)(z)[0], P - jnp.array([0, 1, 0]), rtol=1e-14)
+        np.testing.assert_allclose(jax.grad(f)(z)[0], P - jnp.array([0.0, 1.0, 0.0]), rtol=1e-14)
         np.testing.assert_allclose(jax.jacrev(jax.grad(f))(z)[0, :, 0], jnp.diag(P) - jnp.outer(P, P), rtol=1e-14)
 
 
