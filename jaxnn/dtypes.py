@@ -12,7 +12,8 @@ def at_least_float32(dtype: DTypeLike) -> np.dtype:
 
 
 def wide(v: Array) -> Array:
-    """v in float32 at least."""
+    """v in float32 at least; NumPy's arrays become JAX's."""
+    v = jnp.asarray(v)
     return v.astype(at_least_float32(v.dtype))
 
 

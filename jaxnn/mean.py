@@ -17,10 +17,11 @@ def target(y: ArrayLike, z: Array) -> Array:
     return jnp.asarray(y).astype(z.dtype)
 
 
-def mean(L: Array, w: ArrayLike | None = None) -> tuple[Array, Array]:
+def mean(L: Array, w: ArrayLike | None = None, share: Array | None = None) -> tuple[Array, Array]:
     """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and ∂J/∂L = w / Σw; without w each example counts once, J = Σ Lᵢ / m.
 
-    L and w of the same shape, one entry an example. Where all w are 0, J is 0.
+    L and w of the same shape, one entry an example. Where all w are 0, J is 0. share: of L's shape, what an example
+    counts for if not for 1, such as the weight of its class, which L has in it: J = Σ wᵢLᵢ / Σ wᵢ shareᵢ.
     J is summed and returned in float32 at least; ∂J/∂L has L's dtype. ValueError: w of another shape than L.
     """
     if w is None:
@@ -28,6 +29,6 @@ def mean(L: Array, w: ArrayLike | None = None) -> tuple[Array, Array]:
     if jnp.shape(w) != L.shape:
         raise ValueError(f"The weights w have shape {jnp.shape(w)}: they must be {L.shape}, one number an example.")
     w = jnp.asarray(w).astype(at_least_float32(L.dtype))
-    total = w.sum()
+    total = (w if share is None else w * share).sum()
     dL = w / jnp.where(total > 0, total, 1)
     return (dL * L.astype(w.dtype)).sum(), dL.astype(L.dtype)

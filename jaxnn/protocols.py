@@ -172,7 +172,11 @@ class Loss(LossPair, Protocol):
     metric: ClassVar[str]  # the name in `metrics.METRICS` of the number that is reported beside J
     output: ClassVar[Output]  # what z is: any values, or probabilities, after a last layer such as a sigmoid
     takes: ClassVar[Target]  # what the command gives it for y
-    formulas: ClassVar[LossFormulas]
+
+    @property
+    def formulas(self) -> LossFormulas | None:
+        """How it is written; None if it is written as its code has it."""
+        ...
 
     def predict(self, z: Array) -> Array:
         """y_hat: what the output z says of y, on y's own scale (a probability, a value)."""

@@ -125,7 +125,7 @@ def flat(model: Layer, params: Params) -> Iterator[tuple[Layer, Params]]:
 
 def has_textbook_formulas(rule: Layer | LossPair) -> bool:
     """Whether it is written by formulas of ours, and not by its code."""
-    return hasattr(rule, "formulas") or in_textbooks(rule)
+    return has_formulas(rule) or in_textbooks(rule)
 
 
 def check(model: Layer, chain: Chain, loss: LossPair, params: Params, penalty: L2 | None) -> None:

@@ -12,7 +12,7 @@ from jaxnn.explanation.verdicts import Verdicts
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.dense import Dense
 from jaxnn.layers.dense import Params as WeightsAndBiases
-from jaxnn.protocols import Loss, LossPair, PyTree
+from jaxnn.protocols import Loss, LossFormulas, PyTree
 
 PASSES = ("forward", "backward")
 
@@ -28,9 +28,9 @@ def in_textbooks(rule: PyTree) -> TypeGuard[Dense | Activation]:
     return kind is not None and all(getattr(type(rule), name) is getattr(kind, name) for name in PASSES)
 
 
-def has_formulas(loss: LossPair) -> TypeGuard[Loss]:
-    """Whether a loss says its own formulas, as those that ship do."""
-    return hasattr(loss, "formulas")
+def has_formulas(rule: PyTree) -> TypeGuard[Loss]:
+    """Whether it is a loss that says its own formulas, as those that ship do without settings."""
+    return getattr(rule, "formulas", None) is not None
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,14 @@ class WrittenLoss:
     z: str
     notation: Notation
 
+    @property
+    def formulas(self) -> LossFormulas:
+        assert self.loss.formulas, "it is asked first whether it has some"
+        return self.loss.formulas
+
     def forward(self, z: Array, y: PyTree) -> list[Line]:
         """ŷ; and J last."""
-        y_hat, L, _ = self.loss.formulas
+        y_hat, L, _ = self.formulas
         J, _ = self.loss.forward(z, y)
         return [
             Line("ŷ", y_hat.format(z=self.z), in_layout(self.loss.predict(z), self.notation)),
@@ -122,7 +127,7 @@ class WrittenLoss:
     def backward(self, z: Array, y: PyTree, verdicts: Verdicts) -> list[Line]:
         _, residuals = self.loss.forward(z, y)
         dz = in_layout(self.loss.backward(residuals), self.notation)
-        return [Line(f"∂J/∂{self.z}", self.loss.formulas.dz.format(z=self.z), dz, verdict=verdicts.dx)]
+        return [Line(f"∂J/∂{self.z}", self.formulas.dz.format(z=self.z), dz, verdict=verdicts.dx)]
 
 
 def in_layout(v: PyTree, notation: Notation) -> np.ndarray:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jax import Array
-from jax import numpy as jnp
 
 from jaxnn.mean import mean, target
+from jaxnn.ops.huber import bwd, fwd
 from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
 
 
@@ -17,7 +17,8 @@ class Huber:
     z and y (…, K), w (…) or None. An error beyond δ costs as its size, not as its square: outliers pull less.
     ∂J/∂z = clip(z − y, −δ, δ) · ∂J/∂L    h′(e) = e within δ, and δ sign e beyond; ∂J/∂L = w / Σw, that is 1/m
 
-    y_hat = z. ValueError: a δ that is not positive, y of another shape than z. Source: Huber (1964).
+    The rule is that of `jaxnn.ops.huber`. y_hat = z. ValueError: a δ that is not positive, y of another shape than z.
+    Source: Huber (1964).
     """
 
     delta: float = 1.0
@@ -33,15 +34,13 @@ class Huber:
             raise ValueError(f"{self}: delta must be a positive number.")
 
     def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
-        error = z - target(y, z)
-        size = jnp.abs(error)
-        h = jnp.where(size <= self.delta, error**2 / 2, self.delta * (size - self.delta / 2))
-        J, dL = mean(h.sum(-1), w)
-        return J, (error, dL)
+        L, of_L = fwd(z, target(y, z), self.delta)
+        J, dL = mean(L.sum(-1), w)
+        return J, (of_L, dL)
 
     def backward(self, residuals: Residuals) -> Array:
-        error, dL = residuals
-        return jnp.clip(error, -self.delta, self.delta) * dL[..., None]
+        of_L, dL = residuals
+        return bwd(self.delta, of_L, dL[..., None])[0]
 
     def predict(self, z: Array) -> Array:
         return z

@@ -6,9 +6,10 @@ from typing import ClassVar
 import jax
 from jax import Array
 from jax import numpy as jnp
-from jax.nn import log_softmax, softmax
+from jax.typing import ArrayLike
 
-from jaxnn.mean import mean, target
+from jaxnn.mean import mean
+from jaxnn.ops.softmax_cross_entropy import bwd, capped, fwd, share
 from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
 
 
@@ -19,37 +20,59 @@ class SoftmaxCrossEntropy:
     y: integer labels 0 … K−1 of shape (…), which stand for one-hot rows, or a distribution over the classes (…, K).
     ∂J/∂z = (P Σ_k y_k − y) · ∂J/∂L    ∂ log P_k/∂z_j = [j = k] − P_j; Σ_k y_k = 1 leaves P − y; ∂J/∂L = w / Σw
 
-    y_hat = P. ValueError: y neither of z's shape nor integer labels of z's shape without the last axis.
-    Source: Bishop (2006), eq. 4.108 and 4.109.
+    The rule is that of `jaxnn.ops.softmax_cross_entropy`, which says what L is with smoothing, z_loss, soft_cap and
+    class_weights, one a class. J = Σ wᵢLᵢ / Σ wᵢcᵢ, with c_i the weight of the label's class, Σ_k y_k times that of
+    class k for a distribution; an example whose label is `ignore` counts in neither sum, and J is 0 if none counts.
+    y_hat = P, of the capped z. ValueError: y neither of z's shape nor integer labels of z's shape without the last
+    axis; class_weights that are negative or not one a class, a smoothing outside of 0 … 1, a negative z_loss, or a
+    soft_cap that is not positive. Source: Bishop (2006), eq. 4.108 and 4.109.
     """
 
+    ignore: int | None = None
+    smoothing: float = 0.0
+    z_loss: float = 0.0
+    soft_cap: float | None = None
+    class_weights: tuple[float, ...] | None = None
     metric: ClassVar[str] = "accuracy"
     output: ClassVar[Output] = "values"
     takes: ClassVar[Target] = "labels"
-    formulas: ClassVar[LossFormulas] = LossFormulas("softmax({z})", "−y log ŷ", "(ŷ − y) / m")
 
-    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]:
-        if jnp.issubdtype(jnp.result_type(y), jnp.integer) and jnp.shape(y) == jnp.shape(z)[:-1]:
-            y = jax.nn.one_hot(y, z.shape[-1])
-        if jnp.shape(y) != jnp.shape(z):
-            raise ValueError(
-                f"The target y has shape {jnp.shape(y)} and dtype {jnp.result_type(y)}: for logits z of shape "
-                f"{jnp.shape(z)} give integer labels of shape {jnp.shape(z)[:-1]}, or a distribution of z's shape."
-            )
-        y = target(y, z)
-        J, dL = mean(-(y * log_softmax(z)).sum(-1), w)
-        return J, (softmax(z), y, dL)
+    def __post_init__(self) -> None:
+        if not (0 <= self.smoothing <= 1 and self.z_loss >= 0 and (self.soft_cap is None or self.soft_cap > 0)):
+            raise ValueError(f"{self}: smoothing is from 0 to 1, z_loss 0 or more, and soft_cap None or positive.")
+        if self.class_weights is not None and not all(weight >= 0 for weight in self.class_weights):
+            raise ValueError(f"{self}: class_weights are 0 or more.")
+
+    @property
+    def formulas(self) -> LossFormulas | None:
+        """None with settings: J is then no mean of a sum over outputs, and is written as its code has it."""
+        plain = self == SoftmaxCrossEntropy()
+        return LossFormulas("softmax({z})", "−y log ŷ", "(ŷ − y) / m") if plain else None
+
+    def forward(self, z: Array, y: ArrayLike, w: Array | None = None) -> tuple[Array, Residuals]:
+        y = jnp.asarray(y)
+        if y.shape == z.shape or not jnp.issubdtype(y.dtype, jnp.integer):
+            y = y.astype(z.dtype)
+        weights = None if self.class_weights is None else jnp.asarray(self.class_weights, z.dtype)
+        L, of_L = fwd(z, y, weights, self.ignore, self.smoothing, self.z_loss, self.soft_cap)
+        J, dL = mean(L, w, share(z, y, weights, self.ignore))
+        return J, (of_L, dL)
 
     def backward(self, residuals: Residuals) -> Array:
-        P, y, dL = residuals
-        return (P * y.sum(-1, keepdims=True) - y) * dL[..., None]
+        of_L, dL = residuals
+        return bwd(self.ignore, self.smoothing, self.z_loss, self.soft_cap, of_L, dL)[0]
 
     def predict(self, z: Array) -> Array:
-        return softmax(z)
+        return jax.nn.softmax(capped(z, self.soft_cap))
 
 
 EXAMPLES = {
     "softmax cross-entropy, labels": LossExample(SoftmaxCrossEntropy(), (4, 3), "labels"),
     "softmax cross-entropy, distributions": LossExample(SoftmaxCrossEntropy(), (4, 3), "distributions"),
     "softmax cross-entropy, rows that do not sum to 1": LossExample(SoftmaxCrossEntropy(), (4, 3), "probabilities"),
+    "softmax cross-entropy, with settings": LossExample(
+        SoftmaxCrossEntropy(ignore=1, smoothing=0.1, z_loss=0.2, soft_cap=2.0, class_weights=(0.5, 2.0, 1.5)),
+        (4, 3),
+        "labels",
+    ),
 }

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import OpExample, Residuals, distribution, real, whole
-from jaxnn.shapes import along, check_vector
+from jaxnn.shapes import along, check_shape
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("ignore", "smoothing", "z_loss", "soft_cap"))
@@ -28,7 +28,7 @@ def softmax_cross_entropy(
 
     v = c tanh(z / c) with a soft_cap c, else z. t = w ⊙ ((1 − ε) y + ε / K), with smoothing ε, class_weights w (K,),
     and y a distribution (…, K) or labels (…), which stand for unit rows. z_loss: λ. Where the label is `ignore`, L is
-    0. A mean over the examples that count divides by Σᵢ w_yᵢ of those that are not ignored; it is the caller's.
+    0. The mean over the examples is the caller's: it divides by Σᵢ `share`, that is w_y, 0 where ignored.
 
     ∂ℓ/∂v_j = P_j, therefore
     ∂J/∂v = dL (P Σ_k t_k − t + 2 λ ℓ P)
@@ -47,7 +47,9 @@ class Softmax(NamedTuple):
     """Of v (…, K), with one entry of each example apart, the pivot: the label, or the largest. At the pivot no digit
     is lost in −log P and in Σ_{k≠pivot} P_k where P is almost 1."""
 
-    lse: Array  # ℓ (…, 1)
+    v: Array
+    largest: Array  # (…, 1)
+    log_total: Array  # ℓ − largest (…, 1)
     is_pivot: Array  # (…, K)
     others: Array  # P (…, K), 0 at the pivot
     at_pivot: Array  # P of it (…, 1)
@@ -55,8 +57,17 @@ class Softmax(NamedTuple):
     rest: Array  # Σ_{k≠pivot} P_k (…, 1)
 
     @property
+    def lse(self) -> Array:
+        """ℓ (…, 1)."""
+        return self.largest + self.log_total
+
+    @property
     def P(self) -> Array:
         return jnp.where(self.is_pivot, self.at_pivot, self.others)
+
+    @property
+    def minus_log_P(self) -> Array:
+        return self.log_total + (self.largest - self.v)
 
     @property
     def not_P(self) -> Array:
@@ -64,47 +75,60 @@ class Softmax(NamedTuple):
         return jnp.where(self.is_pivot, self.rest, 1 - self.others)
 
 
-def softmax(v: Array, pivot: Array) -> Softmax:
-    """pivot: whole numbers (…), which entry it is."""
+def softmax(v: Array, pivot: Array | None = None) -> Softmax:
+    """pivot: whole numbers (…), which entry it is; the largest if None."""
+    pivot = v.argmax(-1) if pivot is None else pivot
     largest, is_pivot = v.max(-1, keepdims=True), units(v, pivot)
     below = largest - jnp.take_along_axis(v, pivot[..., None], -1)
     e = jnp.where(is_pivot, 0, jnp.exp(v - largest))
     rest, at_pivot = e.sum(-1, keepdims=True), jnp.exp(-below)
     total = at_pivot + rest
-    log_total = jnp.where(below == 0, jnp.log1p(rest), jnp.log(total))
-    return Softmax(largest + log_total, is_pivot, e / total, at_pivot / total, log_total + below, rest / total)
+    log_total = jnp.log1p(rest + jnp.expm1(-below))
+    return Softmax(v, largest, log_total, is_pivot, e / total, at_pivot / total, log_total + below, rest / total)
+
+
+def others(t: Array) -> Array:
+    """Σ_{k≠j} t_k, at the largest t_j a sum and no difference."""
+    is_largest = units(t, t.argmax(-1))
+    rest = jnp.where(is_largest, 0, t).sum(-1, keepdims=True)
+    return jnp.where(is_largest, rest, t.sum(-1, keepdims=True) - t)
 
 
 def units(v: Array, y: Array) -> Array:
     """Whether each entry of v (…, K) is the one that a whole number y (…) names."""
-    return lax.broadcasted_iota(y.dtype, v.shape, v.ndim - 1) == y[..., None]
+    return lax.broadcasted_iota(jnp.int32, v.shape, v.ndim - 1) == y[..., None].astype(jnp.int32)
 
 
-class Given(NamedTuple):
-    """v with its softmax, and the class weights."""
+class Weights(NamedTuple):
+    """How much each example, and each class of it, counts."""
 
-    v: Array
-    p: Softmax
     counts: Array | bool  # (…, 1): whether the label is not ignored
-    w: Array | float  # (1, …, K), 1 where there are none
-    w_pivot: Array | float  # (…, 1): that of the pivot
+    w: Array | float  # (1, …, K): the class weights, 1 where there are none
+    label: Array | None  # (…): the labels, 0 where they are ignored; None of distributions
+    own: Array | float  # (…, 1): the weight of the label, or Σ_k w_k y_k
 
     @staticmethod
-    def of(z: Array, y: Array, class_weights: Array | None, ignore: int | None, soft_cap: float | None) -> "Given":
-        v = wide(z) if soft_cap is None else soft_cap * jnp.tanh(wide(z) / soft_cap)
+    def of(z: Array, y: Array, class_weights: Array | None, ignore: int | None) -> "Weights":
         counts: Array | bool = True
-        if is_label(y) and ignore is not None:
-            counts = y[..., None] != ignore
-            y = jnp.where(counts[..., 0], y, 0)
-        pivot = y if is_label(y) else v.argmax(-1)
-        w, w_pivot = (
-            (1.0, 1.0) if class_weights is None else (along(z, class_weights), wide(class_weights)[pivot][..., None])
-        )
-        return Given(v, softmax(v, pivot), counts, w, w_pivot)
+        label = y.astype(jnp.int32) if is_label(y) else None  # in fewer bits `ignore` would wrap
+        if label is not None and ignore is not None:
+            counts, label = label[..., None] != ignore, jnp.where(label == ignore, 0, label)
+        if class_weights is None:
+            return Weights(counts, 1.0, label, 1.0)
+        w = along(z, class_weights)
+        of_y = wide(w * y) if label is None else jnp.where(units(z, label), w, 0)
+        return Weights(counts, w, label, of_y.sum(-1, keepdims=True))
 
-    @property
-    def minus_log_P(self) -> Array:
-        return self.p.lse - self.v
+
+def capped(z: Array, soft_cap: float | None) -> Array:
+    return z if soft_cap is None else soft_cap * jnp.tanh(z / soft_cap)
+
+
+def share(z: Array, y: Array, class_weights: Array | None, ignore: int | None) -> Array:
+    """What each example counts for in a mean (…): Σ_k w_k y_k, or 1 without weights; 0 where its label is ignored."""
+    weights = Weights.of(z, y, class_weights, ignore)
+    each = jnp.where(weights.counts, weights.own, 0).astype(wide(z).dtype)
+    return jnp.broadcast_to(each, (*z.shape[:-1], 1))[..., 0]
 
 
 def is_label(y: Array) -> bool:
@@ -121,14 +145,16 @@ def fwd(
     soft_cap: float | None,
 ) -> tuple[Array, Residuals]:
     check(z, y, class_weights)
-    given = Given.of(z, y, class_weights, ignore, soft_cap)
-    if is_label(y):
-        L = (1 - smoothing) * given.w_pivot * given.p.minus_log
+    counts, w, label, own = Weights.of(z, y, class_weights, ignore)
+    p = softmax(capped(wide(z), soft_cap), label)
+    if label is not None:
+        L = (1 - smoothing) * own * p.minus_log
     else:
-        L = (1 - smoothing) * (given.w * wide(y) * given.minus_log_P).sum(-1, keepdims=True)
+        L = (1 - smoothing) * (w * wide(y) * p.minus_log_P).sum(-1, keepdims=True)
     if smoothing:
-        L = L + smoothing / z.shape[-1] * (given.w * given.minus_log_P).sum(-1, keepdims=True)
-    return jnp.where(given.counts, L + z_loss * given.p.lse**2, 0)[..., 0], (z, y, class_weights)
+        L = L + smoothing / z.shape[-1] * (w * p.minus_log_P).sum(-1, keepdims=True)
+    L = L + z_loss * p.lse**2 if z_loss else L
+    return jnp.where(counts, L, 0)[..., 0], (z, y, class_weights)
 
 
 def bwd(
@@ -140,23 +166,23 @@ def bwd(
     dL: Array,
 ) -> tuple[Array, Array | None, Array | None]:
     z, y, class_weights = residuals
-    given = Given.of(z, y, class_weights, ignore, soft_cap)
-    p, w = given.p, given.w
-    dL = jnp.where(given.counts, dL[..., None], 0)
+    counts, w, label, own = Weights.of(z, y, class_weights, ignore)
+    p = softmax(capped(wide(z), soft_cap), label)
+    dL = jnp.where(counts, dL[..., None], 0)
     uniform = smoothing / z.shape[-1] * w
-    if is_label(y):
-        own = (1 - smoothing) * given.w_pivot
-        others = smoothing if class_weights is None else uniform.sum(-1, keepdims=True)
-        dv = jnp.where(p.is_pivot, p.at_pivot * others - own * p.rest, p.others * (own + others)) - uniform
+    if label is not None:
+        own = (1 - smoothing) * own
+        rest = smoothing if class_weights is None else uniform.sum(-1, keepdims=True)
+        dv = jnp.where(p.is_pivot, p.at_pivot * rest - own * p.rest, p.others * (own + rest)) - uniform
     else:
         t = (1 - smoothing) * w * wide(y) + uniform
-        dv = p.P * (t.sum(-1, keepdims=True) - t) - t * p.not_P
+        dv = p.P * others(t) - t * p.not_P
     if z_loss:
         dv = dv + 2 * z_loss * p.lse * p.P
     dz = dL * dv
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
-    dt = dL * given.minus_log_P
+    dt = dL * p.minus_log_P
     dy = None if is_label(y) else like(y, (1 - smoothing) * w * dt)
     if class_weights is None:
         return like(z, dz), dy, None
@@ -172,7 +198,8 @@ def check(z: Array, y: Array, class_weights: Array | None) -> None:
             f"softmax_cross_entropy was given y of shape {y.shape} and dtype {y.dtype} for z of shape {z.shape}: give "
             f"integer labels of shape {z.shape[:-1]}, or a distribution of z's shape."
         )
-    check_vector("softmax_cross_entropy", z, class_weights=class_weights)
+    if class_weights is not None:
+        check_shape("softmax_cross_entropy", "class_weights", class_weights, z.shape[-1:], f"z of shape {z.shape}")
 
 
 softmax_cross_entropy.defvjp(fwd, bwd)
@@ -198,17 +225,17 @@ EXAMPLES = {
     "one class": {"z": real(2, 1), "y": whole(2, below=1), "z_loss": 0.2},
     "values that do not sum to 1": {"z": real(3, 4), "y": real(3, 4)},
 }
-COTANGENT = "dL = jnp.where(given.counts, dL[..., None], 0)"
+COTANGENT = "dL = jnp.where(counts, dL[..., None], 0)"
 TRAPS = {
-    "the cotangent dropped": (COTANGENT, "dL = jnp.where(given.counts, jnp.ones_like(dL[..., None]), 0)"),
-    "the first example's cotangent for all": (COTANGENT, "dL = jnp.where(given.counts, dL[(0,) * dL.ndim], 0)"),
+    "the cotangent dropped": (COTANGENT, "dL = jnp.where(counts, jnp.ones_like(dL[..., None]), 0)"),
+    "the first example's cotangent for all": (COTANGENT, "dL = jnp.where(counts, dL[(0,) * dL.ndim], 0)"),
     "ignored in the loss, not in the gradient": (COTANGENT, "dL = dL[..., None]"),
     "ε / (K − 1) on the way back": (
         "uniform = smoothing / z.shape[-1]",
         "uniform = smoothing / (z.shape[-1] - 1 if z.shape[-1] > 1 else 1)",
     ),
-    "class weights forgotten on the way back": ("own = (1 - smoothing) * given.w_pivot", "own = 1 - smoothing"),
-    "the weight of the label for the smooth term": ("p.others * (own + others)", "p.others"),
+    "class weights forgotten on the way back": ("own = (1 - smoothing) * own", "own = 1 - smoothing"),
+    "the weight of the label for the smooth term": ("p.others * (own + rest)", "p.others"),
     "z-loss without P": ("2 * z_loss * p.lse * p.P", "2 * z_loss * p.lse"),
     "the soft cap's slope at z, not z / c": ("jnp.cosh(wide(z) / soft_cap)", "jnp.cosh(wide(z))"),
     "the soft cap forgotten on the way back": ("if soft_cap is not None:\n        dz", "if False:\n        dz"),

@@ -108,6 +108,51 @@ def test_all_leading_axes_are_examples(x64, name):
     assert witnesses.difference(dz.reshape(z.shape), flat_dz) < 1e-14
 
 
+SETTINGS = {"smoothing": 0.1, "z_loss": 0.2, "soft_cap": 2.0, "class_weights": (0.5, 2.0, 1.5)}
+
+
+def draw_labels():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(6, 3)), np.array([0, 2, 1, 1, 0, 2]), rng.uniform(size=6)
+
+
+def test_ignored_labels_count_in_neither_sum(x64):
+    z, y, w = draw_labels()
+    J, dz = cost_and_gradient(SoftmaxCrossEntropy(ignore=1, **SETTINGS), z, y, w)
+    counts = y != 1
+    of_rest, dz_of_rest = cost_and_gradient(SoftmaxCrossEntropy(**SETTINGS), z[counts], y[counts], w[counts])
+    assert float(J) == pytest.approx(float(of_rest), rel=1e-14)
+    np.testing.assert_allclose(dz[counts], dz_of_rest, rtol=1e-13)
+    assert not np.any(dz[~counts])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int8])
+def test_where_every_label_is_ignored_the_cost_and_the_gradient_are_0(dtype):
+    z, y, w = draw_labels()
+    J, dz = cost_and_gradient(SoftmaxCrossEntropy(ignore=1, **SETTINGS), np.float32(z), np.ones_like(y, dtype), w)
+    assert float(J) == 0
+    assert not np.any(dz)
+
+
+def test_class_weights_stand_in_both_sums(x64):
+    z, y, w = draw_labels()
+    c = np.array(SETTINGS["class_weights"])
+    L = -np.log(np.exp(z) / np.exp(z).sum(1, keepdims=True))[range(6), y]
+    J, dz = cost_and_gradient(SoftmaxCrossEntropy(class_weights=tuple(c)), z, y, w)
+    assert float(J) == pytest.approx((w * c[y] * L).sum() / (w * c[y]).sum(), rel=1e-14)
+    one_hot = cost_and_gradient(SoftmaxCrossEntropy(class_weights=tuple(c)), z, np.eye(3)[y], w)
+    assert witnesses.difference(one_hot, (J, dz)) < 1e-14
+    equal = cost_and_gradient(SoftmaxCrossEntropy(class_weights=(7.0,) * 3), z, y, w)
+    assert witnesses.difference(equal, cost_and_gradient(SoftmaxCrossEntropy(), z, y, w)) < 1e-14
+
+
+def test_labels_of_few_bits_and_many_classes(x64):
+    z, y = np.random.default_rng(0).normal(size=(4, 300)), np.array([0, 255, 7, 156])  # uint8(-100) is 156
+    for dtype, labels in ((np.uint8, y), (np.int8, y // 2)):
+        ours = cost_and_gradient(SoftmaxCrossEntropy(ignore=-100), z, labels.astype(dtype))
+        assert witnesses.difference(ours, cost_and_gradient(SoftmaxCrossEntropy(), z, labels)) < 1e-14
+
+
 @pytest.mark.parametrize("z", [1e4, -1e4])
 @pytest.mark.parametrize("y", [0, 1])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])

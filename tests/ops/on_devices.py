@@ -1,6 +1,6 @@
-"""Run by test_on_devices.py in a process of its own, with 8 devices: every op, layer and loss with its examples split over
-them, in all modes of JAX, by the same rule on one device. Prints for each a line of JSON: room, name, mode, and what went
-wrong, "" if nothing did.
+"""Run by test_on_devices.py in a process of its own, with 8 devices: every op, layer and loss with its examples split
+over them, in all modes of JAX, beside the same rule on one device. Prints for each a line of JSON: room, name, mode,
+and what went wrong, "" if nothing did.
 """
 
 import inspect
@@ -24,7 +24,8 @@ from jaxnn.protocols import Drawn, real, whole
 from reference.ops import axes
 
 N = 8
-AUTO, EXPLICIT, CHECKED, UNCHECKED = "Auto", "Explicit", "shard_map", "shard_map, check_vma=False"
+MODES = AUTO, EXPLICIT, CHECKED, UNCHECKED = "Auto", "Explicit", "shard_map", "shard_map, check_vma=False"
+OF_A_BATCH = "dropout", "batch norm"
 TOGETHER = {  # ops to whose twins all examples are one
     "linear_cross_entropy": {
         "h": real(2 * N, 3),
@@ -131,12 +132,15 @@ def problem(gradients, split, shared, mode):
 
 
 def cases() -> Iterator:
+    """(room, name, what makes the problem, modes). In shard_map each device draws its own mask, and has its own mean
+    and variance of a batch: there these are other functions."""
     for op in OPS:
         if op in TOGETHER or any(has_examples(op, *item) for example in OPS[op].values() for item in example.items()):
-            yield "ops", op, partial(of_op, op), (AUTO, EXPLICIT, CHECKED, UNCHECKED)
+            yield "ops", op, partial(of_op, op), (AUTO, EXPLICIT) if op in OF_A_BATCH else MODES
     for name, example in LAYERS.items():
         if len(example.shape) > example.inner:
-            yield "layers", name, partial(of_layer, name), (AUTO, EXPLICIT, CHECKED, UNCHECKED)
+            of_a_batch = any(words in name for words in OF_A_BATCH)
+            yield "layers", name, partial(of_layer, name), (AUTO, EXPLICIT) if of_a_batch else MODES
     for name in LOSSES:
         yield "losses", name, partial(of_loss, name), (AUTO, EXPLICIT)
 

@@ -1,0 +1,66 @@
+"""L = c (e − c / 2), e = z − y, c = min(max(e, −δ), δ), entry by entry"""
+
+from functools import partial
+
+import jax
+from jax import Array
+from jax import numpy as jnp
+
+from jaxnn.cotangent import like
+from jaxnn.dtypes import check_one_dtype, wide
+from jaxnn.protocols import real
+
+
+@partial(jax.custom_vjp, nondiff_argnames=("delta",))
+def huber(z: Array, y: Array, delta: float = 1.0) -> Array:
+    """L = c (e − c / 2), e = z − y, c = min(max(e, −δ), δ), of each entry: ½ e² if |e| ≤ δ, else δ (|e| − ½ δ).
+
+    z and y of one shape, and so is L, in float32 at least.
+
+    ∂L/∂e = c        within δ it is e, and beyond it c is constant and the slope is c, that is δ or −δ; therefore
+    ∂J/∂z = dL c,   ∂J/∂y = −dL c
+
+    Source: Huber (1964). ValueError: shapes that differ, a δ that is not positive. TypeError: dtypes that differ.
+    """
+    return fwd(z, y, delta)[0]
+
+
+def fwd(z: Array, y: Array, delta: float) -> tuple[Array, tuple[Array, Array]]:
+    check_alike("huber", z=z, y=y)
+    if not delta > 0:
+        raise ValueError(f"huber was given delta = {delta}: give a positive number.")
+    error = wide(z) - wide(y)
+    c = jnp.clip(error, -delta, delta)
+    return c * (error - c / 2), (z, y)
+
+
+def bwd(delta: float, residuals: tuple[Array, Array], dL: Array) -> tuple[Array, Array]:
+    z, y = residuals
+    de = dL * jnp.clip(wide(z) - wide(y), -delta, delta)
+    return like(z, de), like(y, -de)
+
+
+def check_alike(op: str, **arrays: Array) -> None:
+    """ValueError unless all of these arrays have one shape: (m,) beside (m, 1) would be (m, m). TypeError unless they
+    have one float dtype."""
+    check_one_dtype(op, **arrays)
+    if len({v.shape for v in arrays.values()}) > 1:
+        given = ", ".join(f"{name} of shape {v.shape}" for name, v in arrays.items())
+        raise ValueError(f"{op} was given {given}: they must have one shape.")
+
+
+huber.defvjp(fwd, bwd)
+
+EXAMPLES = {
+    "entries": {"z": real(2, 3), "y": real(2, 3)},
+    "a small δ": {"z": real(3), "y": real(3), "delta": 0.25},
+    "one number": {"z": real(), "y": real(), "delta": 2.0},
+}
+TRAPS = {
+    "the square's slope for every error": (
+        "dL * jnp.clip(wide(z) - wide(y), -delta, delta)",
+        "dL * (wide(z) - wide(y))",
+    ),
+    "1 beyond δ, not δ": ("wide(y), -delta, delta)", "wide(y), -1.0, 1.0)"),
+    "∂J/∂y with the sign of ∂J/∂z": ("like(y, -de)", "like(y, de)"),
+}
