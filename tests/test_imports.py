@@ -38,7 +38,18 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     | {"training.optimizer"},
     "verify": {"catalogue", "protocols", "backprop", "layers", "models", "examples"},
     "explanation": {"protocols", "backprop", "layers", "penalty", "verify"},
-    "commands": {"catalogue", "protocols", "backprop", "layers", "penalty", "metrics", "models", "examples", "data"}
+    "commands": {
+        "catalogue",
+        "ops",
+        "protocols",
+        "backprop",
+        "layers",
+        "penalty",
+        "metrics",
+        "models",
+        "examples",
+        "data",
+    }
     | {"trained", "storage", "training", "experiment", "verify", "explanation", "signals"},
     "cli": {"commands", "signals"},
     "__main__": {"cli", "signals"},

@@ -5,7 +5,7 @@ import json
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
@@ -14,18 +14,19 @@ from types import ModuleType
 
 import jax
 import numpy as np
+from jax import Array
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from jaxnn import catalogue
+from jaxnn import catalogue, ops
 from jaxnn import verify as verifier
 from jaxnn.commands.answer import Answer
 from jaxnn.commands.config import Verify
 from jaxnn.commands.own_file import check_writable, own_functions, python_file
 from jaxnn.commands.verify_step import rules_in
-from jaxnn.examples import LAYERS, LOSSES, draw_params, draw_x, draw_y, draw_z
+from jaxnn.examples import LAYERS, LOSSES, OPS, draw_arguments, draw_params, draw_x, draw_y, draw_z
 from jaxnn.models.perceptron import perceptron
 from jaxnn.penalty import L2
 from jaxnn.protocols import PyTree
@@ -82,8 +83,15 @@ SHAPES = (  # of networks with 4 inputs: widths of the hidden layers, examples, 
 
 
 def rules(options: Keywords) -> Iterator[tuple[str, Callable[[], Report]]]:
-    """(name, function that makes the report) of every layer, every loss, and a network for each activation and loss."""
+    """(name, function that makes the report) of every op, layer and loss, and a network for each activation and each
+    loss."""
     rng = np.random.default_rng(options["key"])
+    for op, examples in OPS.items():
+        name = next(iter(examples))
+        arguments = draw_arguments(examples[name], rng, np.float32)
+        arrays = {k: v for k, v in arguments.items() if isinstance(v, jax.Array)}
+        settings = {k: v for k, v in arguments.items() if k not in arrays}
+        yield f"ops.{op}, {name}", partial(verifier.custom_vjp, of_arrays(op, settings), arrays, **options)
     for name, example in LAYERS.items():
         x, params = draw_x(example, rng, np.float32), draw_params(example.layer, rng, np.float32)
         yield name, partial(verifier.layer, example.layer, x, params, **options)
@@ -93,6 +101,11 @@ def rules(options: Keywords) -> Iterator[tuple[str, Callable[[], Report]]]:
         w = rng.uniform(0.1, 2, case.shape[:-1]).astype(np.float32)
         yield f"{name}, weighted", partial(verifier.loss, case.loss, z, y, w, **options)
     yield from networks(options, rng)
+
+
+def of_arrays(op: str, settings: Keywords) -> Callable[[Mapping[str, Array]], PyTree]:
+    """An op as a function of its arrays by their names."""
+    return lambda arrays: getattr(ops, op)(**arrays, **settings)
 
 
 def networks(options: Keywords, rng: np.random.Generator) -> Iterator[tuple[str, Callable[[], Report]]]:

@@ -15,7 +15,7 @@ from jaxnn.protocols import real
 @partial(jax.custom_vjp, nondiff_argnames=("keep",))
 def dropout(x: Array, key: Array, keep: float) -> Array:
     """out = x ⊙ b / p, b one number an entry: 1 with probability p, else 0, as `jax.random.bernoulli` draws it from
-    the key; x and out of any one shape.
+    the key, in float32 whatever x is; x and out of any one shape.
 
     ∂J/∂x = dout ⊙ b / p       the same b, drawn again from the key, which is all that is kept
 
@@ -40,7 +40,7 @@ def bwd(keep: float, residuals: tuple[Array, Array | None], dout: Array) -> tupl
 
 def thinned(v: Array, key: Array, keep: float) -> Array:
     """v ⊙ b / p"""
-    b = jax.random.bernoulli(key, keep, v.shape)
+    b = jax.random.bernoulli(key, jnp.float32(keep), v.shape)
     return jnp.where(b, v / keep, 0)
 
 
