@@ -1,5 +1,6 @@
 import collections
 import datetime
+import gc
 import os
 import random
 import subprocess
@@ -28,6 +29,7 @@ def pytest_configure(config):
         "ours", deadline=None, print_blob=True, derandomize="CI" in os.environ, max_examples=examples
     )
     hypothesis.settings.load_profile("ours")
+    gc.set_threshold(100_000)  # a tracer makes millions of objects and few cycles: a fifteenth of the suite's time
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

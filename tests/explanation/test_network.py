@@ -34,6 +34,7 @@ def explained(model, loss=None, m=4, notation="rows", y=None, **options):
     return found, {link.symbol: link for link in (*found.forward, *found.backward)}, params, x, y
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_every_derivative_is_that_of_jax(notation):
     """Values, and shapes as each notation has them; what is asked is ∂J/∂v of every v, not of parameters alone."""
@@ -110,6 +111,7 @@ def test_a_local_derivative_is_the_formula_that_is_written(name):
     np.testing.assert_allclose(value(links["a1"].formula), links["a1"].value, rtol=1e-12)
 
 
+@pytest.mark.sample(lambda name: [*LOSSES].index(name) // 3)
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss(name):
     loss, shape, kind = LOSSES[name]
