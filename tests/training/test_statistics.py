@@ -261,7 +261,7 @@ def test_a_sweep_moves_them_too(x64):
     net, options = between(BLOCK), {"epochs": 3, "batch_size": 5, "dtype": "float64"}
     runs = sweep(net, HalfSquaredError(), X, Y, keys=KEY, learning_rates=[0.1, 0.2], optimizer=optax.sgd, **options)
     for run, rate in zip(runs, (0.1, 0.2), strict=True):
-        alone = fit(net, HalfSquaredError(), X, Y, key=KEY, optimizer=optax.sgd(rate), **options)
+        alone = fit(net, HalfSquaredError(), X, Y, key=KEY, optimizer=optax.sgd, learning_rate=rate, **options)
         np.testing.assert_allclose(running(run.params), running(alone.params), rtol=1e-10)
 
 
