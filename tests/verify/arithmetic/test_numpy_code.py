@@ -315,7 +315,7 @@ def is_traced(user):
     np.testing.assert_allclose(grad, dW, rtol=1e-9)
 
 
-@pytest.mark.sample(lambda name, check: name)
+@pytest.mark.sample(lambda name, check: [*NETS].index(name) // 2)
 @pytest.mark.parametrize("check", [is_exact, is_traced])
 @pytest.mark.parametrize("name", NETS)
 def test_a_net_however_it_is_written(name, check, model):
