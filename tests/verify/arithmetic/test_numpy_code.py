@@ -455,8 +455,9 @@ def test_functions_of_numpy_are_exact(name):
         lambda v: np.sum(v) + np.finfo(v.dtype).eps,
         lambda v: np.sum(v) + np.finfo(np.float32).eps,
         lambda v: np.sum((-abs(v)) ** (0 * v + 3)),  # a negative number to a power that is whole
+        lambda v: np.sum(np.exp(v)) * (isinstance(v[0], float) - isinstance("a word", float)),
     ],
-    ids=["what least squares leave", "finfo of reals", "finfo of another dtype", "a whole power"],
+    ids=["what least squares leave", "finfo of reals", "finfo of another dtype", "a whole power", "a float and none"],
 )
 def test_the_exact_value_is_that_of_numpy(f):
     np.testing.assert_allclose(float(verify.exact(f, V)), f(V), rtol=1e-9)
