@@ -196,6 +196,9 @@ def test_what_cannot_be_explained():
         explain(Chain(()), HalfSquaredError(), (), np.ones((2, 3)), np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"x has shape \(3,\): give one example a row"):
         explain(model, HalfSquaredError(), model.init(jax.random.key(0)), np.ones(3), np.ones(5))
+    sequences = np.ones((2, 4, 3)), np.ones((2, 4, 5))
+    with pytest.raises(ValueError, match=r"in the notation 'wtx' give one example a row"):
+        explain(model, HalfSquaredError(), model.init(jax.random.key(0)), *sequences, notation="wtx")
     with pytest.raises(TypeError, match="object cannot be explained: it has no forward and backward"):
         explained(model, object())
 
