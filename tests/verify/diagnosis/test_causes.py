@@ -400,7 +400,6 @@ def normalised(z):
     return c / s, s
 
 
-@pytest.mark.sample(lambda axis, n: axis)
 @pytest.mark.parametrize(("axis", "n"), [(1, 4), (0, 4), (0, 6)])
 def test_the_sums_of_a_normalisation_over_the_wrong_axis(axis, n):
     """Whether they are divided by the size of the right axis or of the wrong one."""
