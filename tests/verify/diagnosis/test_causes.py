@@ -331,6 +331,16 @@ def test_a_guess_is_no_fact():
     assert "To mend it" not in words
 
 
+@pytest.mark.sample
+@pytest.mark.parametrize("prediction", [jax.nn.sigmoid, lambda z: z], ids=["sigmoid", "scores"])
+def test_what_is_taken_for_the_prediction_of_a_loss(prediction):
+    labels, w = np.eye(4, dtype=np.float32)[[0, 2, 1, 1, 3, 2]], np.float32(DRAW(size=(3, 4)))
+    cross_entropy = lambda w, x, y: -(jax.nn.log_softmax(x @ w) * y).sum() / len(x)  # noqa: E731
+    wrong = lambda w, x, y: x.T @ (prediction(x @ w) - y) / len(x)  # noqa: E731
+    (cause,) = verify.gradient(cross_entropy, wrong, w, X, labels).causes
+    assert cause.kind == "derivative_of_other_function"
+
+
 def test_the_square_of_a_positive_value_is_no_squared_relu():
     squares = lambda w, x: (jax.nn.softmax(x @ w) ** 2).sum()  # noqa: E731
 
