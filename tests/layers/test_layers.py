@@ -36,6 +36,10 @@ def draw(name, dtype=np.float64, seed=0):
     return layer, params, x, jnp.asarray(rng.normal(size=out.shape), dtype)
 
 
+def kind_of(name):
+    return type(LAYERS[name].layer)
+
+
 @functools.cache
 def gradients():
     """{name: (by hand, by autodiff)} of every layer, in one program, which compiles sooner than as many small ones."""
@@ -97,6 +101,7 @@ def test_output_is_the_twins(x64, name):
     np.testing.assert_array_equal(layer.apply(params, x), out)
 
 
+@pytest.mark.sample(lambda name, witness: (witness, kind_of(name) if witness == "differences" else name))
 @layers
 @pytest.mark.parametrize("witness", ["autodiff", *WITNESSES])
 def test_backward_is_the_vector_jacobian_product_of_forward(x64, name, witness):
@@ -105,7 +110,7 @@ def test_backward_is_the_vector_jacobian_product_of_forward(x64, name, witness):
     assert witnesses.difference(hand, true) < 1e-12
 
 
-@pytest.mark.sample(lambda name, dtype: type(LAYERS[name].layer))
+@pytest.mark.sample(lambda name, dtype: kind_of(name))
 @layers
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_gradients_have_the_types_of_what_they_belong_to(name, dtype):
@@ -116,7 +121,7 @@ def test_gradients_have_the_types_of_what_they_belong_to(name, dtype):
     assert witnesses.difference(hand, auto) < 8 * jnp.finfo(dtype).eps
 
 
-@pytest.mark.sample(lambda name: type(LAYERS[name].layer))
+@pytest.mark.sample(lambda name: kind_of(name))
 @layers
 def test_jit_vmap_and_scan_change_nothing(x64, name):
     one_by_one, vmapped, scanned = of_three_parameter_sets(name)
