@@ -1,5 +1,6 @@
 import collections
 import datetime
+import gc
 import os
 import random
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-QUICK = ("--xla_backend_optimization_level=1", "--xla_cpu_use_fusion_emitters=false")  # of XLA: it compiles in a third
+QUICK = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"  # of XLA: it compiles in a third
 SAMPLE = "sample(stratum): of a test's cases, one for each value of this function of their parameters; without it one"
 
 
@@ -21,23 +22,25 @@ def pytest_configure(config):
     """Compiled programs are kept between test runs, for commands in processes of their own too; a fresh clone starts
     with none. XLA compiles quickly, with --all as users have it."""
     config.addinivalue_line("markers", SAMPLE)
-    if not config.option.all and not hasattr(config, "workerinput"):  # workers have the environment of their parent
-        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *filter(is_known, QUICK)])
+    is_worker = hasattr(config, "workerinput")  # which has the environment of its parent
+    if not config.option.all and not is_worker and are_known(QUICK):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
     examples = 100 if config.option.all else 30
     hypothesis.settings.register_profile(
         "ours", deadline=None, print_blob=True, derandomize="CI" in os.environ, max_examples=examples
     )
     hypothesis.settings.load_profile("ours")
+    gc.set_threshold(100_000)  # a tracer makes millions of objects and few cycles: a fifteenth of the suite's time
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def is_known(flag):
-    """Whether this XLA knows a flag: one that it does not know ends the process."""
+def are_known(flags):
+    """Whether this XLA knows these flags: one that it does not know ends the process."""
     run = [sys.executable, "-c", "import jax; jax.devices()"]
-    return not subprocess.run(run, capture_output=True, env=os.environ | {"XLA_FLAGS": flag}).returncode
+    return not subprocess.run(run, capture_output=True, env=os.environ | {"XLA_FLAGS": flags}).returncode
 
 
 def pytest_addoption(parser):

@@ -106,6 +106,7 @@ def test_the_picture_has_a_panel_for_every_curve():
     assert {title for title in titles if title not in text} == set()
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("command", re.findall(r"scripts/jaxnn ([^`\n]+)", PAGE))
 def test_the_commands_of_the_page(command, tmp_path):
     env = os.environ | {"PYTHONIOENCODING": "utf-8", "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}

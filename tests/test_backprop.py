@@ -85,6 +85,7 @@ def saturated(model, params, x):
     return any(rule.steepest and np.abs(z).max() > 4 for rule, z in pre_activations(model, params, x))
 
 
+@pytest.mark.sample(lambda loss_name: type(LOSSES[loss_name].loss))
 @pytest.mark.parametrize("loss_name", LOSSES)
 @settings(max_examples=5)
 @given(data=st.data())
@@ -106,6 +107,7 @@ def test_gradient_is_the_true_one(loss_name, data):
             assert abs(along - slope) <= 1e-12 * size
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 @settings(max_examples=5)
 @given(data=st.data())

@@ -41,7 +41,7 @@ def run(text, name):
     return names
 
 
-@pytest.mark.sample(lambda path: DOCUMENTS.index(path) // 3)
+@pytest.mark.sample(lambda path: DOCUMENTS.index(path) // 5)
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_python_blocks_run(path, tmp_path, monkeypatch, standard_promotion):
     monkeypatch.chdir(tmp_path)

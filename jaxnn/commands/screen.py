@@ -19,6 +19,7 @@ from jaxnn.layers.chain import Chain
 from jaxnn.metrics import accuracy, r2, rmse
 from jaxnn.protocols import Loss, Params, PyTree
 from jaxnn.trained import Trained
+from jaxnn.training.given import ONCE
 
 
 class Lasting:
@@ -94,12 +95,13 @@ def results(trained: Trained, table: DataTable, x: np.ndarray, y: np.ndarray, pa
     right = partial(Column, justify="right")
     grid = Table("rows", right(), right("cost"), *map(right, metrics))
     dtype = jax.tree.leaves(trained.params)[0].dtype
-    cost = jax.jit(lambda params, x, y: trained.loss.forward(trained.network.apply(params, x), y)[0])
+    once = partial(jax.jit, compiler_options=ONCE)
+    cost = once(lambda params, x, y: trained.loss.forward(trained.network.apply(params, x), y)[0])
     y_hat = trained.predict(table.x)
     for part, rows in parts.items():
         J = cost(trained.params, x[rows].astype(dtype), y[rows])
         with jax.enable_x64(True):  # predictions are in their own units, however large
-            values = [jax.jit(of)(y_hat[rows], table.y[rows]) for of in metrics.values()]
+            values = [once(of)(y_hat[rows], table.y[rows]) for of in metrics.values()]
         grid.add_row(part, f"{len(rows)}", *("—" if np.isnan(v) else f"{v:.4g}" for v in (J, *values)))
     return grid
 

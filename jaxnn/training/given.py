@@ -19,6 +19,7 @@ from jaxnn.dtypes import at_least_float32
 from jaxnn.protocols import Layer, Loss, Params, PyTree, leaf_layers, learned, without_statistics
 from jaxnn.training.feed import Batch
 
+ONCE = {"xla_backend_optimization_level": 1}  # of the compiler, for a program that runs once: in half the time
 ALIGNED = 64  # bytes: memory that begins at a multiple of this, a CPU device shares with the host
 
 
@@ -35,7 +36,7 @@ def cast(tree: PyTree, dtype: DTypeLike | Callable[[np.dtype], DTypeLike]) -> Py
     return jax.tree.map(in_dtype, tree, learned(tree))
 
 
-@partial(jax.jit, static_argnums=(0, 2))
+@partial(jax.jit, static_argnums=(0, 2), compiler_options=ONCE)
 def initial_params(model: Layer, key: Array, dtype: DTypeLike) -> Params:
     """Where training starts."""
     return model.init(key, dtype)

@@ -203,6 +203,7 @@ def of(run, name, peer):
 COMPILED = "PyTorch, compiled"  # takes 5 to 30 seconds, so once
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("run", [NIELSEN, CATS, MIDDLE], ids=["nielsen", "cats", "middle"])
 def test_every_contender_has_our_costs_at_each_call(run):
     others = {name: peer for name, peer in training.PEERS.items() if name != COMPILED}

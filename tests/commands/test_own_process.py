@@ -75,6 +75,7 @@ def command(name, *flags):
 # In a process of its own
 
 
+@pytest.mark.sample(lambda place, code: place == "import")
 @pytest.mark.parametrize(
     ("place", "code"), [*(("import", code) for code in DEATHS), *zip(("example", "cost", "grad"), DEATHS, strict=False)]
 )
@@ -87,6 +88,7 @@ def test_a_process_that_dies_has_no_verdict(here, place, code):
     assert not Path("found.json").exists()
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("code", [f"{FORGED}; os._exit(0)", "os.closerange(3, 100)"], ids=["forged", "closed"])
 def test_an_answer_without_the_nonce_is_none(here, code):
     put("import", code)

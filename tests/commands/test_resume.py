@@ -28,6 +28,7 @@ def here(tmp_path, monkeypatch, standard_promotion):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setattr(run_folder, "write_figure", lambda *_: None)  # a picture takes longer than its run
 
 
 def jaxnn(*args):
@@ -62,6 +63,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(capsys):
     assert "run is finished" in capsys.readouterr().out
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("moment", [1, 3])
 def test_a_sweep_that_was_killed_goes_on_to_the_same_files(monkeypatch, moment):
     """In the first group of networks, and in the second."""
@@ -92,6 +94,7 @@ def killed_at(monkeypatch, moment, *args):
 ENDLESS = ("train", "iris", "--hidden", 2, "--epochs", 10_000_000)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(("name", "code", "times"), [("SIGTERM", 143, 1), ("SIGINT", 130, 3)])
 def test_a_signal_keeps_what_was_learned(name, code, times):
     with begun(*ENDLESS) as process:
@@ -112,6 +115,7 @@ def test_a_sweep_that_is_interrupted_says_how_to_go_on():
     assert err == "jaxnn: interrupted; to go on: jaxnn sweep --resume runs/iris-sweep\n"
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("moment", ["tyro", "jax"])
 def test_ctrl_c_while_it_starts_is_130_without_a_word(tmp_path, moment):
     """Sent by the import of a module, the earliest of which is the command's own."""
@@ -162,9 +166,8 @@ def refused(capsys, *args):
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
+def test_other_settings_are_refused(killed, capsys):
+    for flags, words in (
         (["--epochs", 7], "--epochs is 7, and run was begun with 6: leave it out"),
         (["--learning-rate", 0.5], "--learning-rate is 0.5, and run was begun with None: leave it out"),
         (["--no-shuffle"], "--shuffle is False, and run was begun with True"),
@@ -172,10 +175,8 @@ def refused(capsys, *args):
         (["--out", "x"], "--out is x, and run was begun with run"),
         (["--hidden"], "--hidden is (), and run was begun with (2,)"),
         (["--epochs", 50], "--epochs is 50, and run was begun with 6"),  # what it would be if it were not given
-    ],
-)
-def test_other_settings_are_refused(killed, capsys, flags, words):
-    assert words in refused(capsys, "train", "--resume", killed, *flags)
+    ):
+        assert words in refused(capsys, "train", "--resume", killed, *flags)
 
 
 def test_the_same_settings_and_those_of_the_process_are_taken(killed):

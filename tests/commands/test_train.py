@@ -37,6 +37,7 @@ def here(tmp_path, monkeypatch, standard_promotion):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setattr(run_folder, "write_figure", lambda *_: None)  # a picture takes longer than its run
     for name, lines in FILES.items():
         Path(name).write_text("\n".join(lines))
     np.savez("two.npz", x=X, y=X[:, :2] * 3 + 5)
@@ -86,6 +87,7 @@ def ended_and_imported(*args):
     return ended, {*ended.stderr.rpartition("imported")[2].split()}
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["predict", "--help"], ["sweep", "--help"]])
 def test_help_imports_nothing_slow(command):
     ended, modules = ended_and_imported(*command)
@@ -195,6 +197,7 @@ def test_train_and_predict_in_processes_of_their_own(here):
     assert [row["class"] for row in rows] == ["hot" if p >= 0.5 else "cold" for p in p]
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("args", [["train", "iriss"], ["train", "--epochs", "x"]])
 def test_exit_code_2_without_a_traceback(here, args):
     ended = subprocess.run([JAXNN, *args], capture_output=True, text=True)
@@ -388,6 +391,7 @@ def test_a_diverging_run_keeps_the_last_finite_parameters_and_has_exit_code_1(he
     assert all(np.isfinite(v).all() for layer in params for v in layer)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("optimizer", ["rmsprop", "lion"])
 def test_optimizers_by_name(here, optimizer):
     assert jaxnn_main("train", "classes.csv", "--epochs", 1, "--hidden", "--optimizer", optimizer) == 0
@@ -548,6 +552,7 @@ def test_constant_columns_are_said_and_tell_nothing(here, capsys):
     assert re.search(r"train │ 48 │ .* │ +— │", told)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("unit", [1e30, 1e200, 1e300])
 def test_huge_data_are_scaled_without_overflow(here, capsys, unit):
     x = RNG.normal(size=(60, 3))
@@ -648,6 +653,7 @@ def test_a_spreadsheet_runs_no_cell(here, capsys):
     assert capsys.readouterr().out == 'v\n""\n1.5\n'
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(("reader", "unbuffered"), [("true", ""), ("head -1", "1")])
 def test_a_pipe_that_closes_early_costs_no_page(here, reader, unbuffered):
     command = f"'{JAXNN}' explain iris --html p.html --iterations 2 | {reader}; exit ${{PIPESTATUS[0]}}"

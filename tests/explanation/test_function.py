@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import jax
 import numpy as np
@@ -19,6 +21,7 @@ from jaxnn.commands.own_file import imported
 from jaxnn.explanation.formulas import LONGEST, Formulas
 from jaxnn.explanation.function import descend_gradient
 from jaxnn.explanation.latex import latex
+from jaxnn.explanation.passes import general_place
 from jaxnn.verify.tracing.tape import Record
 
 RIGHT = Path(verify_template.__file__).read_text()
@@ -395,6 +398,22 @@ def test_formulas_have_the_parentheses_that_they_need(formula):
     arrays = [rng.normal(size=(3, 3)) for _ in range(3)]
     record = Record(jax.make_jaxpr(CASES[formula])(*map(np.float32, arrays)), arrays)
     assert Formulas(record, dict(zip(record.inputs, "abc", strict=True))).formula(record.results[0]) == formula
+
+
+def test_the_factor_of_a_cotangent_is_none_itself():
+    record = Record(jax.make_jaxpr(lambda a, b: a * b)(*np.float32([[1, 2], [3, 4]])), [np.ones(2), np.ones(2)])
+    formulas, (a, b) = Formulas(record, dict(zip(record.inputs, "ab", strict=True))), record.inputs
+    assert formulas.local(record.results[0], {a}) == ("b", b)
+    assert formulas.local(record.results[0], {a, b}) is None
+
+
+def test_names_are_found_near_the_arguments_in_what_is_differentiated():
+    tape, back = SimpleNamespace(outs=(), values={0: 1.0}, J=0), SimpleNamespace(outs=())
+    passes = MagicMock(return_value=(tape, back), differentiated=(0,))
+    params, x = general_place(passes, [np.zeros(3), np.ones(2)], (tape, back), look=lambda floats: floats).seen
+    assert (params > 0).all()
+    assert (params < 0.01).all()
+    np.testing.assert_array_equal(x, np.ones(2))
 
 
 def test_a_long_formula_is_cut():

@@ -34,6 +34,7 @@ def explained(model, loss=None, m=4, notation="rows", y=None, **options):
     return found, {link.symbol: link for link in (*found.forward, *found.backward)}, params, x, y
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_every_derivative_is_that_of_jax(notation):
     """Values, and shapes as each notation has them; what is asked is ∂J/∂v of every v, not of parameters alone."""
@@ -110,6 +111,7 @@ def test_a_local_derivative_is_the_formula_that_is_written(name):
     np.testing.assert_allclose(value(links["a1"].formula), links["a1"].value, rtol=1e-12)
 
 
+@pytest.mark.sample(lambda name: [*LOSSES].index(name) // 3)
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss(name):
     loss, shape, kind = LOSSES[name]
@@ -194,6 +196,9 @@ def test_what_cannot_be_explained():
         explain(Chain(()), HalfSquaredError(), (), np.ones((2, 3)), np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"x has shape \(3,\): give one example a row"):
         explain(model, HalfSquaredError(), model.init(jax.random.key(0)), np.ones(3), np.ones(5))
+    sequences = np.ones((2, 4, 3)), np.ones((2, 4, 5))
+    with pytest.raises(ValueError, match=r"in the notation 'wtx' give one example a row"):
+        explain(model, HalfSquaredError(), model.init(jax.random.key(0)), *sequences, notation="wtx")
     with pytest.raises(TypeError, match="object cannot be explained: it has no forward and backward"):
         explained(model, object())
 

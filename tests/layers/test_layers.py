@@ -37,10 +37,14 @@ def draw(name, dtype=np.float64, seed=0):
     return layer, params, x, jnp.asarray(rng.normal(size=out.shape), dtype)
 
 
+def kind_of(name):
+    return type(LAYERS[name].layer)
+
+
 @functools.cache
-def gradients(dtype):
+def gradients():
     """{name: (by hand, by autodiff)} of every layer, in one program, which compiles sooner than as many small ones."""
-    cases = {name: draw(name, dtype) for name in LAYERS}
+    cases = {name: draw(name) for name in LAYERS}
 
     def of_all(arguments):
         return {
@@ -51,23 +55,20 @@ def gradients(dtype):
     return jax.jit(of_all)({name: arrays for name, (_, *arrays) in cases.items()})
 
 
-@functools.cache
-def of_three_parameter_sets():
-    """{name: the gradients by hand of three sets of parameters (one by one, by vmap, by scan)} of every layer."""
-    cases = {}
-    for name in LAYERS:
-        layer, _, *data = draw(name)
-        rng = np.random.default_rng(1)
-        cases[name] = [draw_params(layer, rng) for _ in range(3)], data
+def of_three_parameter_sets(name):
+    """The gradients by hand of three sets of parameters: one by one, by vmap, by scan."""
+    layer, _, *data = draw(name)
+    rng = np.random.default_rng(1)
+    stack = lambda trees: jax.tree.map(lambda *v: jnp.stack(v), *trees)  # noqa: E731
 
-    def of_one(name, sets, data):
-        by_hand = lambda params: witnesses.layer_by_hand(LAYERS[name].layer, params, *data)  # noqa: E731
-        stack = lambda trees: jax.tree.map(lambda *v: jnp.stack(v), *trees)  # noqa: E731
+    @jax.jit
+    def three_ways(sets, data):
+        by_hand = lambda params: witnesses.layer_by_hand(layer, params, *data)  # noqa: E731
         vmapped = jax.vmap(by_hand)(stack(sets)) if jax.tree.leaves(sets) else None
         _, scanned = jax.lax.scan(lambda _, params: (None, by_hand(params)), None, stack(sets), length=3)
         return stack([by_hand(params) for params in sets]), vmapped, scanned
 
-    return jax.jit(lambda cases: {name: of_one(name, *case) for name, case in cases.items()})(cases)
+    return three_ways([draw_params(layer, rng) for _ in range(3)], data)
 
 
 @pytest.mark.parametrize("name", catalogue.names("layers"))
@@ -102,32 +103,36 @@ def test_output_is_the_twins(x64, name):
         np.testing.assert_array_equal(layer.apply(params, x), out)
 
 
+@pytest.mark.sample(lambda name, witness: (witness, kind_of(name) if witness == "differences" else name))
 @layers
 @pytest.mark.parametrize("witness", ["autodiff", *WITNESSES])
 def test_backward_is_the_vector_jacobian_product_of_forward(x64, name, witness):
-    hand, auto = gradients(np.float64)[name]
+    hand, auto = gradients()[name]
     true = auto if witness == "autodiff" else WITNESSES[witness](*draw(name), LAYERS[name].inner)
     assert witnesses.difference(hand, true) < 1e-12
 
 
+@pytest.mark.sample(lambda name, dtype: kind_of(name))
 @layers
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_gradients_have_the_types_of_what_they_belong_to(name, dtype):
-    _, params, x, _ = draw(name, dtype)
-    hand, auto = gradients(dtype)[name]
+    layer, params, x, dout = draw(name, dtype)
+    hand, auto = (of(layer, params, x, dout) for of in (witnesses.layer_by_hand, witnesses.layer_autodiff))
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else None
     assert jax.tree.map(jnp.result_type, hand) == jax.tree.map(jnp.result_type, (params, x))
     assert witnesses.difference(hand, auto) < 8 * jnp.finfo(dtype).eps
 
 
+@pytest.mark.sample(lambda name: kind_of(name))
 @layers
 def test_jit_vmap_and_scan_change_nothing(x64, name):
-    one_by_one, vmapped, scanned = of_three_parameter_sets()[name]
+    one_by_one, vmapped, scanned = of_three_parameter_sets(name)
     if vmapped is not None:
         assert witnesses.difference(vmapped, one_by_one) < 1e-14
     assert witnesses.difference(scanned, one_by_one) < 1e-14
 
 
+@pytest.mark.sample(lambda name, dtype: name)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", catalogue.names("activations"))
 def test_activations_are_finite_far_out(name, dtype):

@@ -79,6 +79,7 @@ def test_backward_is_the_gradient_of_forward(x64, name, weighted, witness):
     assert witnesses.difference(ours.hand, true) < 1e-12
 
 
+@pytest.mark.sample(lambda name, dtype: type(LOSSES[name].loss))
 @losses
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_gradient_has_the_type_of_z_and_the_cost_float32(name, dtype):
@@ -87,6 +88,7 @@ def test_gradient_has_the_type_of_z_and_the_cost_float32(name, dtype):
     assert witnesses.difference(ours.hand, ours.auto) < 8 * jnp.finfo(dtype).eps
 
 
+@pytest.mark.sample(lambda name: type(LOSSES[name].loss))
 @losses
 def test_equal_weights_are_no_weights_and_weight_zero_leaves_out(x64, name):
     loss, z, y, _ = draw(name)
@@ -97,6 +99,7 @@ def test_equal_weights_are_no_weights_and_weight_zero_leaves_out(x64, name):
     assert J(z, y, w) == pytest.approx(J(z[rest], y[rest]), rel=1e-14)
 
 
+@pytest.mark.sample(lambda name: type(LOSSES[name].loss))
 @losses
 def test_all_leading_axes_are_examples(x64, name):
     loss, *arrays = draw(name, True)

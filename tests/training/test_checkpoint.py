@@ -41,6 +41,7 @@ def copies(monkeypatch, folder, to):
     monkeypatch.setattr(checkpoints, "save", save_and_copy)
 
 
+@pytest.mark.sample(lambda name: [*SETTINGS, "schedule", "streamed"].index(name) // 3)
 @pytest.mark.parametrize("name", [*SETTINGS, "schedule", "streamed"])
 def test_a_run_that_was_killed_goes_on_to_the_same_bits(monkeypatch, tmp_path, name):
     settings = SETTINGS.get(name, {"batch_size": 4})
@@ -153,6 +154,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.sample(lambda words: [*OTHERS].index(words) // 3)
 @pytest.mark.parametrize("words", OTHERS)
 def test_another_run_is_refused_with_what_differs(kept, words):
     folder, alone = kept
@@ -169,6 +171,7 @@ NAMELESS = {  # what has no name that could be compared, nor numbers
 }
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("name", NAMELESS)
 def test_another_optimizer_is_refused(tmp_path, name):
     one, other = NAMELESS[name]

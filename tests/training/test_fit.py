@@ -93,6 +93,7 @@ def test_order_says_which_rows_and_gets_the_epoch():
     np.testing.assert_array_equal(np.log10(seen(1, order=lambda epoch: orders[epoch])).round(), orders)
 
 
+@pytest.mark.sample(lambda net, loss, penalty, weighted, batch_size: loss)
 @pytest.mark.parametrize("batch_size", [None, 1, 4])
 @pytest.mark.parametrize(
     ("net", "loss", "penalty", "weighted"),
@@ -168,6 +169,7 @@ def test_on_epoch_sees_the_parameters_after_each_epoch():
     assert jax.tree.all(jax.tree.map(np.array_equal, kept[1], shorter.params))
 
 
+@pytest.mark.sample(lambda name: name == "lbfgs")
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "lion", "adagrad", "lbfgs"])
 def test_any_optax_optimiser_lowers_the_cost(standard_promotion, name):
     x, y = regression(20, np.float32)
@@ -273,6 +275,7 @@ class Noise:
         return x
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_the_last_finite_parameters_are_exact_with_layers_that_draw(standard_promotion, batch_size):
     x, y = regression(20, np.float32)

@@ -74,6 +74,7 @@ def test_draws_are_the_same_wherever_chunks_end(monkeypatch):
     assert equal(fit(net, HalfSquaredError(), X, Y, **settings), whole)
 
 
+@pytest.mark.sample(lambda name: [*SETTINGS].index(name) // 3)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_bits_and_history_are_the_same_wherever_chunks_end(monkeypatch, name):
     settings = {"x": X, "y": Y, "key": KEY, "epochs": 9, "learning_rate": 0.1} | SETTINGS[name]
@@ -148,6 +149,7 @@ def test_what_an_iteration_is_given():
     np.testing.assert_array_equal(rows, [[2, 1], [0, 0], [0, 1], [2, 3]])
 
 
+@pytest.mark.sample(lambda weights, dtype: weights is None)
 @pytest.mark.parametrize("weights", [None, np.arange(1.0, 24.0)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_streamed_rows_are_those_that_lie_on_the_device(monkeypatch, weights, dtype):
@@ -175,6 +177,7 @@ def decaying(learning_rate):
 FACTORIES = [optax.sgd, momentum, optax.adam, optax.adamw, optax.rmsprop, optax.lion, decaying]
 
 
+@pytest.mark.sample(lambda factory: factory is decaying)
 @pytest.mark.parametrize("factory", FACTORIES, ids=lambda factory: factory.__name__)
 def test_five_learning_rates_are_one_compilation(standard_promotion, factory):
     """And the bits are those of the optimiser with that rate."""

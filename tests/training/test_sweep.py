@@ -53,7 +53,7 @@ def test_each_network_is_what_fit_trains(x64, optimizer, settings, reason):
     runs = jaxnn.sweep(NET, loss, X, LABELS, keys=keys, learning_rates=rates, optimizer=optimizer, **settings)
     assert len(runs) == N
     for n in (0, 1, TOGETHER, N - 1):
-        alone = fit(NET, loss, X, LABELS, key=keys[n], optimizer=optimizer(rates[n]), **settings)
+        alone = fit(NET, loss, X, LABELS, key=keys[n], optimizer=optimizer, learning_rate=rates[n], **settings)
         assert runs[n].stopped == alone.stopped
         pairs = zip(
             *map(jax.tree.leaves, ((runs[n].params, runs[n].history), (alone.params, alone.history))), strict=True

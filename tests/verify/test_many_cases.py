@@ -66,6 +66,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.sample(lambda name: [*FAULTS].index(name) // 2)
 @pytest.mark.parametrize("name", FAULTS)
 def test_wrong_rules(name):
     cost, family = relu
@@ -96,6 +97,7 @@ def at_zero(often):
     return draw_ties
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("at_0", [0.0, 1.0])
 def test_any_convention_at_a_kink(at_0):
     cost, family = layer(lambda z: jax.nn.relu(z) + 1, lambda z: jnp.where(z == 0, at_0, step(z)).astype(z.dtype))
@@ -123,6 +125,7 @@ def vector(key):
     return (jax.random.normal(key, (20,)),)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(("factor", "more"), [(2.0**40, 0.0), (2.0**-40, 1000.0)])
 def test_the_size_of_the_loss(factor, more):
     cost = lambda w: factor * jnp.sin(w).sum() + more  # noqa: E731
@@ -170,6 +173,7 @@ RIGHT = {
 }
 
 
+@pytest.mark.sample(lambda name: [*RIGHT].index(name) // 2)
 @pytest.mark.parametrize("name", RIGHT)
 def test_never_flagged(name):
     report = sweep(*RIGHT[name], n=N)

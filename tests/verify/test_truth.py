@@ -122,6 +122,7 @@ def implicit(by):
     return backward
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("f", [equilibrium, counted])
 def test_an_implicit_rule_is_right_to_the_digits_to_which_its_iterations_converge(f):
     args = jnp.float32([[0.2, 0.1], [0.0, 0.3]]), jnp.float32([0.5, -1.0])
@@ -158,6 +159,7 @@ def sine(x):
     return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
 
 
+@pytest.mark.sample(lambda by, verdict: verdict)
 @pytest.mark.parametrize(("by", "verdict"), [(1, PASS), (1.0001, FAIL), (0, FAIL)])
 def test_a_callback_is_differenced_in_float64(by, verdict):
     reports = [

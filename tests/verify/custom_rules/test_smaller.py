@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax import numpy as jnp
 
-from jaxnn.verify.custom_rules.smaller import smaller, smaller_array, smaller_sizes
+from jaxnn.verify.custom_rules.smaller import one_by_one, smaller, smaller_array, smaller_sizes
 
 draw = np.random.default_rng(0).normal
 
@@ -49,6 +49,11 @@ CUT = {  # a function, its arguments, to what the axes are cut, one way after th
 def test_to_what_axes_are_cut(name):
     f, args, ways = CUT[name]
     assert list(smaller_sizes(args, shapes_of_outputs(f))) == ways
+
+
+def test_an_axis_by_itself_is_divided_by_a_power_of_2():
+    assert one_by_one({88}, lambda sizes: sizes[88] == 11) == {88: 11}
+    assert one_by_one({88}, lambda sizes: sizes[88] == 2) == {}
 
 
 def test_numbers_along_an_axis_stay_within_it():

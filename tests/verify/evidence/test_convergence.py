@@ -133,6 +133,7 @@ def test_a_root_outside_of_the_bracket_is_drawn_again():
     assert verify.custom_vjp(half, np.float32([50.0])).verdict == PASS
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("solve", [counted, moving])
 def test_the_derivative_of_the_steps_alone_never_passes(solve):
     cost = lambda a: (solve(a) ** 2).sum()  # noqa: E731

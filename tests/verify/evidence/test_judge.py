@@ -34,6 +34,15 @@ def test_the_state_of_an_entry(hand, true, terms, found):
     assert state(arb(hand), arb(true), arb(terms), EXACT) == found
 
 
+def test_balls_may_be_a_thousand_times_as_wide_as_they_may_be_apart():
+    assert Allowed.of(6) == pytest.approx((1e-6, 1e-3))
+
+
+def test_an_entry_at_the_bound_itself_is_right():
+    assert state(arb(1.25), arb(1), arb(0.5), Allowed(0.25, 0.25)) == State.RIGHT
+    assert state(arb(1.375), arb(1), arb(0.5), Allowed(0.25, 0.25)) == State.WRONG
+
+
 def test_where_an_error_is_measured_against_the_terms():
     states = np.array([State.RIGHT, State.ZERO, State.CANCELLED, State.WRONG, State.WRONG, State.WRONG])
     trues, terms = (np.array([arb(v) for v in row], object) for row in ([0, 0, 1, 2, 0, 0], [1, 1, 1, 1, 1, 0]))
