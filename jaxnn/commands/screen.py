@@ -19,7 +19,7 @@ from jaxnn.layers.chain import Chain
 from jaxnn.metrics import accuracy, r2, rmse
 from jaxnn.protocols import Loss, Params, PyTree
 from jaxnn.trained import Trained
-from jaxnn.training.given import ONCE
+from jaxnn.training.given import once
 
 
 class Lasting:
@@ -95,7 +95,6 @@ def results(trained: Trained, table: DataTable, x: np.ndarray, y: np.ndarray, pa
     right = partial(Column, justify="right")
     grid = Table("rows", right(), right("cost"), *map(right, metrics))
     dtype = jax.tree.leaves(trained.params)[0].dtype
-    once = partial(jax.jit, compiler_options=ONCE)
     cost = once(lambda params, x, y: trained.loss.forward(trained.network.apply(params, x), y)[0])
     y_hat = trained.predict(table.x)
     for part, rows in parts.items():

@@ -19,7 +19,7 @@ from jaxnn.storage import compilations, model_file, run_folder, run_record
 from jaxnn.trained import Trained
 from jaxnn.training.checkpoint import Checkpoint
 from jaxnn.training.fit import fit
-from jaxnn.training.given import ONCE
+from jaxnn.training.given import once
 from jaxnn.training.history import Fit
 from jaxnn.training.stops import Reason
 
@@ -121,8 +121,8 @@ def compare_with_autodiff(experiment: Experiment) -> str:
     batch = experiment.params, jnp.asarray(experiment.x[some], dtype), experiment.y[some]
     parts = experiment.model, experiment.loss, experiment.penalty
     with jax.default_matmul_precision("highest"):
-        _, hand = jax.jit(backprop.value_and_grad(*parts), compiler_options=ONCE)(*batch)
-        _, auto = jax.jit(jax.value_and_grad(backprop.cost(*parts)), compiler_options=ONCE)(*batch)
+        _, hand = once(backprop.value_and_grad(*parts))(*batch)
+        _, auto = once(jax.value_and_grad(backprop.cost(*parts)))(*batch)
 
     def error(dv: Array, true: Array) -> float:
         """The largest error, relative to the largest entry of the leaf."""
