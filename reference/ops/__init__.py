@@ -22,7 +22,7 @@ def forward(op, arguments):
 
 def vjp(op, arguments, douts):
     """{name: dv} for every name of a real array: dv = Σ over examples and outputs of dout · ∂out/∂v."""
-    dvs = {}
+    dvs: dict[str, np.ndarray] = {}
     for index, of_one in examples(op, arguments):
         for dout, jacobian in zip(douts, outputs(twin(op).jacobians(**of_one)), strict=True):
             dout = dout[index].T

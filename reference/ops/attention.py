@@ -48,7 +48,11 @@ def sees(t, s, h, mask, causal, window):
 
 def at(v, s, t, h):
     """The entry of v (S or 1, T or 1, H or 1)."""
-    return v[tuple(0 if n == 1 else i for n, i in zip(v.shape, (s, t, h), strict=True))]
+    return v[place(v, s, t, h)]
+
+
+def place(v, s, t, h):
+    return tuple(0 if n == 1 else i for n, i in zip(v.shape, (s, t, h), strict=True))
 
 
 def jacobians(q, k, v, mask, bias, slopes, sink, causal, window, scale, block):
@@ -67,15 +71,15 @@ def jacobians(q, k, v, mask, bias, slopes, sink, causal, window, scale, block):
     for h, t, P, *_ in rows(q, k, mask, bias, slopes, sink, causal, window, scale):
         g = h // (H // K)
         for s in np.flatnonzero(P):
-            by_S = {"q": ((slice(None), h, t), c * k[:, g, s]), "k": ((slice(None), g, s), c * q[:, h, t])}
+            by_S: list[tuple] = [("q", (slice(None), h, t), c * k[:, g, s]), ("k", (slice(None), g, s), c * q[:, h, t])]
             if bias is not None:
-                by_S["bias"] = tuple(0 if n == 1 else i for n, i in zip(bias.shape, (s, t, h), strict=True)), 1
+                by_S.append(("bias", place(bias, s, t, h), 1))
             if slopes is not None:
-                by_S["slopes"] = (h,), -abs(t - s)
-            for name, (place, slope) in by_S.items():
-                by_ell[name][(h, t, *place)] += P[s] * slope
+                by_S.append(("slopes", (h,), -abs(t - s)))
+            for name, entry, slope in by_S:
+                by_ell[name][(h, t, *entry)] += P[s] * slope
                 for i in range(e):
-                    by_out[name][(i, h, t, *place)] += P[s] * (v[i, g, s] - out[i, h, t]) * slope
+                    by_out[name][(i, h, t, *entry)] += P[s] * (v[i, g, s] - out[i, h, t]) * slope
             by_out["v"][range(e), h, t, range(e), g, s] = P[s]
         if sink is not None:
             p = np.exp(sink[h] - ell[h, t])

@@ -6,7 +6,7 @@ CORE = {"z": 0, "y": 0}
 
 
 def forward(z, y, alpha, gamma):
-    p, one, zero = probability(z), *sides(alpha)
+    p, (one, zero) = probability(z), sides(alpha)
     return -y * one * (1 - p) ** gamma * np.log(p) - (1 - y) * zero * p**gamma * np.log(1 - p)
 
 
@@ -15,7 +15,7 @@ def jacobians(z, y, alpha, gamma):
     ∂L/∂z = y α (1 − p)^γ (γ p log p − (1 − p)) − (1 − y) (1 − α) p^γ (γ (1 − p) log(1 − p) − p), by ∂p/∂z = p (1 − p)
     ∂L/∂y = −α (1 − p)^γ log p + (1 − α) p^γ log(1 − p)
     """
-    p, one, zero = probability(z), *sides(alpha)
+    p, (one, zero) = probability(z), sides(alpha)
     of_one = one * (1 - p) ** gamma * (gamma * p * np.log(p) - (1 - p))
     of_zero = zero * p**gamma * (gamma * (1 - p) * np.log(1 - p) - p)
     by_y = zero * p**gamma * np.log(1 - p) - one * (1 - p) ** gamma * np.log(p)
