@@ -1,6 +1,8 @@
-"""Shapes: which one arrays share, and a vector beside every example."""
+"""Shapes: which one arrays share, a vector beside every example, and where on a mesh an output lies."""
 
+import jax
 from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnn.dtypes import wide
 
@@ -8,6 +10,13 @@ from jaxnn.dtypes import wide
 def along(x: Array, v: Array) -> Array:
     """A vector (n,) beside every example of x (…, n), in float32 at least."""
     return wide(v).reshape((1,) * (x.ndim - 1) + v.shape)
+
+
+def laid_out(x: Array, axes: int, W: Array, axis: int) -> NamedSharding:
+    """Where on a mesh an array lies that has the first axes of x, so many, and one axis of W."""
+    of_x, of_W = jax.typeof(x).sharding, jax.typeof(W).sharding
+    mesh = of_W.mesh if of_x.mesh.empty else of_x.mesh
+    return NamedSharding(mesh, PartitionSpec(*of_x.spec[:axes], of_W.spec[axis]))
 
 
 def check_vector(op: str, x: Array, **vectors: Array | None) -> None:

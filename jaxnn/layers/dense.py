@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxnn import catalogue
 from jaxnn.cotangent import like, product
 from jaxnn.protocols import LayerExample, Residuals
+from jaxnn.shapes import laid_out
 
 INITIALIZERS = catalogue.names("initializers")
 
@@ -59,7 +60,7 @@ class Dense:
                 f"Dense({self.n_in}, {self.n_out}) was given x of {jnp.result_type(x)} for W of {jnp.result_type(W)}: "
                 f"cast one of them, for example x.astype(W.dtype)."
             )
-        z = x @ W.T
+        z = jnp.matmul(x, W.T, out_sharding=laid_out(x, jnp.ndim(x) - 1, W, 0))
         return z + jnp.broadcast_to(b, z.shape), (W, b, x)
 
     def backward(self, residuals: Residuals, dz: Array) -> tuple[Params, Array]:

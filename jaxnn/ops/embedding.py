@@ -6,11 +6,11 @@ import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnn.cotangent import over_devices
 from jaxnn.dtypes import at_least_float32, check_one_dtype
 from jaxnn.protocols import real, whole
+from jaxnn.shapes import laid_out
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("padding",))
@@ -30,9 +30,8 @@ def embedding(W: Array, x: Array, padding: int | None = None) -> Array:
 
 def fwd(W: Array, x: Array, padding: int | None) -> tuple[Array, tuple[Array, Array]]:
     check(W, x)
-    sharding = jax.typeof(x).sharding
-    rows = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, jax.typeof(W).sharding.spec[-1]))
-    out = W.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, out_sharding=rows)
+    sharding = laid_out(x, x.ndim, W, -1)
+    out = W.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, out_sharding=sharding)
     return out if padding is None else jnp.where((x == padding)[..., None], 0, out), (W, x)
 
 

@@ -79,12 +79,19 @@ def softmax(v: Array, pivot: Array | None = None) -> Softmax:
     """pivot: whole numbers (…), which entry it is; the largest if None."""
     pivot = v.argmax(-1) if pivot is None else pivot
     largest, is_pivot = v.max(-1, keepdims=True), units(v, pivot)
-    below = largest - jnp.take_along_axis(v, pivot[..., None], -1)
+    below = largest - entry(v, pivot, is_pivot)
     e = jnp.where(is_pivot, 0, jnp.exp(v - largest))
     rest, at_pivot = e.sum(-1, keepdims=True), jnp.exp(-below)
     total = at_pivot + rest
     log_total = jnp.log1p(rest + jnp.expm1(-below))
     return Softmax(v, largest, log_total, is_pivot, e / total, at_pivot / total, log_total + below, rest / total)
+
+
+def entry(v: Array, pivot: Array, is_pivot: Array) -> Array:
+    """v at the pivot (…, 1)."""
+    if jax.typeof(v).sharding.spec[-1] is not None:  # the classes lie on several devices, along which nothing is taken
+        return jnp.where(is_pivot, v, 0).sum(-1, keepdims=True)
+    return jnp.take_along_axis(v, pivot[..., None], -1)
 
 
 def others(t: Array) -> Array:
