@@ -1,4 +1,4 @@
-"""Run by test_on_devices.py in a process of its own, with 4 devices: arrays split along units, heads, width or vocabulary,
+"""Run by test_on_devices.py in a process of its own, with 4 devices: arrays split along units, heads, width or classes,
 in Auto and Explicit, beside the same on one device. Prints for each a line of JSON: name, mode, and what went wrong.
 """
 
