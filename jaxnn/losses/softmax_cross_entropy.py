@@ -1,6 +1,6 @@
 """L = −Σ_k y_k log softmax(z)_k, on logits"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import jax
@@ -13,7 +13,7 @@ from jaxnn.ops.softmax_cross_entropy import bwd, capped, fwd, share
 from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SoftmaxCrossEntropy:
     """L = −Σ_k y_k log P_k of one example, P = softmax(z), J = Σ wᵢLᵢ / Σ wᵢ; z (…, K), w (…) or None.
 
@@ -42,6 +42,12 @@ class SoftmaxCrossEntropy:
             raise ValueError(f"{self}: smoothing is from 0 to 1, z_loss 0 or more, and soft_cap None or positive.")
         if self.class_weights is not None and not all(weight >= 0 for weight in self.class_weights):
             raise ValueError(f"{self}: class_weights are 0 or more.")
+
+    def __repr__(self) -> str:
+        """Without the settings that are what they are when not given: model files of before have none."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        words = [f"{field.name}={given[field.name]!r}" for field in fields(self) if given[field.name] != field.default]
+        return f"SoftmaxCrossEntropy({', '.join(words)})"
 
     @property
     def formulas(self) -> LossFormulas | None:

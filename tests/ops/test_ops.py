@@ -87,7 +87,7 @@ def of_twin(op, name):
     each entry of the first array."""
     arguments = drawn(op, name)
     shape = next(iter(arguments.values())).shape
-    arguments |= {name: jax.random.uniform(v, shape) for name, v in arguments.items() if is_key(v)}
+    arguments |= {name: jax.random.uniform(v, shape, jnp.float32) for name, v in arguments.items() if is_key(v)}
     return {name: np.asarray(v) if is_array(v) else v for name, v in arguments.items()}
 
 
