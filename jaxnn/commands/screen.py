@@ -78,13 +78,13 @@ def layer_table(model: Chain, loss: Loss, params: Params, shape: tuple[int, ...]
         shapes = ", ".join(f"{name} {v.shape}" for name, v in p._asdict().items()) if p else ""
         count = f"{sum(v.size for v in p):,}" if p else ""
         grid.add_row(f"{i}", label(layer), f"{x.shape}", shapes, count)
-    grid.add_row("", label(loss), "()", "", "")
+    grid.add_row("", repr(loss), "()", "", "")
     grid.add_row("", "total", "", "", f"{sum(v.size for v in jax.tree.leaves(params)):,}")
     return grid
 
 
 def label(layer: PyTree) -> str:
-    """The class and the settings, without their names, of a layer or a loss: Dense(30, 64, xavier)."""
+    """The class and the settings, without their names, of a layer: Dense(30, 64, xavier)."""
     values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
     return f"{type(layer).__name__}({', '.join(str(v) for v in values if v is not None)})"
 
