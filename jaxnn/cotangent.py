@@ -31,9 +31,8 @@ def product(v: Array, equation: str, *operands: Array) -> Array:
 
 def wide_product(v: Array, equation: str, *operands: Array) -> Array:
     """The same of each device by itself, in float32 at least."""
-    wide = at_least_float32(v.dtype)
-    out_sharding = jax.typeof(v).sharding
-    return jnp.einsum(equation, *operands, preferred_element_type=wide, out_sharding=out_sharding).astype(wide)
+    dtype, laid_out = at_least_float32(v.dtype), jax.typeof(v).sharding
+    return jnp.einsum(equation, *operands, preferred_element_type=dtype, out_sharding=laid_out).astype(dtype)
 
 
 def over_devices(v: Array, dv: Array) -> Array:

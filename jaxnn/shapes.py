@@ -1,10 +1,11 @@
 """Shapes: which one arrays share, a vector beside every example, and where on a mesh an output lies."""
 
 import jax
+import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxnn.dtypes import wide
+from jaxnn.dtypes import check_one_dtype, wide
 
 
 def along(x: Array, v: Array) -> Array:
@@ -31,6 +32,29 @@ def check_one_shape(op: str, **arrays: Array) -> None:
     if len({v.shape for v in arrays.values()}) > 1:
         given = " and ".join(f"{name} of shape {v.shape}" for name, v in arrays.items())
         raise ValueError(f"{op} was given {given}: they must have one shape; use jnp.broadcast_to.")
+
+
+def fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Whether an array of this shape broadcasts to the whole."""
+    axes = zip(reversed(shape), reversed(whole), strict=False)
+    return len(shape) <= len(whole) and all(n in (1, m) for n, m in axes)
+
+
+def check_names(op: str, name: str, y: Array, n: int, but: int | None = None) -> None:
+    """ValueError for a whole number in y that is known, names none of n entries, and is not `but`."""
+    if isinstance(y, jax.core.Tracer):
+        return
+    known = np.asarray(y)
+    wrong = known[((known < 0) | (known >= n)) & (but is None or known != but)]
+    if wrong.size:
+        raise ValueError(f"{op} was given {name} with {wrong[0]}: give whole numbers from 0 to {n - 1}.")
+
+
+def check_alike(op: str, **arrays: Array) -> None:
+    """ValueError unless all of these arrays have one shape: (m,) beside (m, 1) would be (m, m). TypeError unless they
+    have one float dtype."""
+    check_one_dtype(op, **arrays)
+    check_one_shape(op, **arrays)
 
 
 def check_shape(op: str, name: str, v: Array, shape: tuple[int, ...], given: str) -> None:

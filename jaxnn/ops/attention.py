@@ -11,8 +11,8 @@ from jax import numpy as jnp
 from jaxnn.blocks import Block, Blocks, Range, rows, tile, with_rows, with_tile
 from jaxnn.cotangent import like, together
 from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
-from jaxnn.ops.rms_norm import along
 from jaxnn.protocols import OpExample, Residuals, bools, real
+from jaxnn.shapes import along, fits
 
 T = TypeVar("T")
 
@@ -39,7 +39,8 @@ def attention(
     A query sees the keys of mask, bools (…, H, T, S); with causal those s ≤ t; with a window those t − s < window and,
     unless causal, s − t < window. bias (…, H, T, S) is added; mask and bias may have 1 for H, T or S. slopes (H,) is
     ALiBi's. sink (H,) is one more score of each query, of a key whose v is 0.
-    A query that sees no key has out 0 and ℓ = −∞ (that of its sink, if it has one).
+    A query that sees no key has out 0 and ℓ = −∞ (that of its sink, if it has one), which do not change: dout and dℓ of
+    it count for nothing. Positions count from the first query and the first key.
 
     ∂ℓ_t/∂S_ts = P_ts; ∂P_ts/∂S_tr = P_ts (δ_sr − P_tr), therefore, with D_t = dout_t · out_t − dℓ_t:
     dv_s = Σ_t P_ts dout_t,   dS_ts = P_ts (dout_t · v_s − D_t)       Σ_s P_ts (dout_t · v_s) = dout_t · out_t
@@ -84,7 +85,8 @@ def bwd(
     *arrays, out, lse = residuals
     dout, dlse = douts
     q, k, v, _, bias, slopes, sink = arrays
-    D = (wide(dout) * wide(out)).sum(-1) - dlse
+    sees = lse > -jnp.inf
+    D = jnp.where(sees, (wide(dout) * wide(out)).sum(-1) - dlse, 0)
     d = backward(Scores.of(arrays, causal, window, scale), together(arrays)[2], block, dout, lse, D)
     return (
         like(q, d.q),
@@ -93,7 +95,7 @@ def bwd(
         None,
         None if d.bias is None else like(bias, d.bias.reshape(bias.shape)),
         None if d.slopes is None else like(slopes, d.slopes),
-        None if sink is None else like(sink, -jnp.exp(along(lse, sink) - lse) * D),
+        None if sink is None else like(sink, -jnp.exp(along(lse, sink) - jnp.where(sees, lse, 0)) * D),
     )
 
 
@@ -120,8 +122,8 @@ class Scores(NamedTuple):
         rank = q.ndim
         mask, bias = (w if w is None else jnp.expand_dims(w, tuple(range(rank - w.ndim))) for w in (mask, bias))
         slopes, sink = (w if w is None else wide(w).reshape((1,) * (rank - 3) + (-1, 1, 1)) for w in (slopes, sink))
-        before = None if window is None else window - 1
-        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        before = None if window is None else min(window, q.shape[-3] + k.shape[-3]) - 1  # more would overflow
+        scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
         return Scores(q, k, mask, bias, slopes, sink, before, 0 if causal else before, scale)
 
     def at(self, t: Block, s: Block) -> Array:
@@ -177,13 +179,13 @@ def range_of(block: Block, blocks: Blocks, before: int | None, after: int | None
 def dots(q: Array, k: Array) -> Array:
     """q · k of each query and key: (…, t, H, d), (…, s, K, d) -> (…, H, t, s)."""
     S = einsum("...tkgd,...skd->...kgts", grouped(q, k.shape[-2], -2), k)
-    return S.reshape(*S.shape[:-4], -1, *S.shape[-2:])
+    return S.reshape(*S.shape[:-4], q.shape[-2], *S.shape[-2:])
 
 
 def mixed(P: Array, v: Array) -> Array:
     """Σ_s P_ts v_s of each query: (…, H, t, s), (…, s, K, e) -> (…, t, H, e)."""
     out = einsum("...ske,...kgts->...tkge", v, grouped(P, v.shape[-2], -3))
-    return out.reshape(*out.shape[:-3], -1, out.shape[-1])
+    return out.reshape(*out.shape[:-3], P.shape[-3], out.shape[-1])
 
 
 def gathered(P: Array, q: Array, K: int) -> Array:
@@ -194,13 +196,13 @@ def gathered(P: Array, q: Array, K: int) -> Array:
 def grouped(v: Array, K: int, axis: int) -> Array:
     """The axis of the H heads as two, K × H / K."""
     i = v.ndim + axis
-    return v.reshape(*v.shape[:i], K, -1, *v.shape[i + 1 :])
+    return v.reshape(*v.shape[:i], K, v.shape[i] // K, *v.shape[i + 1 :])
 
 
 def einsum(equation: str, a: Array, b: Array) -> Array:
     """The product of two arrays, the second cast to the first's dtype, in float32 at least."""
-    wide = at_least_float32(a.dtype)
-    return jnp.einsum(equation, a, b.astype(a.dtype), preferred_element_type=wide).astype(wide)
+    dtype = at_least_float32(a.dtype)
+    return jnp.einsum(equation, a, b.astype(a.dtype), preferred_element_type=dtype).astype(dtype)
 
 
 def beside(v: Array) -> Array:
@@ -225,7 +227,7 @@ def forward(scores: Scores, v: Array, size: int) -> tuple[Array, Array]:
             def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
                 sums, largest, total = state
                 S = scores.at(t, s)
-                m = jnp.maximum(largest, S.max(-1, keepdims=True))
+                m = jnp.maximum(largest, lax.stop_gradient(S).max(-1, keepdims=True))
                 finite = jnp.where(m == -jnp.inf, 0, m)
                 e, shrunk = jnp.exp(S - finite), jnp.exp(largest - finite)
                 sums = sums * jnp.swapaxes(shrunk, -2, -3) + mixed(e, rows(v, s, -3))
@@ -305,11 +307,13 @@ def check(
         raise ValueError(f"{given}: give (…, T, heads, d), (…, S, heads, d) and (…, S, heads, e), equal in all of ….")
     if q.shape[-1] != k.shape[-1] or k.shape[-3:-1] != v.shape[-3:-1]:
         raise ValueError(f"{given}: q and k need one last axis, and k and v one length and one number of heads.")
+    if 0 in (*q.shape[-3:], *k.shape[-3:]):
+        raise ValueError(f"{given}: every length, number of heads and width is 1 or more.")
     if q.shape[-2] % k.shape[-2]:
         raise ValueError(f"{given}: {q.shape[-2]} heads of queries do not divide over {k.shape[-2]} heads of keys.")
     of_scores = (*q.shape[:-3], q.shape[-2], q.shape[-3], k.shape[-3])
     for name, array in (("mask", mask), ("bias", bias)):
-        if array is not None and (array.ndim < 3 or not fits(array.shape, of_scores)):
+        if array is not None and (array.ndim < 2 or not fits(array.shape, of_scores)):
             raise ValueError(f"{given}, and {name} {array.shape}: it must broadcast to (…, H, T, S) = {of_scores}.")
     if mask is not None and mask.dtype != bool:
         raise TypeError(f"{given}, and a mask of {mask.dtype}: give bools, True where a query sees a key.")
@@ -318,11 +322,6 @@ def check(
             raise ValueError(f"{given}, and {name} {array.shape}: give one number a head, {q.shape[-2:-1]}.")
     if block < 1 or (window is not None and window < 1):
         raise ValueError(f"attention(…, window={window}, block={block}): both are 1 or more.")
-
-
-def fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
-    """Whether an array of this shape broadcasts to the whole."""
-    return len(shape) <= len(whole) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(whole), strict=False))
 
 
 def plain(
@@ -409,8 +408,8 @@ TRAPS = {
     "causality forgotten on the way back": (AGAIN, AGAIN.replace("at(", "_replace(after=None).at(")),
     "the scale left out of dk": ("d.k + scores.scale *", "d.k +"),
     "the scale twice in dq": ("+ scores.scale * mixed(dS", "+ scores.scale**2 * mixed(dS"),
-    "ℓ's cotangent dropped": (".sum(-1) - dlse", ".sum(-1)"),
-    "ℓ's cotangent with the wrong sign": (".sum(-1) - dlse", ".sum(-1) + dlse"),
+    "ℓ's cotangent dropped": (".sum(-1) - dlse,", ".sum(-1),"),
+    "ℓ's cotangent with the wrong sign": (".sum(-1) - dlse,", ".sum(-1) + dlse,"),
     "softmax's diagonal alone": ("(dots(dout_t, v_s) - D_t)", "dots(dout_t, v_s)"),
     "rows of the block before counted twice": ("jnp.expand_dims(t.is_new, -1)", "True"),
     "dv without the queries of other blocks": ("v=d.v + gathered", "v=gathered"),

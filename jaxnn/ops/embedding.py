@@ -3,14 +3,13 @@
 from functools import partial
 
 import jax
-import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
 from jaxnn.cotangent import over_devices
 from jaxnn.dtypes import at_least_float32, check_one_dtype
 from jaxnn.protocols import real, whole
-from jaxnn.shapes import laid_out
+from jaxnn.shapes import check_names, laid_out
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("padding",))
@@ -29,9 +28,9 @@ def embedding(W: Array, x: Array, padding: int | None = None) -> Array:
 
 
 def fwd(W: Array, x: Array, padding: int | None) -> tuple[Array, tuple[Array, Array]]:
-    check(W, x)
+    check(W, x, padding)
     sharding = laid_out(x, x.ndim, W, -1)
-    out = W.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, out_sharding=sharding)
+    out = jnp.asarray(W).at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, out_sharding=sharding)
     return out if padding is None else jnp.where((x == padding)[..., None], 0, out), (W, x)
 
 
@@ -44,16 +43,12 @@ def bwd(padding: int | None, residuals: tuple[Array, Array], dout: Array) -> tup
     return over_devices(W, dW.astype(W.dtype)), None
 
 
-def check(W: Array, x: Array) -> None:
+def check(W: Array, x: Array, padding: int | None) -> None:
     """ValueError and TypeError of `embedding`."""
     check_one_dtype("embedding", W=W)
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"embedding was given x of {x.dtype}: give whole numbers from 0 to {len(W) - 1}.")
-    if isinstance(x, jax.core.Tracer):
-        return
-    wrong = np.asarray(x)[(np.asarray(x) < 0) | (np.asarray(x) >= len(W))]
-    if wrong.size:
-        raise ValueError(f"embedding was given x with {wrong[0]}: give whole numbers from 0 to {len(W) - 1}.")
+    check_names("embedding", "x", x, len(W), padding)
 
 
 embedding.defvjp(fwd, bwd)

@@ -9,8 +9,8 @@ from jax.nn import sigmoid, softplus
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
-from jaxnn.ops.huber import check_alike
 from jaxnn.protocols import real
+from jaxnn.shapes import check_alike
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("alpha", "gamma"))

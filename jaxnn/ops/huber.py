@@ -7,8 +7,9 @@ from jax import Array
 from jax import numpy as jnp
 
 from jaxnn.cotangent import like
-from jaxnn.dtypes import check_one_dtype, wide
+from jaxnn.dtypes import wide
 from jaxnn.protocols import real
+from jaxnn.shapes import check_alike
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("delta",))
@@ -38,15 +39,6 @@ def bwd(delta: float, residuals: tuple[Array, Array], dL: Array) -> tuple[Array,
     z, y = residuals
     de = dL * jnp.clip(wide(z) - wide(y), -delta, delta)
     return like(z, de), like(y, -de)
-
-
-def check_alike(op: str, **arrays: Array) -> None:
-    """ValueError unless all of these arrays have one shape: (m,) beside (m, 1) would be (m, m). TypeError unless they
-    have one float dtype."""
-    check_one_dtype(op, **arrays)
-    if len({v.shape for v in arrays.values()}) > 1:
-        given = ", ".join(f"{name} of shape {v.shape}" for name, v in arrays.items())
-        raise ValueError(f"{op} was given {given}: they must have one shape.")
 
 
 huber.defvjp(fwd, bwd)

@@ -10,9 +10,9 @@ from jax.nn import softplus
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
-from jaxnn.ops.huber import check_alike
-from jaxnn.ops.softmax_cross_entropy import Softmax, softmax
+from jaxnn.ops.softmax_cross_entropy import Softmax, softmax, times
 from jaxnn.protocols import real
+from jaxnn.shapes import check_alike
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("beta",))
@@ -45,9 +45,9 @@ def value(p: Softmax, q: Softmax, beta: float) -> Array:
     if beta == 1:
         return value(q, p, 0)
     if beta == 0:
-        return (q.P * log_ratio(p, q)).sum(-1)
+        return times(q.P, log_ratio(p, q)).sum(-1)
     by_p, by_q = log_mixture(log_ratio(p, q), beta)
-    return -(beta * q.P * by_q + (1 - beta) * p.P * by_p).sum(-1)
+    return -(beta * times(q.P, by_q) + (1 - beta) * times(p.P, by_p)).sum(-1)
 
 
 def bwd(beta: float, residuals: tuple[Array, Array], dL: Array) -> tuple[Array, Array]:
@@ -83,7 +83,7 @@ def log_mixture(r: Array, beta: float) -> tuple[Array, Array]:
 def by_logits(P: Array, g: Array) -> Array:
     """∂L/∂z = P ⊙ (g − Σ_k P_k g_k) from g = ∂L/∂P, which is made 0 at the largest P: there nothing then cancels."""
     g = g - jnp.take_along_axis(g, P.argmax(-1, keepdims=True), -1)
-    return P * (g - (P * g).sum(-1, keepdims=True))
+    return times(P, g - times(P, g).sum(-1, keepdims=True))
 
 
 jensen_shannon.defvjp(fwd, bwd)

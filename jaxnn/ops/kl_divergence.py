@@ -8,9 +8,9 @@ from jax import numpy as jnp
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
-from jaxnn.ops.huber import check_alike
 from jaxnn.ops.softmax_cross_entropy import others, softmax
 from jaxnn.protocols import distribution, real
+from jaxnn.shapes import check_alike
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("temperature",))

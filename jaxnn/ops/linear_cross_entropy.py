@@ -16,6 +16,7 @@ from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
 from jaxnn.ops.softmax_cross_entropy import bwd as softmax_bwd
 from jaxnn.ops.softmax_cross_entropy import fwd as softmax_fwd
 from jaxnn.protocols import OpExample, PyTree, Residuals, real, whole
+from jaxnn.shapes import check_names
 
 Reduction = Literal["mean", "none"]
 
@@ -41,16 +42,15 @@ def linear_cross_entropy(
 
     dz = ∂J/∂z of softmax_cross_entropy, with dLᵢ = wᵢ / Σ w · dJ, or wᵢ dLᵢ; therefore, as in a dense layer,
     ∂J/∂h = dz W,   ∂J/∂W = dzᵀ h,   ∂J/∂b = Σᵢ dzᵢ,   ∂J/∂wᵢ = dJ (Lᵢ − J) / Σ w
-    z is made for `chunk` examples at a time. All these are linear in dJ: for the mean they are made in the forward
-    pass, where z still is, for dJ = 1, and multiplied by dJ on the way back. With "none" z is made again.
+    z is made for `chunk` examples at a time. All these are linear in dJ / Σ w: for the mean they are made in the
+    forward pass, where z still is, for 1, and multiplied by it on the way back. With "none" z is made again.
 
     Source: Wijmans et al. (2025), section 4, without its filter, which is not the derivative.
     ValueError: shapes that do not fit, a chunk below 1. TypeError: dtypes that differ.
     """
-    check(h, W, y, b, w, reduction, chunk)
+    check(h, W, y, b, w, ignore, reduction, chunk)
     L, _ = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, None, *together((h, W, y, b)))
-    share = shares(y, w, ignore, reduction, L.dtype)
-    return reduced(L.reshape(y.shape), share, reduction)
+    return reduced(L, weights_of(y, w, ignore, L.dtype), reduction)
 
 
 def fwd(
@@ -66,12 +66,12 @@ def fwd(
     reduction: Reduction,
     chunk: int,
 ) -> tuple[Array, Residuals]:
-    check(h, W, y, b, w, reduction, chunk)
+    check(h, W, y, b, w, ignore, reduction, chunk)
     arrays = h, W, y, b, w
-    share = shares(y, w, ignore, reduction, at_least_float32(h.dtype))
-    dL = share if reduction == "mean" else None
+    weights = weights_of(y, w, ignore, at_least_float32(h.dtype))
+    dL = weights if reduction == "mean" else None
     L, d = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, dL, *together((h, W, y, b)))
-    out = reduced(L, share, reduction)
+    out = reduced(L, weights, reduction)
     return out, (arrays, d, L if w is not None else None, out if reduction == "mean" else None)
 
 
@@ -86,14 +86,13 @@ def bwd(
     dout: Array,
 ) -> tuple[Array | None, ...]:
     (h, W, y, b, w), d, L, J = residuals
-    counts = kept(y, ignore).astype(dout.dtype)
+    counts, weights = kept(y, ignore).astype(dout.dtype), weights_of(y, w, ignore, dout.dtype)
     if reduction == "none":
-        dL = dout * shares(y, w, ignore, reduction, dout.dtype)
-        _, d = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, dL, *together((h, W, y, b)))
+        _, d = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, dout * weights, *together((h, W, y, b)))
         dw = None if w is None else like(w, dout * counts * L)
     else:
-        d = jax.tree.map(lambda v: dout * v, d)
-        dw = None if w is None else like(w, dout * counts * (L - J) / total(wide(w) * counts))
+        d = jax.tree.map(lambda v: dout / total(weights) * v, d)
+        dw = None if w is None else like(w, dout * counts * (L - J) / total(weights))
     return like(h, d.h), like(W, d.W), None, None if b is None else like(b, d.b), dw
 
 
@@ -153,7 +152,7 @@ def number_of_chunks(m: int, chunk: int, sharding: NamedSharding) -> int:
     """k for m examples; where they are split over devices, one that splits each device's into equal chunks."""
     axis = sharding.spec[0]
     devices = 1 if axis is None else math.prod(sharding.mesh.shape[name] for name in np.atleast_1d(axis))
-    k = -(-m // chunk)
+    k = max(1, -(-m // chunk))
     return k if devices == 1 else next(n for n in range(min(k, m // devices), m + 1) if m % (n * devices) == 0)
 
 
@@ -182,18 +181,26 @@ def total(w: Array) -> Array:
     return jnp.where(w.sum() == 0, 1, w.sum())
 
 
-def shares(y: Array, w: Array | None, ignore: int | None, reduction: Reduction, dtype: DTypeLike) -> Array:
-    """∂out/∂L of each example: wᵢ / Σ w, or wᵢ; w is 0 where the label is ignored."""
+def weights_of(y: Array, w: Array | None, ignore: int | None, dtype: DTypeLike) -> Array:
+    """w of each example, 1 if it is None; 0 where the label is ignored."""
     counts = kept(y, ignore).astype(dtype)
-    w = counts if w is None else counts * w.astype(dtype)
-    return w / total(w) if reduction == "mean" else w
+    return counts if w is None else counts * w.astype(dtype)
 
 
-def reduced(L: Array, share: Array, reduction: Reduction) -> Array:
-    return (share * L).sum() if reduction == "mean" else share * L
+def reduced(L: Array, weights: Array, reduction: Reduction) -> Array:
+    return (weights * L).sum() / total(weights) if reduction == "mean" else weights * L
 
 
-def check(h: Array, W: Array, y: Array, b: Array | None, w: Array | None, reduction: Reduction, chunk: int) -> None:
+def check(
+    h: Array,
+    W: Array,
+    y: Array,
+    b: Array | None,
+    w: Array | None,
+    ignore: int | None,
+    reduction: Reduction,
+    chunk: int,
+) -> None:
     """ValueError and TypeError of `linear_cross_entropy`."""
     check_one_dtype("linear_cross_entropy", h=h, W=W, b=b, w=w)
     if not jnp.issubdtype(y.dtype, jnp.integer):
@@ -203,6 +210,7 @@ def check(h: Array, W: Array, y: Array, b: Array | None, w: Array | None, reduct
         shapes = {"h": h, "W": W, "y": y, "b": b, "w": w}
         given = ", ".join(f"{name} {v.shape}" for name, v in shapes.items() if v is not None)
         raise ValueError(f"linear_cross_entropy was given {given}: give h (…, n), W (V, n), y (…), b (V,) and w (…).")
+    check_names("linear_cross_entropy", "y", y, len(W), ignore)
     if chunk < 1 or reduction not in get_args(Reduction):
         raise ValueError(
             f"linear_cross_entropy(…, reduction={reduction!r}, chunk={chunk}): the reduction is 'mean' or 'none', and "
@@ -233,14 +241,14 @@ EXAMPLES = {
     "every label ignored, weights": {**case((3,), 4, 2, ignore=0, w=real(3)), "y": whole(3, below=1)},
 }
 TRAPS = {
-    "the cotangent dropped": ("lambda v: dout * v, d)", "lambda v: v, d)"),
-    "one number for the cotangents of all": ("dL = dout * shares", "dL = dout.mean() * shares"),
+    "the cotangent dropped": ("lambda v: dout / total", "lambda v: 1 / total"),
+    "one number for the cotangents of all": ("chunk, dout * weights,", "chunk, dout.mean() * weights,"),
     "∂J/∂W of the last chunk alone": (
         "d._replace(h=put(d.h, j, more.h)).plus(more)",
         "more._replace(h=put(d.h, j, more.h))",
     ),
     "what is left forgotten in ∂J/∂W": ("more.h])).plus(more)", "more.h]))"),
     "the bias forgotten": ("None if b is None else dz.sum(0)", "None if b is None else 0 * dz.sum(0)"),
-    "divided by m, not by Σ w": ("dL = share if", "dL = share * (share != 0).astype(share.dtype).mean() if"),
+    "divided by m, not by Σ w": ("lambda v: dout / total(weights)", "lambda v: dout / weights.size"),
     "∂J/∂w without the denominator's": ("(L - J) / total", "L / total"),
 }

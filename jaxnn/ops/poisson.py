@@ -6,8 +6,8 @@ from jax import numpy as jnp
 
 from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
-from jaxnn.ops.huber import check_alike
 from jaxnn.protocols import real
+from jaxnn.shapes import check_alike
 
 
 @jax.custom_vjp

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import over_devices
 from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
 from jaxnn.protocols import OpExample, real, whole
+from jaxnn.shapes import fits
 
 Layout = Literal["halves", "interleaved"]
 
@@ -25,7 +26,7 @@ def rope(
     """Rotary positions: the pair (a, b) at i of each head becomes (a cos φ − b sin φ, a sin φ + b cos φ), with
     φ = t base^(−2i/r), i = 0 … r/2 − 1.
 
-    x and out (…, T, H, d). positions: t, whole numbers (…, T) or (T,), 0 … T − 1 if None. turned: r, how many entries
+    x and out (…, T, H, d). positions: t, whole numbers (…, T), 0 … T − 1 if None. turned: r, how many entries
     from the first are turned, all d if None; the others stay. layout: pair i is the entries i and i + r/2 ("halves",
     Llama's weights), or 2i and 2i + 1 ("interleaved", as in the paper).
 
@@ -81,10 +82,10 @@ def check(x: Array, positions: Array | None, layout: Layout, turned: int | None)
         return
     if not jnp.issubdtype(positions.dtype, jnp.integer):
         raise TypeError(f"rope was given positions of {positions.dtype}: give whole numbers.")
-    if positions.ndim > x.ndim - 2 or positions.shape != x.shape[x.ndim - 2 - positions.ndim : -2]:
+    if positions.shape[-1:] != x.shape[-3:-2] or not fits(positions.shape, x.shape[:-2]):
         raise ValueError(
-            f"rope was given positions of shape {positions.shape} for x of {x.shape}: give {x.shape[:-2]}, or less of "
-            "its leading axes."
+            f"rope was given positions of shape {positions.shape} for x of {x.shape}: give {x.shape[:-2]}, with 1 for "
+            "or without some of its leading axes."
         )
 
 

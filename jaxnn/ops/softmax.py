@@ -1,7 +1,7 @@
 """p = exp(z) / Σ_k exp z_k"""
 
 import jax
-from jax import Array
+from jax import Array, lax
 from jax import numpy as jnp
 
 from jaxnn.cotangent import like
@@ -26,7 +26,7 @@ def softmax(z: Array) -> Array:
 
 def fwd(z: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     check_one_dtype("softmax", z=z)
-    largest = wide(z).max(-1, keepdims=True)
+    largest = lax.stop_gradient(wide(z)).max(-1, keepdims=True)
     total = jnp.exp(wide(z) - largest).sum(-1, keepdims=True)
     return (jnp.exp(wide(z) - largest) / total).astype(z.dtype), (z, largest, total)
 
@@ -34,7 +34,7 @@ def fwd(z: Array) -> tuple[Array, tuple[Array, Array, Array]]:
 def bwd(residuals: tuple[Array, Array, Array], dp: Array) -> tuple[Array]:
     z, largest, total = residuals
     p = jnp.exp(wide(z) - largest) / total
-    d = wide(dp) - jnp.where(wide(z) == largest, wide(dp), -jnp.inf).max(-1, keepdims=True)
+    d = wide(dp) - jnp.take_along_axis(wide(dp), z.argmax(-1, keepdims=True), -1)
     return (like(z, p * (d - (d * p).sum(-1, keepdims=True))),)
 
 

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import OpExample, Residuals, distribution, real, whole
-from jaxnn.shapes import along, check_shape
+from jaxnn.shapes import along, check_names, check_shape
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("ignore", "smoothing", "z_loss", "soft_cap"))
@@ -36,6 +36,7 @@ def softmax_cross_entropy(
     ∂J/∂z = ∂J/∂v / cosh²(z / c)
     ∂J/∂t = dL (ℓ − v), and by t = w ⊙ ((1 − ε) y + ε / K) those of y and w
 
+    A label that names no class is refused where it is known; inside jit its L is NaN.
     Source: Bishop (2006), eq. 4.108 and 4.109; smoothing: Szegedy et al. (2016), section 7.
     ValueError: y that is neither labels nor of z's shape, or weights that are not one a class. TypeError: dtypes that
     differ.
@@ -78,8 +79,9 @@ class Softmax(NamedTuple):
 def softmax(v: Array, pivot: Array | None = None) -> Softmax:
     """pivot: whole numbers (…), which entry it is; the largest if None."""
     pivot = v.argmax(-1) if pivot is None else pivot
-    largest, is_pivot = v.max(-1, keepdims=True), units(v, pivot)
-    below = largest - entry(v, pivot, is_pivot)
+    largest, is_pivot = lax.stop_gradient(v).max(-1, keepdims=True), units(v, pivot)
+    names_one = ((pivot >= 0) & (pivot < v.shape[-1]))[..., None]
+    below = jnp.where(names_one, largest - entry(v, pivot, is_pivot), jnp.nan)
     e = jnp.where(is_pivot, 0, jnp.exp(v - largest))
     rest, at_pivot = e.sum(-1, keepdims=True), jnp.exp(-below)
     total = at_pivot + rest
@@ -128,7 +130,12 @@ class Weights(NamedTuple):
 
 
 def capped(z: Array, soft_cap: float | None) -> Array:
-    return z if soft_cap is None else soft_cap * jnp.tanh(z / soft_cap)
+    return z if soft_cap is None else float(soft_cap) * jnp.tanh(z / float(soft_cap))
+
+
+def times(t: Array, v: Array) -> Array:
+    """t v, 0 where t is 0, whatever v is."""
+    return jnp.where(t == 0, 0, t * v)
 
 
 def share(z: Array, y: Array, class_weights: Array | None, ignore: int | None) -> Array:
@@ -151,13 +158,13 @@ def fwd(
     z_loss: float,
     soft_cap: float | None,
 ) -> tuple[Array, Residuals]:
-    check(z, y, class_weights)
+    check(z, y, class_weights, ignore)
     counts, w, label, own = Weights.of(z, y, class_weights, ignore)
     p = softmax(capped(wide(z), soft_cap), label)
     if label is not None:
         L = (1 - smoothing) * own * p.minus_log
     else:
-        L = (1 - smoothing) * (w * wide(y) * p.minus_log_P).sum(-1, keepdims=True)
+        L = (1 - smoothing) * times(w * wide(y), p.minus_log_P).sum(-1, keepdims=True)
     if smoothing:
         L = L + smoothing / z.shape[-1] * (w * p.minus_log_P).sum(-1, keepdims=True)
     L = L + z_loss * p.lse**2 if z_loss else L
@@ -186,7 +193,7 @@ def bwd(
         dv = p.P * others(t) - t * p.not_P
     if z_loss:
         dv = dv + 2 * z_loss * p.lse * p.P
-    dz = dL * dv
+    dz = jnp.where(counts, dL * dv, 0)
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
     dt = dL * p.minus_log_P
@@ -194,10 +201,10 @@ def bwd(
     if class_weights is None:
         return like(z, dz), dy, None
     q = (1 - smoothing) * (p.is_pivot.astype(dt.dtype) if is_label(y) else wide(y)) + smoothing / z.shape[-1]
-    return like(z, dz), dy, like(class_weights, q * dt)
+    return like(z, dz), dy, like(class_weights, times(q, dt))
 
 
-def check(z: Array, y: Array, class_weights: Array | None) -> None:
+def check(z: Array, y: Array, class_weights: Array | None, ignore: int | None) -> None:
     """ValueError and TypeError of `softmax_cross_entropy`."""
     check_one_dtype("softmax_cross_entropy", z=z, y=None if is_label(y) else y, class_weights=class_weights)
     if y.shape != (z.shape[:-1] if is_label(y) else z.shape):
@@ -205,6 +212,8 @@ def check(z: Array, y: Array, class_weights: Array | None) -> None:
             f"softmax_cross_entropy was given y of shape {y.shape} and dtype {y.dtype} for z of shape {z.shape}: give "
             f"integer labels of shape {z.shape[:-1]}, or a distribution of z's shape."
         )
+    if is_label(y):
+        check_names("softmax_cross_entropy", "y", y, z.shape[-1], ignore)
     if class_weights is not None:
         check_shape("softmax_cross_entropy", "class_weights", class_weights, z.shape[-1:], f"z of shape {z.shape}")
 

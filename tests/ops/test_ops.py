@@ -162,6 +162,21 @@ def test_jit_vmap_scan_and_remat_change_nothing(x64, op):
 
 @pytest.mark.sample(lambda op, name: op)
 @cases
+def test_second_derivatives_are_those_of_autodiff(x64, op, name):
+    arguments = drawn(op, name)
+
+    def slope(f):
+        """Of the gradient, in the direction of the arrays themselves."""
+        of, reals = of_reals(f, arguments)
+        gradient = jax.grad(lambda reals: sum(jnp.sin(jnp.where(jnp.isfinite(out), out, 0)).sum() for out in of(reals)))
+        return jax.jit(lambda reals: jax.jvp(gradient, (reals,), (reals,))[1])(reals)
+
+    of = getattr(jaxnn.ops, op), plain(catalogue.module("ops", op))
+    assert witnesses.difference(*map(slope, of)) < 1e-10
+
+
+@pytest.mark.sample(lambda op, name: op)
+@cases
 def test_every_op_is_proven(op, name):
     f, arguments = getattr(jaxnn.ops, op), drawn(op, name, np.float32)
     of, reals = of_reals(f, arguments)
