@@ -49,6 +49,6 @@ class Dyt:
 
 
 EXAMPLES = {
-    "dyt": LayerExample(Dyt(3), (4, 3)),
+    "dyt": LayerExample(Dyt(5), (4, 5)),
     "dyt in a chain": LayerExample(Chain((Dense(3, 4), Dyt(4), Dense(4, 2))), (5, 3)),
 }

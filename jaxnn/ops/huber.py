@@ -31,14 +31,19 @@ def fwd(z: Array, y: Array, delta: float) -> tuple[Array, tuple[Array, Array]]:
     if not delta > 0:
         raise ValueError(f"huber was given delta = {delta}: give a positive number.")
     error = wide(z) - wide(y)
-    c = jnp.clip(error, -delta, delta)
+    c = within(error, delta)
     return c * (error - c / 2), (z, y)
 
 
 def bwd(delta: float, residuals: tuple[Array, Array], dL: Array) -> tuple[Array, Array]:
     z, y = residuals
-    de = dL * jnp.clip(wide(z) - wide(y), -delta, delta)
+    de = dL * within(wide(z) - wide(y), delta)
     return like(z, de), like(y, -de)
+
+
+def within(error: Array, delta: float) -> Array:
+    """min(max(e, −δ), δ)"""
+    return jnp.minimum(jnp.maximum(error, -delta), delta)
 
 
 huber.defvjp(fwd, bwd)
@@ -50,9 +55,9 @@ EXAMPLES = {
 }
 TRAPS = {
     "the square's slope for every error": (
-        "dL * jnp.clip(wide(z) - wide(y), -delta, delta)",
+        "dL * within(wide(z) - wide(y), delta)",
         "dL * (wide(z) - wide(y))",
     ),
-    "1 beyond δ, not δ": ("wide(y), -delta, delta)", "wide(y), -1.0, 1.0)"),
+    "1 beyond δ, not δ": ("within(wide(z) - wide(y), delta)", "within(wide(z) - wide(y), 1.0)"),
     "∂J/∂y with the sign of ∂J/∂z": ("like(y, -de)", "like(y, de)"),
 }

@@ -138,7 +138,9 @@ def assert_slope(op, arguments, dout, by_hand):
 def test_gradients_have_the_types_of_what_they_belong_to(op, name, dtype):
     _, _, hand, auto = of_rule_and_of_autodiff(op, name, dtype)
     assert all(dv.dtype == dtype for dv in hand.values())
-    assert witnesses.difference(hand, auto) < 8 * jnp.finfo(dtype).eps
+    eps = 8 * jnp.finfo(dtype).eps
+    if max(np.abs(np.asarray(v, float)).max(initial=0) for v in jax.tree.leaves((hand, auto))) > eps:  # else: 0
+        assert witnesses.difference(hand, auto) < eps
 
 
 @ops
