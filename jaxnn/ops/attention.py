@@ -85,8 +85,8 @@ def bwd(
     *arrays, out, lse = residuals
     dout, dlse = douts
     q, k, v, _, bias, slopes, sink = arrays
-    sees = lse > -jnp.inf
-    D = jnp.where(sees, (wide(dout) * wide(out)).sum(-1) - dlse, 0)
+    is_blind = lse == -jnp.inf
+    D = jnp.where(is_blind, 0, (wide(dout) * wide(out)).sum(-1) - dlse)
     d = backward(Scores.of(arrays, causal, window, scale), together(arrays)[2], block, dout, lse, D)
     return (
         like(q, d.q),
@@ -95,7 +95,7 @@ def bwd(
         None,
         None if d.bias is None else like(bias, d.bias.reshape(bias.shape)),
         None if d.slopes is None else like(slopes, d.slopes),
-        None if sink is None else like(sink, -jnp.exp(along(lse, sink) - jnp.where(sees, lse, 0)) * D),
+        None if sink is None else like(sink, -jnp.exp(along(lse, sink) - jnp.where(is_blind, 0, lse)) * D),
     )
 
 
@@ -408,8 +408,8 @@ TRAPS = {
     "causality forgotten on the way back": (AGAIN, AGAIN.replace("at(", "_replace(after=None).at(")),
     "the scale left out of dk": ("d.k + scores.scale *", "d.k +"),
     "the scale twice in dq": ("+ scores.scale * mixed(dS", "+ scores.scale**2 * mixed(dS"),
-    "ℓ's cotangent dropped": (".sum(-1) - dlse,", ".sum(-1),"),
-    "ℓ's cotangent with the wrong sign": (".sum(-1) - dlse,", ".sum(-1) + dlse,"),
+    "ℓ's cotangent dropped": (".sum(-1) - dlse)", ".sum(-1))"),
+    "ℓ's cotangent with the wrong sign": (".sum(-1) - dlse)", ".sum(-1) + dlse)"),
     "softmax's diagonal alone": ("(dots(dout_t, v_s) - D_t)", "dots(dout_t, v_s)"),
     "rows of the block before counted twice": ("jnp.expand_dims(t.is_new, -1)", "True"),
     "dv without the queries of other blocks": ("v=d.v + gathered", "v=gathered"),

@@ -182,7 +182,7 @@ def bwd(
     z, y, class_weights = residuals
     counts, w, label, own = Weights.of(z, y, class_weights, ignore)
     p = softmax(capped(wide(z), soft_cap), label)
-    dL = jnp.where(counts, dL[..., None], 0)
+    dL = dL[..., None]
     uniform = smoothing / z.shape[-1] * w
     if label is not None:
         own = (1 - smoothing) * own
@@ -196,7 +196,7 @@ def bwd(
     dz = jnp.where(counts, dL * dv, 0)
     if soft_cap is not None:
         dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
-    dt = dL * p.minus_log_P
+    dt = jnp.where(counts, dL * p.minus_log_P, 0)
     dy = None if is_label(y) else like(y, (1 - smoothing) * w * dt)
     if class_weights is None:
         return like(z, dz), dy, None
@@ -241,11 +241,11 @@ EXAMPLES = {
     "one class": {"z": real(2, 1), "y": whole(2, below=1), "z_loss": 0.2},
     "values that do not sum to 1": {"z": real(3, 4), "y": real(3, 4)},
 }
-COTANGENT = "dL = jnp.where(counts, dL[..., None], 0)"
+COTANGENT = "dL = dL[..., None]"
 TRAPS = {
-    "the cotangent dropped": (COTANGENT, "dL = jnp.where(counts, jnp.ones_like(dL[..., None]), 0)"),
-    "the first example's cotangent for all": (COTANGENT, "dL = jnp.where(counts, dL[(0,) * dL.ndim], 0)"),
-    "ignored in the loss, not in the gradient": (COTANGENT, "dL = dL[..., None]"),
+    "the cotangent dropped": (COTANGENT, "dL = jnp.ones_like(dL[..., None])"),
+    "the first example's cotangent for all": (COTANGENT, "dL = dL[(0,) * dL.ndim]"),
+    "ignored in the loss, not in the gradient": ("dz = jnp.where(counts, dL * dv, 0)", "dz = dL * dv"),
     "ε / (K − 1) on the way back": (
         "uniform = smoothing / z.shape[-1]",
         "uniform = smoothing / (z.shape[-1] - 1 if z.shape[-1] > 1 else 1)",

@@ -16,7 +16,7 @@ ONE = np.float32(1)
 @pytest.mark.parametrize("op", PAIRS, ids=lambda op: op.__name__)
 def test_shapes_and_dtypes_that_differ(op):
     with pytest.raises(
-        ValueError, match=rf"^{op.__name__} was given .* of shape \(4, 3\), .* of shape \(4, 1\): they must"
+        ValueError, match=rf"^{op.__name__} was given .* of shape \(4, 3\) and .* of shape \(4, 1\): they must"
     ):
         op(ROWS, OTHER)
     with pytest.raises(
