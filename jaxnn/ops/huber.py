@@ -1,4 +1,4 @@
-"""L = c (e − c / 2), e = z − y, c = min(max(e, −δ), δ), entry by entry"""
+"""L = ½ e² if |e| ≤ δ, else δ (|e| − ½ δ), e = z − y, entry by entry"""
 
 from functools import partial
 
@@ -14,11 +14,11 @@ from jaxnn.shapes import check_alike
 
 @partial(jax.custom_vjp, nondiff_argnames=("delta",))
 def huber(z: Array, y: Array, delta: float = 1.0) -> Array:
-    """L = c (e − c / 2), e = z − y, c = min(max(e, −δ), δ), of each entry: ½ e² if |e| ≤ δ, else δ (|e| − ½ δ).
+    """L = ½ e² if |e| ≤ δ, else δ (|e| − ½ δ), e = z − y, of each entry.
 
     z and y of one shape, and so is L, in float32 at least.
 
-    ∂L/∂e = c        within δ it is e, and beyond it c is constant and the slope is c, that is δ or −δ; therefore
+    ∂L/∂e = c = min(max(e, −δ), δ)      within δ it is e, beyond it the slope δ or −δ; therefore
     ∂J/∂z = dL c,   ∂J/∂y = −dL c
 
     Source: Huber (1964). ValueError: shapes that differ, a δ that is not positive. TypeError: dtypes that differ.
@@ -31,8 +31,7 @@ def fwd(z: Array, y: Array, delta: float) -> tuple[Array, tuple[Array, Array]]:
     if not delta > 0:
         raise ValueError(f"huber was given delta = {delta}: give a positive number.")
     error = wide(z) - wide(y)
-    c = within(error, delta)
-    return c * (error - c / 2), (z, y)
+    return jnp.where(abs(error) <= delta, error**2 / 2, delta * (abs(error) - delta / 2)), (z, y)
 
 
 def bwd(delta: float, residuals: tuple[Array, Array], dL: Array) -> tuple[Array, Array]:
