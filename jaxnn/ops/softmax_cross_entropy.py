@@ -193,9 +193,9 @@ def bwd(
         dv = p.P * others(t) - t * p.not_P
     if z_loss:
         dv = dv + 2 * z_loss * p.lse * p.P
-    dz = jnp.where(counts, dL * dv, 0)
     if soft_cap is not None:
-        dz = dz / jnp.cosh(wide(z) / soft_cap) ** 2
+        dv = dv / jnp.cosh(wide(z) / float(soft_cap)) ** 2
+    dz = jnp.where(counts, dL * dv, 0)
     dt = jnp.where(counts, dL * p.minus_log_P, 0)
     dy = None if is_label(y) else like(y, (1 - smoothing) * w * dt)
     if class_weights is None:
@@ -253,6 +253,6 @@ TRAPS = {
     "class weights forgotten on the way back": ("own = (1 - smoothing) * own", "own = 1 - smoothing"),
     "the weight of the label for the smooth term": ("p.others * (own + rest)", "p.others"),
     "z-loss without P": ("2 * z_loss * p.lse * p.P", "2 * z_loss * p.lse"),
-    "the soft cap's slope at z, not z / c": ("jnp.cosh(wide(z) / soft_cap)", "jnp.cosh(wide(z))"),
-    "the soft cap forgotten on the way back": ("if soft_cap is not None:\n        dz", "if False:\n        dz"),
+    "the soft cap's slope at z, not z / c": ("jnp.cosh(wide(z) / float(soft_cap))", "jnp.cosh(wide(z))"),
+    "the soft cap forgotten on the way back": ("if soft_cap is not None:\n        dv", "if False:\n        dv"),
 }
