@@ -42,8 +42,8 @@ def linear_cross_entropy(
 
     dz = ∂J/∂z of softmax_cross_entropy, with dLᵢ = wᵢ / Σ w · dJ, or wᵢ dLᵢ; therefore, as in a dense layer,
     ∂J/∂h = dz W,   ∂J/∂W = dzᵀ h,   ∂J/∂b = Σᵢ dzᵢ,   ∂J/∂wᵢ = dJ (Lᵢ − J) / Σ w
-    z is made for `chunk` examples at a time. All these are linear in dJ / Σ w: for the mean they are made in the
-    forward pass, where z still is, for 1, and multiplied by it on the way back. With "none" z is made again.
+    z is made for `chunk` examples at a time. All these are linear in dJ: for the mean they are made in the forward
+    pass, where z still is, for dJ = 1, and multiplied by dJ on the way back. With "none" z is made again.
 
     Source: Wijmans et al. (2025), section 4, without its filter, which is not the derivative.
     ValueError: shapes that do not fit, a chunk below 1. TypeError: dtypes that differ.
@@ -69,7 +69,7 @@ def fwd(
     check(h, W, y, b, w, ignore, reduction, chunk)
     arrays = h, W, y, b, w
     weights = weights_of(y, w, ignore, at_least_float32(h.dtype))
-    dL = weights if reduction == "mean" else None
+    dL = (weights, 1 / total(weights)) if reduction == "mean" else None
     L, d = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, dL, *together((h, W, y, b)))
     out = reduced(L, weights, reduction)
     return out, (arrays, d, L if w is not None else None, out if reduction == "mean" else None)
@@ -88,10 +88,11 @@ def bwd(
     (h, W, y, b, w), d, L, J = residuals
     counts, weights = kept(y, ignore).astype(dout.dtype), weights_of(y, w, ignore, dout.dtype)
     if reduction == "none":
-        _, d = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, dout * weights, *together((h, W, y, b)))
+        dL = dout * weights, None
+        _, d = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, dL, *together((h, W, y, b)))
         dw = None if w is None else like(w, dout * counts * L)
     else:
-        d = jax.tree.map(lambda v: dout / total(weights) * v, d)
+        d = jax.tree.map(lambda v: dout * v, d)
         dw = None if w is None else like(w, dout * counts * (L - J) / total(weights))
     return like(h, d.h), like(W, d.W), None, None if b is None else like(b, d.b), dw
 
@@ -118,11 +119,13 @@ class Cotangents(NamedTuple):
 
 
 def by_chunks(
-    settings: Settings, chunk: int, dL: Array | None, h: Array, W: Array, y: Array, b: Array | None
+    settings: Settings, chunk: int, dL: tuple[Array, Array | None] | None, h: Array, W: Array, y: Array, b: Array | None
 ) -> tuple[Array, PyTree]:
-    """L of every example, and the `Cotangents` if dL is given, else None. Chunk j of k has the examples j, j + k,
-    j + 2 k, …, so that each device has its part of it; those that are left, less than k, come last."""
-    rows = jax.tree.map(lambda v: v.reshape(y.size, *v.shape[y.ndim :]), (h, y, dL))
+    """L of every example, and the `Cotangents` if dL is given, else None: for the cotangents dL[0] of L, times the
+    number dL[1] if there is one. Chunk j of k has the examples j, j + k, j + 2 k, …, so that each device has its part
+    of it; those that are left, less than k, come last."""
+    of_L, factor = (None, None) if dL is None else dL
+    rows = jax.tree.map(lambda v: v.reshape(y.size, *v.shape[y.ndim :]), (h, y, of_L))
     k = number_of_chunks(y.size, chunk, jax.typeof(rows[0]).sharding)
     size = y.size // k
 
@@ -134,7 +137,7 @@ def by_chunks(
 
     def of_chunk(j: Array, state: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
         Ls, d = state
-        L, more = of_rows(settings, W, b, *jax.tree.map(lambda whole: at(whole, j), chunks))
+        L, more = of_rows(settings, factor, W, b, *jax.tree.map(lambda whole: at(whole, j), chunks))
         return put(Ls, j, L), d if d is None else d._replace(h=put(d.h, j, more.h)).plus(more)
 
     chunks = jax.tree.map(lambda v: v[: size * k].reshape(size, k, *v.shape[1:]), rows)
@@ -142,7 +145,7 @@ def by_chunks(
     L, d = lax.fori_loop(0, k, of_chunk, (zeros.h[..., 0], None if dL is None else zeros))
     L, d = L.reshape(-1), d if d is None else d._replace(h=d.h.reshape(-1, W.shape[1]))
     if size * k < y.size:
-        last, more = of_rows(settings, W, b, *jax.tree.map(lambda v: v[size * k :], rows))
+        last, more = of_rows(settings, factor, W, b, *jax.tree.map(lambda v: v[size * k :], rows))
         L = jnp.concatenate([L, last])
         d = d if d is None else d._replace(h=jnp.concatenate([d.h, more.h])).plus(more)
     return L.reshape(y.shape), d if d is None else d._replace(h=d.h.reshape(h.shape))
@@ -157,9 +160,10 @@ def number_of_chunks(m: int, chunk: int, sharding: NamedSharding) -> int:
 
 
 def of_rows(
-    settings: Settings, W: Array, b: Array | None, h: Array, y: Array, dL: Array | None
+    settings: Settings, factor: Array | None, W: Array, b: Array | None, h: Array, y: Array, dL: Array | None
 ) -> tuple[Array, PyTree]:
-    """L of these examples h (m, n), and their share of the cotangents if dL (m,) is given, else None."""
+    """L of these examples h (m, n), and their share of the cotangents if dL (m,) is given, else None. The factor is
+    multiplied in float32 at least: dz, of the dtype of h, would lose small numbers in float16."""
     z = jnp.einsum("mn,vn->mv", h, W, preferred_element_type=at_least_float32(h.dtype))
     z = z if b is None else z + wide(b)[None]
     L, saved = softmax_fwd(z, y, None, *settings)
@@ -168,7 +172,8 @@ def of_rows(
     dz, *_ = softmax_bwd(*settings, saved, dL)
     rounded = dz.astype(h.dtype)
     dh, dW = wide_product(h, "mv,vn->mn", rounded, W), wide_product(W, "mv,mn->vn", rounded, h)
-    return L, Cotangents(dh, dW, None if b is None else dz.sum(0))
+    d = Cotangents(dh, dW, None if b is None else dz.sum(0))
+    return L, d if factor is None else jax.tree.map(lambda v: factor * v, d)
 
 
 def kept(y: Array, ignore: int | None) -> Array:
@@ -241,14 +246,14 @@ EXAMPLES = {
     "every label ignored, weights": {**case((3,), 4, 2, ignore=0, w=real(3)), "y": whole(3, below=1)},
 }
 TRAPS = {
-    "the cotangent dropped": ("lambda v: dout / total", "lambda v: 1 / total"),
-    "one number for the cotangents of all": ("chunk, dout * weights,", "chunk, dout.mean() * weights,"),
+    "the cotangent dropped": ("lambda v: dout * v, d)", "lambda v: v, d)"),
+    "one number for the cotangents of all": ("dL = dout * weights,", "dL = dout.mean() * weights,"),
     "∂J/∂W of the last chunk alone": (
         "d._replace(h=put(d.h, j, more.h)).plus(more)",
         "more._replace(h=put(d.h, j, more.h))",
     ),
     "what is left forgotten in ∂J/∂W": ("more.h])).plus(more)", "more.h]))"),
     "the bias forgotten": ("None if b is None else dz.sum(0)", "None if b is None else 0 * dz.sum(0)"),
-    "divided by m, not by Σ w": ("lambda v: dout / total(weights)", "lambda v: dout / weights.size"),
+    "divided by m, not by Σ w": ("(weights, 1 / total(weights))", "(weights, 1 / weights.size)"),
     "∂J/∂w without the denominator's": ("(L - J) / total", "L / total"),
 }
