@@ -29,6 +29,11 @@ class Heard:
         """As a shell has it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
         return 128 + (self.signum or signal.SIGINT)
 
+    def raise_again(self) -> None:
+        """KeyboardInterrupt if one was raised and lost: Python swallows what falls into a `__del__` or a C callback."""
+        if self.signum is not None and not self.deaf:
+            raise KeyboardInterrupt
+
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if self.deaf or time.monotonic() < self.last + AGAIN:
             return

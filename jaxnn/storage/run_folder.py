@@ -80,7 +80,7 @@ def draw(folder: Path, history: PyTree, held_out: str, metric: str, title: str) 
     left.plot(epochs, history.cost, marker=marker, label="train (mean over the epoch)")
     left.plot(epochs, history.validation_cost, marker=marker, label=held_out)
     left.set(xlabel="epoch", ylabel="cost J", yscale="log", title=title)
-    left.legend()
+    left.legend(loc="upper right")  # to look for the best place takes long, and matplotlib says so
     right.plot(epochs, history.validation_metric, marker=marker, color="C1")
     never = "" if np.isfinite(history.validation_metric).any() else ": never finite"
     right.set(xlabel="epoch", ylabel=metric, title=f"{metric} of the {held_out} rows{never}")

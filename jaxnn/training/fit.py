@@ -120,6 +120,7 @@ def fit(
                 for state, part in training.states(start, every):
                     parts.append(part)
                     reached = state, len(parts)
+                    ends.raise_again()
                     keeper.look(state, parts)
                     if on_epoch and len(part.cost):
                         on_epoch(int(state.epoch) - 1, state.params)

@@ -137,6 +137,7 @@ def sweep(
             for states, done in chunks(call, given, run, start, position=position, end=end, every=every):
                 parts.append(history_of(done))
                 reached = states, len(parts)
+                ends.raise_again()
                 keeper.look(states, parts)
                 if progress and parts[-1].cost.size:
                     progress(int(states.epoch.max()), float(np.nanmin(np.append(parts[-1].cost, np.inf))))

@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -206,20 +205,6 @@ def test_exit_code_2_without_a_traceback(here, args):
     assert "Traceback" not in ended.stderr
 
 
-def start_training():
-    return subprocess.Popen(
-        [JAXNN, "train", "classes.csv", "--epochs", "10000000", "--hidden", "2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def until(process, text):
-    """Reads what the process prints up to a line that has this text."""
-    return next(line for line in process.stdout if text in line)
-
-
 def test_ctrl_c_keeps_what_was_learned(here):
     code = (
         "import os, signal, jaxnn.cli, jaxnn.commands.train as c\n"
@@ -240,12 +225,37 @@ def test_ctrl_c_keeps_what_was_learned(here):
     assert jaxnn_main("predict", "runs/classes", "rows.csv") == 0
 
 
+def test_ctrl_c_that_falls_into_a_del_is_heard(here):
+    code = (
+        "import os, signal, jaxnn.cli, jaxnn.commands.train as c\n"
+        "fit = c.fit\n"
+        "class Swallows:\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
+        "def late(*args, progress, **settings):\n"
+        "    return fit(*args, progress=lambda epoch, cost: Swallows() and progress(epoch, cost), **settings)\n"
+        "c.fit = late\n"
+        "raise SystemExit(jaxnn.cli.main(['train', 'classes.csv', '--epochs', '1000000', '--hidden', '2']))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 130
+    assert "Exception ignored in" in ended.stderr
+    assert "Interrupted after epoch" in ended.stdout
+
+
 def test_ctrl_c_before_anything_is_learned_leaves_nothing(here):
-    with start_training() as process:
-        until(process, "40 rows")  # the folder is made by now
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate()
-    assert (process.returncode, err) == (130, "jaxnn: interrupted; nothing is written.\n")
+    code = (
+        "import os, signal, sys, jaxnn.commands.train as c\n"
+        "fit = c.fit\n"
+        "def late(*args, **settings):\n"  # the folder is made by now
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return fit(*args, **settings)\n"
+        "c.fit = late\n"
+        "sys.argv = ['jaxnn', 'train', 'classes.csv', '--epochs', '1000000', '--hidden', '2']\n"
+        "from jaxnn.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "jaxnn: interrupted; nothing is written.\n")
     assert names(".") == {*FILES, "two.npz", "images.npz"}
 
 
