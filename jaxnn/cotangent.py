@@ -43,7 +43,7 @@ def over_devices(v: Array, dv: Array) -> Array:
 
 def together(arrays: PyTree) -> PyTree:
     """The same tree of arrays, each different on the devices on which one is: what a loop carries keeps its type."""
-    axes = {axis for v in jax.tree.leaves(arrays) for axis in varying(v)}
+    axes = frozenset().union(*map(varying, jax.tree.leaves(arrays)))
     return jax.tree.map(lambda v: lax.pcast(v, tuple(sorted(axes - varying(v))), to="varying"), arrays)
 
 
