@@ -20,20 +20,32 @@ Residuals = PyTree  # of arrays
 
 
 class Layer(Protocol):
-    """out = f(params, x), and by hand the vector-Jacobian product of that very f."""
+    """out = f(params, x), and by hand the vector-Jacobian product of that very f.
+
+    x and out are arrays, or tuples of arrays where a layer takes or gives several; dout and dx then are such tuples.
+    A parameter that the loss needs, such as the matrix of a `Factored`, is given out by the layer that holds it.
+    """
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params: ...
 
-    def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
+    def forward(self, params: Params, x: PyTree, key: Array | None = None) -> tuple[PyTree, Residuals]:
         """Training: the output, and what `backward` needs. A layer that draws (dropout) draws from `key`."""
         ...
 
-    def backward(self, residuals: Residuals, dout: Array) -> tuple[Params, Array | None]:
+    def backward(self, residuals: Residuals, dout: PyTree) -> tuple[Params, PyTree]:
         """(∂J/∂params, ∂J/∂x) from dout = ∂J/∂out: the types of `params` and `x`, None for an integer x."""
         ...
 
-    def apply(self, params: Params, x: Array) -> Array:
+    def apply(self, params: Params, x: PyTree) -> PyTree:
         """Prediction: `forward(params, x)[0]` unless the layer says otherwise."""
+        ...
+
+
+class ThriftyLayer(Layer, Protocol):
+    """A layer whose output costs little to make again, such as a norm or an activation: a `Chain` keeps it nowhere."""
+
+    def again(self, residuals: Residuals) -> Array:
+        """out, from what `forward` saved."""
         ...
 
 
@@ -159,11 +171,11 @@ class LossFormulas(NamedTuple):
 
 
 class LossPair(Protocol):
-    """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and by hand ∂J/∂z."""
+    """J = Σ wᵢLᵢ / Σ wᵢ over all examples, and by hand ∂J/∂z; z is what the model gives out, y an array."""
 
-    def forward(self, z: Array, y: Array, w: Array | None = None) -> tuple[Array, Residuals]: ...
+    def forward(self, z: PyTree, y: Array, w: Array | None = None) -> tuple[Array, Residuals]: ...
 
-    def backward(self, residuals: Residuals) -> Array: ...
+    def backward(self, residuals: Residuals) -> PyTree: ...
 
 
 class Loss(LossPair, Protocol):
@@ -178,7 +190,7 @@ class Loss(LossPair, Protocol):
         """How it is written; None if it is written as its code has it."""
         ...
 
-    def predict(self, z: Array) -> Array:
+    def predict(self, z: PyTree) -> Array:
         """y_hat: what the output z says of y, on y's own scale (a probability, a value)."""
         ...
 

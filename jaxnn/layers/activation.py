@@ -62,6 +62,9 @@ class Activation:
     def backward(self, residuals: Array, da: Array) -> tuple[tuple[()], Array]:
         return (), da * self.rule.dg(residuals)
 
+    def again(self, residuals: Array) -> Array:
+        return residuals if self.rule.of == "a" else self.rule.g(residuals)
+
     def apply(self, params: tuple[()], z: Array) -> Array:
         return self.rule.g(z)
 

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxnn.layers.activation import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.ops.layer_norm import bwd, fwd
+from jaxnn.ops.layer_norm import bwd, fwd, output
 from jaxnn.protocols import LayerExample, Residuals
 
 
@@ -48,6 +48,9 @@ class LayerNorm:
         dx, dgamma, dbeta = bwd(self.epsilon, residuals, dout)
         assert dbeta is not None
         return Params(dgamma, dbeta), dx
+
+    def again(self, residuals: Residuals) -> Array:
+        return output(residuals)
 
     def apply(self, params: Params, x: Array) -> Array:
         return self.forward(params, x)[0]

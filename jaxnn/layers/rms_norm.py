@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.ops.rms_norm import bwd, fwd
+from jaxnn.ops.rms_norm import bwd, fwd, output
 from jaxnn.protocols import LayerExample, Residuals
 
 
@@ -43,6 +43,9 @@ class RmsNorm:
     def backward(self, residuals: Residuals, dout: Array) -> tuple[Params, Array]:
         dx, dgamma = bwd(self.offset, self.epsilon, residuals, dout)
         return Params(dgamma), dx
+
+    def again(self, residuals: Residuals) -> Array:
+        return output(self.offset, residuals)
 
     def apply(self, params: Params, x: Array) -> Array:
         return self.forward(params, x)[0]

@@ -8,7 +8,7 @@ from jax import Array, lax
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.ops.rms_norm import mean
-from jaxnn.protocols import real
+from jaxnn.protocols import Residuals, real
 from jaxnn.shapes import along, check_vector
 
 
@@ -33,9 +33,16 @@ def fwd(x: Array, gamma: Array, beta: Array | None, epsilon: float) -> tuple[Arr
     check_vector("layer_norm", x, gamma=gamma, beta=beta)
     mu = mean(wide(x))
     r = lax.rsqrt(mean((wide(x) - mu) ** 2) + epsilon)
+    residuals = x, gamma, beta, mu, r
+    return output(residuals), residuals
+
+
+def output(residuals: Residuals) -> Array:
+    """out, of what is kept for the way back."""
+    x, gamma, beta, mu, r = residuals
     out = (wide(x) - mu) * r * along(x, gamma)
     out = out if beta is None else out + along(x, beta)
-    return out.astype(x.dtype), (x, gamma, beta, mu, r)
+    return out.astype(x.dtype)
 
 
 def bwd(

@@ -29,8 +29,14 @@ def fwd(x: Array, gamma: Array, offset: float, epsilon: float) -> tuple[Array, t
     check_one_dtype("rms_norm", x=x, gamma=gamma)
     check_vector("rms_norm", x, gamma=gamma)
     r = lax.rsqrt(mean(wide(x) ** 2) + epsilon)
-    x_hat = wide(x) * r
-    return (x_hat * (along(x, gamma) + offset)).astype(x.dtype), (x, gamma, r)
+    residuals = x, gamma, r
+    return output(offset, residuals), residuals
+
+
+def output(offset: float, residuals: tuple[Array, ...]) -> Array:
+    """out, of what is kept for the way back."""
+    x, gamma, r = residuals
+    return (wide(x) * r * (along(x, gamma) + offset)).astype(x.dtype)
 
 
 def bwd(offset: float, epsilon: float, residuals: tuple[Array, ...], dout: Array) -> tuple[Array, Array]:
