@@ -84,8 +84,9 @@ def layer_table(model: Chain, loss: Loss, params: Params, shape: tuple[int, ...]
 
 
 def label(layer: PyTree) -> str:
-    """The class and the settings, without their names, of a layer: Dense(30, 64, xavier)."""
-    values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
+    """The class and the settings of a layer that its repr has, without their names: Dense(30, 64, xavier)."""
+    names = (field.name for field in dataclasses.fields(layer))
+    values = (getattr(layer, name) for name in names if f"{name}=" in repr(layer))
     return f"{type(layer).__name__}({', '.join(str(v) for v in values if v is not None)})"
 
 

@@ -23,9 +23,11 @@ class Parameter(NamedTuple):
 
 
 def in_textbooks(rule: PyTree) -> TypeGuard[Dense | Activation]:
-    """Whether it is a Dense or an Activation with its own passes: those of a subclass may be others."""
+    """Whether it is a Dense with a bias or an Activation, with its own passes: those of a subclass may be others."""
     kind = next((kind for kind in (Dense, Activation) if isinstance(rule, kind)), None)
-    return kind is not None and all(getattr(type(rule), name) is getattr(kind, name) for name in PASSES)
+    if kind is None or not getattr(rule, "bias", True):
+        return False
+    return all(getattr(type(rule), name) is getattr(kind, name) for name in PASSES)
 
 
 def has_formulas(rule: PyTree) -> TypeGuard[Loss]:
@@ -52,6 +54,7 @@ class WrittenDense:
 
     def parameters(self, params: WeightsAndBiases) -> list[Parameter]:
         W, b = params
+        assert b is not None, "without a bias it is not in textbooks"
         words, notation = self.words, self.notation
         return [Parameter(words["W"], weights(W, notation)), Parameter(words["b"], biases(b, notation))]
 

@@ -7,20 +7,19 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxnn import catalogue
 from jaxnn.cotangent import like, product
+from jaxnn.initializers import check, drawn
 from jaxnn.protocols import LayerExample, Residuals
 from jaxnn.shapes import laid_out
-
-INITIALIZERS = catalogue.names("initializers")
+from jaxnn.text import text
 
 
 class Params(NamedTuple):
     W: Array  # (n_out, n_in)
-    b: Array  # (n_out,)
+    b: Array | None  # (n_out,); None without a bias
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dense:
     """z = x Wᵀ + b, one example a row: x (…, n_in), W (n_out, n_in), b (n_out,), z (…, n_out), all of one float dtype.
 
@@ -29,6 +28,7 @@ class Dense:
     ∂J/∂b = Σ_i dz_i  b_j is added in every example
     ∂J/∂x = dz W      x_ik feeds every z_ij, through W_jk
 
+    Without a bias b is None, which stands for 0.
     Source: Rumelhart, Hinton & Williams (1986), eq. 6 and 7; Nielsen (2015), chapter 2, BP2 to BP4.
     ValueError: sizes below 1, an unknown initializer, or an x whose last axis is not n_in.
     TypeError: x and W of different dtypes.
@@ -37,16 +37,19 @@ class Dense:
     n_in: int
     n_out: int
     initializer: str = "xavier"
+    bias: bool = True
 
     def __post_init__(self) -> None:
         if self.n_in < 1 or self.n_out < 1:
             raise ValueError(f"Dense({self.n_in}, {self.n_out}): a layer needs at least one input and one unit.")
-        if self.initializer not in INITIALIZERS:
-            raise ValueError(f"Unknown initializer {self.initializer!r}; use one of {', '.join(INITIALIZERS)}.")
+        check(self.initializer)
+
+    def __repr__(self) -> str:
+        return text(self, "bias")
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
-        W = catalogue.module("initializers", self.initializer).draw(key, (self.n_out, self.n_in), dtype)
-        return Params(W, jnp.zeros(self.n_out, dtype))
+        W = drawn(self.initializer, key, (self.n_out, self.n_in), dtype)
+        return Params(W, jnp.zeros(self.n_out, dtype) if self.bias else None)
 
     def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
         W, b = params
@@ -61,12 +64,12 @@ class Dense:
                 f"cast one of them, for example x.astype(W.dtype)."
             )
         z = jnp.matmul(x, W.T, out_sharding=laid_out(x, jnp.ndim(x) - 1, W, 0))
-        return z + jnp.broadcast_to(b, z.shape), (W, b, x)
+        return z if b is None else z + jnp.broadcast_to(b, z.shape), (W, b, x)
 
     def backward(self, residuals: Residuals, dz: Array) -> tuple[Params, Array]:
         W, b, x = residuals
         dW = product(W, "...o,...i->oi", dz, x)
-        db = like(b, dz)
+        db = like(b, dz) if b is not None else None
         dx = product(x, "...o,oi->...i", dz, W)
         return Params(dW, db), dx
 
@@ -80,5 +83,6 @@ EXAMPLES = {
     "dense, two leading axes": LayerExample(Dense(5, 3), (2, 4, 5)),
     "dense, all sizes equal": LayerExample(Dense(3, 3), (3, 3)),
     "dense, all sizes equal, two leading axes": LayerExample(Dense(3, 3), (3, 3, 3)),
+    "dense, without a bias": LayerExample(Dense(4, 3, bias=False), (2, 5, 4)),
     "dense, width one": LayerExample(Dense(1, 1), (1, 1)),
 }

@@ -3,40 +3,47 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 from jax import Array
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxnn.initializers import check, drawn
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
 from jaxnn.ops.embedding import bwd, fwd
 from jaxnn.protocols import LayerExample, Residuals
+from jaxnn.text import text
 
 
 class Params(NamedTuple):
     W: Array  # (n, width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Embedding:
     """out_i = W[x_i], the row of W that x_i names: x (…) whole numbers 0 … n − 1, W (n, width), out (…, width).
 
     The rule is that of `jaxnn.ops.embedding`; x has no derivative: None.
 
-    W starts as N(0, 1). Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2.
-    ValueError: sizes below 1, or an x that is known and names no row. TypeError: an x that is not of whole numbers.
+    Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2.
+    ValueError: sizes below 1, an unknown initializer, or an x that is known and names no row.
+    TypeError: an x that is not of whole numbers.
     """
 
     n: int
     width: int
+    initializer: str = "standard_normal"
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.width < 1:
             raise ValueError(f"{self}: it needs at least one row and one column.")
+        check(self.initializer)
+
+    def __repr__(self) -> str:
+        return text(self, "initializer")
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
-        return Params(jax.random.normal(key, (self.n, self.width), dtype))
+        return Params(drawn(self.initializer, key, (self.n, self.width), dtype))
 
     def forward(self, params: Params, x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
         return fwd(params.W, x, None)
