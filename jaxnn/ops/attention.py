@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jaxnn.blocks import Block, Blocks, Range, rows, tile, with_rows, with_tile
 from jaxnn.cotangent import like, together
 from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
-from jaxnn.protocols import OpExample, Residuals, bools, real
+from jaxnn.protocols import OpExample, PyTree, Residuals, bools, real
 from jaxnn.shapes import along, fits
 
 T = TypeVar("T")
@@ -70,8 +70,34 @@ def fwd(
 ) -> tuple[tuple[Array, Array], Residuals]:
     arrays = q, k, v, mask, bias, slopes, sink
     check(*arrays, window=window, block=block)
-    out, lse = forward(Scores.of(arrays, causal, window, scale), together(arrays)[2], block)
+    out, lse = in_blocks(*arrays, causal, window, scale, block)
     return (out, lse), (*arrays, out, lse)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(7, 8, 9, 10))
+def in_blocks(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    bias: Array | None,
+    slopes: Array | None,
+    sink: Array | None,
+    causal: bool,
+    window: int | None,
+    scale: float | None,
+    block: int,
+) -> tuple[Array, Array]:
+    """out and ℓ, block by block. Autodiff, which cannot go backwards through these loops, differentiates `plain`."""
+    arrays = q, k, v, mask, bias, slopes, sink
+    return forward(Scores.of(arrays, causal, window, scale), together(arrays)[2], block)
+
+
+@in_blocks.defjvp
+def by_plain(
+    causal: bool, window: int | None, scale: float | None, block: int, primals: PyTree, tangents: PyTree
+) -> tuple[PyTree, PyTree]:
+    return jax.jvp(partial(plain, causal=causal, window=window, scale=scale), primals, tangents)
 
 
 def bwd(
@@ -81,7 +107,7 @@ def bwd(
     block: int,
     residuals: Residuals,
     douts: tuple[Array, Array],
-) -> tuple[Array | None, ...]:
+) -> tuple[Array, Array, Array, None, Array | None, Array | None, Array | None]:
     *arrays, out, lse = residuals
     dout, dlse = douts
     q, k, v, _, bias, slopes, sink = arrays
@@ -337,8 +363,7 @@ def plain(
     scale: float | None = None,
     block: int = 128,
 ) -> tuple[Array, Array]:
-    """What `attention` computes, from all T × S scores at once. For autodiff, which cannot go backwards through its
-    loops."""
+    """What `attention` computes, from all T × S scores at once."""
     scores = Scores.of((q, k, v, mask, bias, slopes, sink), causal, window, scale)
     S = scores.at(Block(0, q.shape[-3], 0), Block(0, k.shape[-3], 0))
     if scores.sink is not None:
