@@ -16,5 +16,14 @@ def product(A, jacobians, axes=2):
 
 
 def vjp(layer, params, X, dout):
-    """dout like out -> dparams like params, dX like X."""
-    return product(dout, twin(layer).jacobians(layer, params, X), np.ndim(dout))
+    """dout like out -> dparams like params, dX like X. Of several outputs, a tuple, the sum over them."""
+    jacobians = twin(layer).jacobians(layer, params, X)
+    if not isinstance(dout, tuple):
+        return product(dout, jacobians, np.ndim(dout))
+    shares = [product(of, by, np.ndim(of)) for of, by in zip(dout, jacobians, strict=True)]
+    return total(shares)
+
+
+def total(trees):
+    """Σ of nested tuples of arrays of one form."""
+    return tuple(map(total, zip(*trees, strict=True))) if isinstance(trees[0], tuple) else sum(trees)

@@ -4,6 +4,7 @@ are laid out, the twin of a layer says itself."""
 import jax
 import numpy as np
 
+from jaxnn.factored import Factored
 from reference.layers import twin
 
 
@@ -11,6 +12,11 @@ def to_columns(v, inner=1):
     """(…, n) -> (n, m); labels and weights (…) with inner=0 -> (m,); sequences (…, T, n) with inner=2 -> (T, n, m)."""
     v = np.asarray(v)
     return np.moveaxis(v.reshape(-1, *v.shape[v.ndim - inner :]), 0, -1)
+
+
+def out_to_columns(out, inner=1):
+    """The same of what a layer gives out; of a `Factored` h alone has examples."""
+    return (to_columns(out.h, inner), np.asarray(out.W)) if isinstance(out, Factored) else to_columns(out, inner)
 
 
 def from_columns(v, shape):

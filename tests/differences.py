@@ -19,7 +19,9 @@ def layer_differences(layer, params, x, dout, inner=1):
     whole = X.dtype.kind in "iu"
 
     def S(v):  # its gradient is the vector-Jacobian product with dout
-        return (dout * twin(layer).forward(layer, v[0], X if whole else v[1])).sum()
+        out = twin(layer).forward(layer, v[0], X if whole else v[1])
+        pairs = zip(dout, out, strict=True) if isinstance(dout, tuple) else [(dout, out)]
+        return sum((of * part).sum() for of, part in pairs)
 
     dparams, *dx = gradient(S, (twin_params,) if whole else (twin_params, X))
     return params_from_columns(dparams, params), None if whole else from_columns(*dx, np.shape(x))

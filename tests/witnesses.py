@@ -9,7 +9,7 @@ from functools import partial
 
 import jax
 import numpy as np
-from columns import from_columns, params_from_columns, params_to_columns, to_columns
+from columns import from_columns, out_to_columns, params_from_columns, params_to_columns, to_columns
 from jax import numpy as jnp
 
 from reference import backprop as twin_backprop
@@ -33,7 +33,8 @@ def layer_autodiff(layer, params, x, dout):
 
 def in_columns(layer, params, x, dout, inner):
     """(params, X, dout) as the twin has them; inner: how many of x's last axes are one example."""
-    return params_to_columns(layer, params), to_columns(x, inner), to_columns(dout, np.ndim(dout) - np.ndim(x) + inner)
+    of_out = np.ndim(jax.tree.leaves(dout)[0]) - np.ndim(x) + inner
+    return params_to_columns(layer, params), to_columns(x, inner), out_to_columns(dout, of_out)
 
 
 def layer_twin(layer, params, x, dout, inner=1):

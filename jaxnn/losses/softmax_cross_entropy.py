@@ -8,9 +8,14 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxnn.factored import Factored, whole
 from jaxnn.mean import mean
+from jaxnn.ops.linear_cross_entropy import Settings
+from jaxnn.ops.linear_cross_entropy import bwd as fused_bwd
+from jaxnn.ops.linear_cross_entropy import fwd as fused_fwd
 from jaxnn.ops.softmax_cross_entropy import bwd, capped, fwd, share
 from jaxnn.protocols import LossExample, LossFormulas, Output, Residuals, Target
+from jaxnn.text import text
 
 
 @dataclass(frozen=True, repr=False)
@@ -19,6 +24,9 @@ class SoftmaxCrossEntropy:
 
     y: integer labels 0 … K−1 of shape (…), which stand for one-hot rows, or a distribution over the classes (…, K).
     ∂J/∂z = (P Σ_k y_k − y) · ∂J/∂L    ∂ log P_k/∂z_j = [j = k] − P_j; Σ_k y_k = 1 leaves P − y; ∂J/∂L = w / Σw
+
+    z may be a `Factored` h Wᵀ, with labels and without class_weights: it is multiplied out for `chunk` examples at a
+    time, by the rule of `jaxnn.ops.linear_cross_entropy`, and the gradient is that of h and of W.
 
     The rule is that of `jaxnn.ops.softmax_cross_entropy`, which says what L is with smoothing, z_loss, soft_cap and
     class_weights, one a class. J = Σ wᵢLᵢ / Σ wᵢcᵢ, with c_i the weight of the label's class, Σ_k y_k times that of
@@ -33,6 +41,7 @@ class SoftmaxCrossEntropy:
     z_loss: float = 0.0
     soft_cap: float | None = None
     class_weights: tuple[float, ...] | None = None
+    chunk: int = 256
     metric: ClassVar[str] = "accuracy"
     output: ClassVar[Output] = "values"
     takes: ClassVar[Target] = "labels"
@@ -44,10 +53,7 @@ class SoftmaxCrossEntropy:
             raise ValueError(f"{self}: class_weights are 0 or more.")
 
     def __repr__(self) -> str:
-        """Without the settings that are what they are when not given: model files of before have none."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        words = [f"{field.name}={given[field.name]!r}" for field in fields(self) if given[field.name] != field.default]
-        return f"SoftmaxCrossEntropy({', '.join(words)})"
+        return text(self, *(field.name for field in fields(self)))
 
     @property
     def formulas(self) -> LossFormulas | None:
@@ -55,21 +61,38 @@ class SoftmaxCrossEntropy:
         plain = self == SoftmaxCrossEntropy()
         return LossFormulas("softmax({z})", "−y log ŷ", "(ŷ − y) / m") if plain else None
 
-    def forward(self, z: Array, y: ArrayLike, w: Array | None = None) -> tuple[Array, Residuals]:
+    def forward(self, z: Array | Factored, y: ArrayLike, w: Array | None = None) -> tuple[Array, Residuals]:
         y = jnp.asarray(y)
+        if isinstance(z, Factored):
+            return self.of_factored(z, y, w)
         if y.shape == z.shape or not jnp.issubdtype(y.dtype, jnp.integer):
             y = y.astype(z.dtype)
         weights = None if self.class_weights is None else jnp.asarray(self.class_weights, z.dtype)
-        L, of_L = fwd(z, y, weights, self.ignore, self.smoothing, self.z_loss, self.soft_cap)
+        L, of_L = fwd(z, y, weights, *self.settings)
         J, dL = mean(L, w, share(z, y, weights, self.ignore))
         return J, (of_L, dL)
 
-    def backward(self, residuals: Residuals) -> Array:
-        of_L, dL = residuals
-        return bwd(self.ignore, self.smoothing, self.z_loss, self.soft_cap, of_L, dL)[0]
+    @property
+    def settings(self) -> Settings:
+        """Of both ops."""
+        return Settings(self.ignore, self.smoothing, self.z_loss, self.soft_cap)
 
-    def predict(self, z: Array) -> Array:
-        return jax.nn.softmax(capped(z, self.soft_cap))
+    def of_factored(self, z: Factored, y: Array, w: Array | None) -> tuple[Array, Residuals]:
+        if self.class_weights is not None:
+            raise ValueError(f"{self} was given z as h and W: with class_weights give it whole, z.product().")
+        J, saved = fused_fwd(z.h, z.W, y, None, w, *self.settings, "mean", self.chunk)
+        return J, (saved, None)
+
+    def backward(self, residuals: Residuals) -> Array | Factored:
+        of_L, dL = residuals
+        if dL is None:
+            *_, J = of_L
+            dh, dW, *_ = fused_bwd(*self.settings, "mean", self.chunk, of_L, jnp.ones_like(J))
+            return Factored(dh, dW)
+        return bwd(*self.settings, of_L, dL)[0]
+
+    def predict(self, z: Array | Factored) -> Array:
+        return jax.nn.softmax(capped(whole(z), self.soft_cap))
 
 
 EXAMPLES = {

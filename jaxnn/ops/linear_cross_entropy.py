@@ -84,7 +84,7 @@ def bwd(
     chunk: int,
     residuals: Residuals,
     dout: Array,
-) -> tuple[Array | None, ...]:
+) -> tuple[Array, Array, None, Array | None, Array | None]:
     (h, W, y, b, w), d, L, J = residuals
     counts, weights = kept(y, ignore).astype(dout.dtype), weights_of(y, w, ignore, dout.dtype)
     if reduction == "none":

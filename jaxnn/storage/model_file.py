@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from jaxnn.protocols import Layer, Loss, Params, PyTree
 from jaxnn.storage import tree_file
 from jaxnn.storage.rule_text import parse
 from jaxnn.storage.tree_file import Content
-from jaxnn.trained import Trained
+from jaxnn.trained import Trained, predicted
 
 FORMAT = "jaxnn model 2"
 WITHOUT_CHECKSUM = "jaxnn model 1"  # the format before
@@ -180,8 +181,10 @@ def check_counts(trained: Trained) -> None:
     K = 1 if len(classes) == 2 and takes != "labels" else len(classes or targets)
     dtype = jax.tree.leaves(trained.params)[0].dtype
     try:
-        y_hat = jax.eval_shape(trained.network.apply, trained.params, jax.ShapeDtypeStruct((1, n), dtype))
+        row = jax.ShapeDtypeStruct((1, n), dtype)
+        y_hat = jax.eval_shape(partial(predicted, trained.network, trained.loss), trained.params, row)
     except (TypeError, ValueError) as error:
         raise ValueError(f"its network does not take {n} real numbers a row: {error}") from None
-    if y_hat.shape != (1, K):
-        raise ValueError(f"a row of {n} numbers gives {y_hat.shape} outputs, not (1, {K})")
+    shapes = [v.shape for v in jax.tree.leaves(y_hat)]
+    if shapes != [(1, K)]:
+        raise ValueError(f"a row of {n} numbers gives {shapes} outputs, not (1, {K})")

@@ -26,7 +26,7 @@ MOST_VALUES = 5000
 MOST_KINDS = 100  # different layers, and every Repeat: JAX takes up to 30 ms and 3 MB for the shapes of each
 MOST_PASSES = 10**6  # layers that run, one after another
 TOKEN = re.compile(
-    r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)|'(?P<text>\w*)'|(?P<sign>[(),=])|$)",
+    r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)|'(?P<text>[\w/]*)'|(?P<sign>[(),=])|$)",
     re.ASCII,
 )
 WORDS = {"True": True, "False": False, "None": None}

@@ -79,6 +79,7 @@ def compute_dtype(dtype: DTypeLike | None, params: Params | None, x: ArrayLike) 
 
 def checked(
     model: Layer,
+    loss: Loss,
     params: Params,
     x: ArrayLike,
     y: ArrayLike,
@@ -91,10 +92,16 @@ def checked(
     if not jax.tree.leaves(without_statistics(params)):
         raise ValueError(f"{model} has no parameters: there is nothing to learn.")
 
+    def predicted(params: Params, x: Array) -> Array:
+        return loss.predict(model.apply(params, x))
+
     def part(x: ArrayLike, y: ArrayLike, w: ArrayLike | None, name: str) -> Batch:
         check_data(x, y, w, part=name)
         batch = Batch(as_array(x), as_array(y), None if w is None else as_array(w))
-        check_labels(y, jax.eval_shape(model.apply, cast(params, dtype), shape_in(batch.x, dtype)).shape, name)
+        y_hat = jax.eval_shape(predicted, cast(params, dtype), shape_in(batch.x, dtype))
+        if not isinstance(y_hat, jax.ShapeDtypeStruct):
+            raise ValueError(f"{loss} does not take the {type(y_hat).__name__} that {model} gives out.")
+        check_labels(y, y_hat.shape, name)
         return batch
 
     data = part(x, y, weights, "")

@@ -163,7 +163,7 @@ def prepare(
         params = initial_params(model, init_key, at_least_float32(dtype))
     else:
         params = cast(jax.tree.map(jnp.asarray, params), at_least_float32)
-    data, held_out = checked(model, params, x, y, weights, validation, dtype)
+    data, held_out = checked(model, loss, params, x, y, weights, validation, dtype)
     m = len(data.x)
     batch_size = rows_a_batch(batch_size, m, stacklevel=4)
     if order is None and batch_size < m:

@@ -108,7 +108,7 @@ def sweep(
     keys, whose = keys[at], np.broadcast_to(whose.ravel(), N)  # each key once; network i has keys[whose[i]]
     init_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     params = jax.vmap(lambda key: initial_params(model, key, J_dtype))(init_keys)
-    data, held_out = checked(model, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
+    data, held_out = checked(model, loss, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
     m = len(data.x)
     batch_size = rows_a_batch(batch_size, m, stacklevel=3)
     params, rates = jax.tree.map(lambda v: v[whose], params), jnp.broadcast_to(rates.astype(J_dtype), N)

@@ -30,6 +30,7 @@ from jaxnn import (
 from jaxnn.catalogue import names
 from jaxnn.data.scale import Scale
 from jaxnn.examples import LAYERS, LOSSES, draw_params
+from jaxnn.factored import Factored
 from jaxnn.storage import model_file, tree_file
 from jaxnn.storage.rule_text import MOST_KINDS
 from jaxnn.trained import Trained
@@ -94,8 +95,9 @@ def test_what_was_saved_is_loaded(tmp_path_factory, network, dtype, values, seed
 def test_every_layer_can_be_saved_and_loaded(tmp_path, example):
     n = example.shape[-1]
     layer = Chain((Dense(n, n), example.layer))
-    y = jax.eval_shape(layer.apply, draw_params(layer, np.random.default_rng(0), "float32"), jnp.zeros((1, n)))
-    saved = trained_of(layer, HalfSquaredError(), n, y.shape[-1])
+    z = jax.eval_shape(layer.apply, draw_params(layer, np.random.default_rng(0), "float32"), jnp.zeros((1, n)))
+    loss = SoftmaxCrossEntropy() if isinstance(z, Factored) else HalfSquaredError()
+    saved = trained_of(layer, loss, n, jax.eval_shape(loss.predict, z).shape[-1])
     model_file.save(tmp_path / "m", saved, {})
     check_same(model_file.load(tmp_path / "m"), saved)
 
