@@ -1,13 +1,15 @@
 """A long axis, block by block, in place: any length, no padding."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jax import Array, lax
 from jax import numpy as jnp
 
 from jaxnn.cotangent import summed
 
+T = TypeVar("T")
 Range = tuple[Array | int, Array | int]  # from the first to before the second
 
 
@@ -45,19 +47,29 @@ class Blocks:
 
     def holding(self, first: Array | int, last: Array | int) -> Range:
         """The range of the blocks that hold positions from first to last, of those that there are."""
+        if self.n == 1:
+            return 0, 1
         size = min(self.size, self.length)
         return jnp.maximum(first // size, 0), jnp.minimum(last // size + 1, self.n)
 
 
+def in_turn(blocks: Range, step: Callable[[Array | int, T], T], state: T) -> T:
+    """step(i, state) for each block i of a range; for a single one without a loop."""
+    first, end = blocks
+    return step(0, state) if isinstance(end, int) and end == 1 else lax.fori_loop(first, end, step, state)
+
+
 def rows(v: Array, block: Block, axis: int) -> Array:
     """The entries of a block along an axis, counted from the end; all of them along one of length 1."""
-    if v.shape[axis] == 1:
+    if v.shape[axis] in (1, block.size):
         return v
     return lax.dynamic_slice_in_dim(v, block.start, block.size, v.ndim + axis)
 
 
 def with_rows(v: Array, block: Block, axis: int, new: Array) -> Array:
     """v with other entries in a block."""
+    if v.shape[axis] == block.size:
+        return new.astype(v.dtype)
     return lax.dynamic_update_slice_in_dim(v, new.astype(v.dtype), block.start, v.ndim + axis)
 
 

@@ -8,7 +8,7 @@ import jax
 from jax import Array, lax
 from jax import numpy as jnp
 
-from jaxnn.blocks import Block, Blocks, Range, rows, tile, with_rows, with_tile
+from jaxnn.blocks import Block, Blocks, Range, in_turn, rows, tile, with_rows, with_tile
 from jaxnn.cotangent import like, together
 from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
 from jaxnn.protocols import OpExample, PyTree, Residuals, bools, real
@@ -241,13 +241,13 @@ def forward(scores: Scores, v: Array, size: int) -> tuple[Array, Array]:
     keys by block of keys."""
     queries, keys = Blocks(scores.q.shape[-3], size), Blocks(scores.k.shape[-3], size)
 
-    def of_queries(i: Array, kept: tuple[Array, Array]) -> tuple[Array, Array]:
+    def of_queries(i: Array | int, kept: tuple[Array, Array]) -> tuple[Array, Array]:
         t, (out, lse) = queries.at(i), kept
         none = jnp.zeros_like(wide(rows(scores.q, t, -3)[..., :1]))  # (…, t, H, 1)
         sums, zero = jnp.broadcast_to(none, (*none.shape[:-1], v.shape[-1])), beside(none[..., 0])
         start = (zero - jnp.inf, zero) if scores.sink is None else (zero + scores.sink, zero + 1)
 
-        def of_keys(j: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        def of_keys(j: Array | int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             s = keys.at(j)
 
             def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -261,13 +261,13 @@ def forward(scores: Scores, v: Array, size: int) -> tuple[Array, Array]:
 
             return scores.where_seen(t, s, step, state)
 
-        sums, m, total = lax.fori_loop(*scores.range_of_keys(t, keys), of_keys, (sums, *start))
+        sums, m, total = in_turn(scores.range_of_keys(t, keys), of_keys, (sums, *start))
         mean = sums / jnp.swapaxes(jnp.where(total == 0, 1, total), -2, -3)
         return with_rows(out, t, -3, mean), with_rows(lse, t, -2, jnp.swapaxes((m + jnp.log(total))[..., 0], -1, -2))
 
     none = jnp.zeros_like(scores.q[..., :1])
     empty = jnp.broadcast_to(none, (*none.shape[:-1], v.shape[-1])), wide(none)[..., 0]
-    return lax.fori_loop(0, queries.n, of_queries, empty)
+    return in_turn((0, queries.n), of_queries, empty)
 
 
 class Cotangents(NamedTuple):
@@ -282,11 +282,11 @@ def backward(scores: Scores, v: Array, size: int, dout: Array, lse: Array, D: Ar
     """From dout (…, T, H, e), and ℓ and D (…, T, H)."""
     queries, keys = Blocks(scores.q.shape[-3], size), Blocks(scores.k.shape[-3], size)
 
-    def of_keys(j: Array, d: Cotangents) -> Cotangents:
+    def of_keys(j: Array | int, d: Cotangents) -> Cotangents:
         s = keys.at(j)
         k_s, v_s = rows(scores.k, s, -3), rows(v, s, -3)
 
-        def of_queries(i: Array, d: Cotangents) -> Cotangents:
+        def of_queries(i: Array | int, d: Cotangents) -> Cotangents:
             t = queries.at(i)
 
             def step(d: Cotangents) -> Cotangents:
@@ -306,13 +306,13 @@ def backward(scores: Scores, v: Array, size: int, dout: Array, lse: Array, D: Ar
             return scores.where_seen(t, s, step, d)
 
         none = d._replace(k=jnp.zeros_like(wide(k_s)), v=jnp.zeros_like(wide(v_s)))
-        of_block = lax.fori_loop(*scores.range_of_queries(s, queries), of_queries, none)
+        of_block = in_turn(scores.range_of_queries(s, queries), of_queries, none)
         dk, dv = (rows(whole, s, -3) + of for whole, of in ((d.k, of_block.k), (d.v, of_block.v)))
         return of_block._replace(k=with_rows(d.k, s, -3, dk), v=with_rows(d.v, s, -3, dv))
 
     slopes = None if scores.slopes is None else D[..., 0, :]
     like_them = Cotangents(scores.q, scores.k, v, scores.bias, slopes)
-    return lax.fori_loop(0, keys.n, of_keys, jax.tree.map(lambda w: jnp.zeros_like(wide(w)), like_them))
+    return in_turn((0, keys.n), of_keys, jax.tree.map(lambda w: jnp.zeros_like(wide(w)), like_them))
 
 
 def check(
