@@ -14,7 +14,21 @@ from columns import out_to_columns, params_to_columns, to_columns
 from jax import numpy as jnp
 
 import jaxnn
-from jaxnn import Activation, Chain, Dense, Repeat, catalogue
+from jaxnn import (
+    Activation,
+    Attention,
+    Chain,
+    Dense,
+    Embedding,
+    LayerNorm,
+    LearnedPositions,
+    Repeat,
+    SoftmaxCrossEntropy,
+    Tied,
+    Unembedding,
+    catalogue,
+    value_and_grad,
+)
 from jaxnn.examples import LAYERS, draw_params, draw_x, examples
 from jaxnn.layers.repeat import BLOCK
 from jaxnn.protocols import learned
@@ -203,6 +217,42 @@ def test_repeat_is_the_chain_of_its_layers(x64, block, saved, recompute):
     assert stacks == [(3, 5, 4)] * (1 if recompute else saved)
 
 
+def test_what_costs_little_is_made_again_and_not_saved():
+    """Of LayerNorm, Dense, GELU, Dense a Repeat saves x, two numbers a row, and z: neither output of the cheap two."""
+    repeat = Repeat(Chain((LayerNorm(4), Dense(4, 6), Activation("gelu"), Dense(6, 4))), 3)
+    _, residuals = repeat.forward(repeat.init(jax.random.key(0)), jnp.ones((5, 4)))
+    saved = [v.shape for v in jax.tree.leaves((residuals.x, residuals.others))]
+    assert sorted(saved) == [(3, 5, 1), (3, 5, 1), (3, 5, 4), (3, 5, 6)]
+
+
+def test_tied_layers_start_as_one_and_are_two_places_of_one_array(x64):
+    """The gradient is the sum of those of an untied network with the same array twice."""
+    whole = Chain((Embedding(5, 3), Dense(3, 3), Unembedding(5, 3)))
+    tied = Tied(whole, "0/W", "2/W")
+    params, x, y = tied.init(jax.random.key(0), np.float64), np.array([[0, 2], [2, 4]]), np.array([[1, 2], [3, 3]])
+    assert params[2].W is None
+    of_whole = (*params[:2], params[2]._replace(W=params[0].W))
+    loss = SoftmaxCrossEntropy()
+    (J, grads), (of_whole_J, of_whole) = (
+        jax.jit(value_and_grad(model, loss))(p, x, y) for model, p in ((tied, params), (whole, of_whole))
+    )
+    summed = (of_whole[0]._replace(W=of_whole[0].W + of_whole[2].W), of_whole[1], params[2])
+    assert witnesses.difference((J, grads), (of_whole_J, summed)) < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("0/W", "3/W", r"its layer has arrays at 0/W, 1/W, 1/b, 2/W; name two of them"),
+        ("0/W", "0/W", "name two of them"),
+        ("0/W", "1/W", r"one array has the shape \(5, 3\), the other \(3, 3\)"),
+    ],
+)
+def test_places_that_cannot_be_tied_are_refused(first, second, words):
+    with pytest.raises(ValueError, match=words):
+        Tied(Chain((Embedding(5, 3), Dense(3, 3), Unembedding(5, 3))), first, second).init(jax.random.key(0))
+
+
 def test_repeat_starts_each_layer_from_its_own_key():
     key = jax.random.key(0)
     W = Repeat(Dense(4, 4), 3).init(key).W
@@ -228,6 +278,11 @@ def test_a_layer_is_a_value(layer):
             r"\(4, 2\) of an input of \(4, 3\)",
         ),
         (lambda: NARROWER.forward(NARROWER.init(jax.random.key(0)), jnp.ones((4, 3))), "keeps the shape"),
+        (lambda: Attention(4, 3), "kv_heads divides heads"),
+        (lambda: Attention(2).apply((), jnp.ones((3, 8))), r"shape \(3, 8\): its axes are \(…, T, 6 d\)"),
+        (lambda: LearnedPositions(0, 3), "at least one position"),
+        (lambda: Unembedding(4, 3).apply(Unembedding(4, 3).init(jax.random.key(0)), jnp.ones((4, 2))), "3 entries"),
+        (lambda: Embedding(4, 3, "random"), "Unknown initializer 'random'"),
         (lambda: Activation("swish"), "Unknown activation 'swish'; use one of elu"),
         (lambda: Activation("relu", slope=0.1), "only leaky_relu has one"),
         (lambda: Dense(3, 2).apply(Dense(3, 2).init(jax.random.key(0)), jnp.ones((4, 2))), r"shape \(4, 2\).*3 inputs"),
