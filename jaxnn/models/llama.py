@@ -3,13 +3,14 @@
 from jaxnn.layers.attention import Attention
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.layers.dropout import Dropout
 from jaxnn.layers.embedding import Embedding
 from jaxnn.layers.repeat import Repeat
 from jaxnn.layers.residual import Residual
 from jaxnn.layers.rms_norm import RmsNorm
 from jaxnn.layers.swiglu import Swiglu
 from jaxnn.layers.unembedding import Unembedding
+from jaxnn.models.block import dropout
+from jaxnn.protocols import Layer
 
 
 def llama(
@@ -38,7 +39,6 @@ def llama(
     """
     if width % heads:
         raise ValueError(f"{heads} heads do not divide a width of {width}.")
-    drop = (Dropout(keep),) if keep < 1 else ()
     of_kv = 2 * (width // heads) * (heads if kv_heads is None else kv_heads)
     units = -(-width // 3) * 8 if units is None else units
 
@@ -46,8 +46,9 @@ def llama(
         return Dense(n_in, n_out, "gpt", bias=False)
 
     rotary = Attention(heads, kv_heads, rotary=base)
-    mixing = RmsNorm(width), dense(width, width + of_kv), rotary, dense(width, width), *drop
-    gated = RmsNorm(width), dense(width, 2 * units), Swiglu(), dense(units, width), *drop
+    mixing: tuple[Layer, ...] = RmsNorm(width), dense(width, width + of_kv), rotary, dense(width, width), *dropout(keep)
+    gated: tuple[Layer, ...] = RmsNorm(width), dense(width, 2 * units), Swiglu(), dense(units, width), *dropout(keep)
     block = Chain((Residual(Chain(mixing)), Residual(Chain(gated))))
-    words, ending = Embedding(vocabulary, width, "gpt"), (RmsNorm(width), Unembedding(vocabulary, width, "gpt"))
-    return Chain((words, *drop, Repeat(block, layers, recompute), *ending))
+    words: tuple[Layer, ...] = Embedding(vocabulary, width, "gpt"), *dropout(keep)
+    ending = RmsNorm(width), Unembedding(vocabulary, width, "gpt")
+    return Chain((*words, Repeat(block, layers, recompute), *ending))
