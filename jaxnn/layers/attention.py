@@ -86,6 +86,6 @@ class Attention:
 EXAMPLES = {
     "attention, one head": LayerExample(Attention(1), (4, 6), inner=2),
     "attention, two heads, both ways": LayerExample(Attention(2, causal=False), (2, 3, 6), inner=2),
-    "attention, grouped queries, rotary": LayerExample(Attention(4, 2, rotary=100.0, block=2), (2, 5, 16), inner=2),
-    "attention, a window, blocks": LayerExample(Attention(1, window=2, block=2), (2, 5, 3), inner=2),
+    "attention, grouped queries, rotary": LayerExample(Attention(2, 1, rotary=100.0, block=2), (2, 3, 8), inner=2),
+    "attention, a window, blocks": LayerExample(Attention(1, window=2, block=2), (2, 3, 3), inner=2),
 }

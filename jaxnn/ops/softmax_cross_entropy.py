@@ -125,7 +125,7 @@ class Weights(NamedTuple):
         if class_weights is None:
             return Weights(counts, 1.0, label, 1.0)
         w = along(z, class_weights)
-        of_y = wide(w * y) if label is None else jnp.where(units(z, label), w, 0)
+        of_y = w * wide(y) if label is None else jnp.where(units(z, label), w, 0)
         return Weights(counts, w, label, of_y.sum(-1, keepdims=True))
 
 
