@@ -155,7 +155,7 @@ def iteration(
     key = jax.random.fold_in(draw_key, i)
     params, opt_state, J, grads, slopes = step(run, state.params, state.opt_state, batch, key, rate)
     so_far = state.so_far
-    w = jnp.asarray(len(batch.x) if batch.w is None else batch.w.sum(), J.dtype)
+    w = jnp.asarray(len(batch.y) if batch.w is None else batch.w.sum(), J.dtype)
     weight = so_far.weight + w
     share = w / jnp.where(weight > 0, weight, 1)
     so_far = so_far._replace(

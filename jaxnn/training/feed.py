@@ -17,7 +17,7 @@ Order = Callable[[int], ArrayLike]  # of an epoch: its row numbers
 class Batch(NamedTuple):
     """Examples: inputs, targets, and the weights if there are any. On the host they are arrays of NumPy."""
 
-    x: Array  # (m, …)
+    x: PyTree  # (m, …), or a tuple of such
     y: Array  # (m, …)
     w: Array | None  # (m, …)
 

@@ -13,6 +13,7 @@ from jaxnn.protocols import Layer, Loss, Params, Penalty
 from jaxnn.signals import heard
 from jaxnn.training.checkpoint import Checkpoint, kept
 from jaxnn.training.feed import Order
+from jaxnn.training.given import Inputs
 from jaxnn.training.history import Fit
 from jaxnn.training.optimizer import Optimizer
 from jaxnn.training.prepare import prepare
@@ -23,7 +24,7 @@ LOOKS = 20  # calls of `progress`, at least
 def fit(
     model: Layer,
     loss: Loss,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     key: Array,
@@ -33,7 +34,7 @@ def fit(
     params: Params | None = None,
     order: Order | None = None,
     weights: ArrayLike | None = None,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: tuple[Inputs, ArrayLike] | None = None,
     penalty: Penalty | None = None,
     tolerance: float | None = None,
     patience: int | None = None,
@@ -45,7 +46,8 @@ def fit(
     learning_rate: float | optax.Schedule | None = None,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> Fit:
-    """Trains `model` on x (m, …) and y (m, …) by gradient descent: Fit(params, history, stopped).
+    """Trains `model` on x (m, …) and y (m, …) by gradient descent: Fit(params, history, stopped). x may be a tuple of
+    arrays, each with m rows, for a model that takes several.
 
     A run that is to be watched, saved or continued by a loop of its caller's own is made by `prepare`.
 

@@ -18,6 +18,7 @@ from jaxnn.dtypes import at_least_float32
 from jaxnn.protocols import Layer, Loss, Params, PyTree, leaf_layers, learned, without_statistics
 from jaxnn.training.feed import Batch
 
+Inputs = ArrayLike | tuple[Array | np.ndarray, ...]  # one array, or several, each with a row an example
 ALIGNED = 64  # bytes: memory that begins at a multiple of this, a CPU device shares with the host
 
 
@@ -64,13 +65,13 @@ def rows_a_batch(batch_size: int | None, m: int, stacklevel: int) -> int:
     return min(batch_size or m, m)
 
 
-def compute_dtype(dtype: DTypeLike | None, params: Params | None, x: ArrayLike) -> np.dtype:
+def compute_dtype(dtype: DTypeLike | None, params: Params | None, x: Inputs) -> np.dtype:
     """The dtype a run computes in: what was asked for, or that of the params, of a floating x, or float32.
 
     ValueError: float64 where JAX has none.
     """
     if dtype is None:
-        given, *_ = *jax.tree.leaves(without_statistics(params)), np.asarray(x)
+        given, *_ = *jax.tree.leaves(without_statistics(params)), *jax.tree.leaves(inputs(x))
         dtype = jnp.result_type(given) if jnp.issubdtype(given.dtype, jnp.floating) else jnp.float32
     if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError("dtype is float64, which JAX has only inside `with jax.enable_x64(True):`; call fit there.")
@@ -81,10 +82,10 @@ def checked(
     model: Layer,
     loss: Loss,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     weights: ArrayLike | None,
-    validation: tuple[ArrayLike, ArrayLike] | None,
+    validation: tuple[Inputs, ArrayLike] | None,
     dtype: np.dtype,
 ) -> tuple[Batch, Batch | None]:
     """(data, validation) where they are, on the host or a device; None without validation. ValueError: nothing to
@@ -92,12 +93,13 @@ def checked(
     if not jax.tree.leaves(without_statistics(params)):
         raise ValueError(f"{model} has no parameters: there is nothing to learn.")
 
-    def predicted(params: Params, x: Array) -> Array:
+    def predicted(params: Params, x: PyTree) -> Array:
         return loss.predict(model.apply(params, x))
 
-    def part(x: ArrayLike, y: ArrayLike, w: ArrayLike | None, name: str) -> Batch:
-        check_data(x, y, w, part=name)
-        batch = Batch(as_array(x), as_array(y), None if w is None else as_array(w))
+    def part(x: Inputs, y: ArrayLike, w: ArrayLike | None, name: str) -> Batch:
+        for v in jax.tree.leaves(inputs(x)):
+            check_data(v, y, w, part=name)
+        batch = Batch(inputs(x), as_array(y), None if w is None else as_array(w))
         y_hat = jax.eval_shape(predicted, cast(params, dtype), shape_in(batch.x, dtype))
         if not isinstance(y_hat, jax.ShapeDtypeStruct):
             raise ValueError(f"{loss} does not take the {type(y_hat).__name__} that {model} gives out.")
@@ -108,6 +110,13 @@ def checked(
     return data, None if validation is None else part(*validation, None, "validation ")
 
 
+def inputs(x: Inputs) -> PyTree:
+    """x as an array, or as several where it is a tuple of arrays."""
+    if isinstance(x, tuple) and all(isinstance(v, np.ndarray | Array) for v in x):
+        return tuple(map(as_array, x))
+    return as_array(cast_type(ArrayLike, x))
+
+
 def as_array(v: ArrayLike) -> Array:
     """Of JAX as it is, others of NumPy: they have all that is asked of an array on the host."""
     return v if isinstance(v, Array) else cast_type(Array, np.asarray(v))
@@ -116,7 +125,7 @@ def as_array(v: ArrayLike) -> Array:
 def check_gradients(model: Layer, loss: Loss, params: Params, data: Batch, dtype: np.dtype, key: Array) -> None:
     """ValueError: a backward pass gives a gradient that is not of its parameter's shape."""
 
-    def check(params: Params, x: Array, y: Array, w: Array | None, key: Array) -> None:
+    def check(params: Params, x: PyTree, y: Array, w: Array | None, key: Array) -> None:
         _, grads = value_and_grad(model, loss)(cast(params, dtype), x, y, w, key)
         trees = {jax.tree.structure(grads), jax.tree.structure(params)}
         if len(trees) > 1:
@@ -134,9 +143,9 @@ def check_gradients(model: Layer, loss: Loss, params: Params, data: Batch, dtype
     jax.eval_shape(check, params, shape_in(data.x, dtype), data.y, data.w, key)
 
 
-def shape_in(x: Array, dtype: np.dtype) -> jax.ShapeDtypeStruct:
+def shape_in(x: PyTree, dtype: np.dtype) -> PyTree:
     """The shape of x, and its dtype on the device."""
-    return jax.ShapeDtypeStruct(x.shape, dtype_in(x, dtype))
+    return jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, dtype_in(v, dtype)), x)
 
 
 def dtype_in(x: Array, dtype: np.dtype) -> np.dtype:
@@ -147,7 +156,8 @@ def dtype_in(x: Array, dtype: np.dtype) -> np.dtype:
 def on_device(batch: Batch, dtype: np.dtype) -> Batch:
     """The batch on the device: a floating x in this dtype, integers and labels as they are."""
     x, y, w = batch
-    return Batch(put(x, dtype_in(x, dtype)), jnp.asarray(y), None if w is None else jnp.asarray(w))
+    x = jax.tree.map(lambda v: put(v, dtype_in(v, dtype)), x)
+    return Batch(x, jnp.asarray(y), None if w is None else jnp.asarray(w))
 
 
 def put(v: Array, dtype: np.dtype) -> Array:

@@ -15,7 +15,7 @@ def place(params: Params, data: Batch, mesh: Mesh) -> tuple[Params, Batch]:
     """
     axis, devices = mesh.axis_names[0], mesh.devices.shape[0]
     mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-    if len(data.x) % devices:
-        raise ValueError(f"{len(data.x)} rows do not divide over {devices} devices: add rows of weight 0.")
+    if len(data.y) % devices:
+        raise ValueError(f"{len(data.y)} rows do not divide over {devices} devices: add rows of weight 0.")
     rows, everywhere = NamedSharding(mesh, PartitionSpec(axis)), NamedSharding(mesh, PartitionSpec())
     return jax.device_put(params, everywhere), jax.device_put(data, rows)

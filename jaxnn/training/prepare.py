@@ -19,6 +19,7 @@ from jaxnn.training.checkpoint import facts_of
 from jaxnn.training.epoch import Run, State, chunk_of, initial_state
 from jaxnn.training.feed import Batch, Feed, Order, Position, rows_from, shuffled
 from jaxnn.training.given import (
+    Inputs,
     cast,
     check_at_least,
     check_gradients,
@@ -127,7 +128,7 @@ class Training:
 def prepare(
     model: Layer,
     loss: Loss,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     key: Array,
@@ -137,7 +138,7 @@ def prepare(
     params: Params | None = None,
     order: Order | None = None,
     weights: ArrayLike | None = None,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: tuple[Inputs, ArrayLike] | None = None,
     penalty: Penalty | None = None,
     tolerance: float | None = None,
     patience: int | None = None,
@@ -164,7 +165,7 @@ def prepare(
     else:
         params = cast(jax.tree.map(jnp.asarray, params), at_least_float32)
     data, held_out = checked(model, loss, params, x, y, weights, validation, dtype)
-    m = len(data.x)
+    m = len(data.y)
     batch_size = rows_a_batch(batch_size, m, stacklevel=4)
     if order is None and batch_size < m:
         order = shuffled(run_key, m)
@@ -202,9 +203,11 @@ def feed_of(data: Batch, order: Order | None, example: Batch, mesh: Mesh | None)
     """How the rows of these data come to the device on which the example is."""
     if order is None:
         return Feed.WHOLE
-    if mesh is not None or {device.platform for device in example.x.devices()} != {"cpu"}:
+    arrays = jax.tree.leaves(example.x)
+    if mesh is not None or {device.platform for device in arrays[0].devices()} != {"cpu"}:
         return Feed.GATHERED
-    is_large = isinstance(data.x, np.ndarray) and example.x.nbytes * len(data.x) > LARGE
+    is_on_host = all(isinstance(v, np.ndarray) for v in jax.tree.leaves(data.x))
+    is_large = is_on_host and sum(v.nbytes for v in arrays) * len(data.y) > LARGE
     return Feed.STREAMED if is_large else Feed.ROW_BY_ROW
 
 

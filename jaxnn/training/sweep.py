@@ -19,7 +19,7 @@ from jaxnn.training.checkpoint import Checkpoint, facts_of, kept
 from jaxnn.training.epoch import Done, Run, State, initial, iterations_of
 from jaxnn.training.feed import Batch, Feed, Position, shuffled
 from jaxnn.training.fit import LOOKS
-from jaxnn.training.given import check_at_least, checked, compute_dtype, initial_params, on_device, rows_a_batch
+from jaxnn.training.given import Inputs, check_at_least, checked, compute_dtype, initial_params, on_device, rows_a_batch
 from jaxnn.training.history import Fit, History, first, history_of, joined
 from jaxnn.training.loop import chunks
 from jaxnn.training.prepare import MOST, MOST_ROWS, chunk_of_rows, rows_of
@@ -56,7 +56,7 @@ def chunk_of_all(
 def sweep(
     model: Layer,
     loss: Loss,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     keys: Array,
@@ -65,7 +65,7 @@ def sweep(
     optimizer: Callable[[Array], optax.GradientTransformation] = optax.sgd,
     batch_size: int | None = None,
     weights: ArrayLike | None = None,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: tuple[Inputs, ArrayLike] | None = None,
     penalty: Penalty | None = None,
     tolerance: float | None = None,
     patience: int | None = None,
@@ -109,7 +109,7 @@ def sweep(
     init_keys, run_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     params = jax.vmap(lambda key: initial_params(model, key, J_dtype))(init_keys)
     data, held_out = checked(model, loss, jax.tree.map(lambda v: v[0], params), x, y, weights, validation, dtype)
-    m = len(data.x)
+    m = len(data.y)
     batch_size = rows_a_batch(batch_size, m, stacklevel=3)
     params, rates = jax.tree.map(lambda v: v[whose], params), jnp.broadcast_to(rates.astype(J_dtype), N)
     orders = [lru_cache(1)(shuffled(key, m)) for key in run_keys] if batch_size < m else []
@@ -119,7 +119,7 @@ def sweep(
     data, held_out = on_device(data, dtype), None if held_out is None else on_device(held_out, dtype)
     example = jax.tree.map(lambda v: v[:1], data)
     start = jax.vmap(lambda params, rate: initial(run, params, rate, stops, example))(params, rates)
-    together = TOGETHER if {device.platform for device in data.x.devices()} == {"cpu"} else N
+    together = TOGETHER if {device.platform for device in data.y.devices()} == {"cpu"} else N
     call = partial(chunk_of_all, run, together, data, held_out, stops, run_keys[whose], rates, whose)
 
     def given(position: Position, n: int) -> np.ndarray | None:

@@ -552,3 +552,56 @@ except ValueError as error:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "7 rows do not divide over 4 devices" in run.stdout
+
+
+@dataclass(frozen=True)
+class Product:
+    """out = a ⊙ b of x = (a, b)."""
+
+    def init(self, key, dtype=jnp.float32):
+        return ()
+
+    def forward(self, params, x, key=None):
+        a, b = x
+        return a * b, x
+
+    def backward(self, residuals, dout):
+        a, b = residuals
+        return (), (dout * b, dout * a)
+
+    def apply(self, params, x):
+        return self.forward(params, x)[0]
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_size": 4}, {"batch_size": 4, "mesh": True}], ids=str)
+def test_x_may_be_several_arrays(settings):
+    """As if the model had multiplied them beforehand."""
+    rng = np.random.default_rng(0)
+    a, b, y = (np.float32(rng.normal(size=shape)) for shape in ((12, 3), (12, 3), (12, 2)))
+    mesh = {"mesh": jax.make_mesh((1,), ("data",))} if "mesh" in settings else {}
+    settings = {"key": jax.random.key(0), "epochs": 3, **settings, **mesh}
+    one = fit(Chain((Dense(3, 2),)), HalfSquaredError(), a * b, y, validation=(a * b, y), **settings)
+    params = ((), Chain((Dense(3, 2),)).init(jax.random.split(jax.random.key(0))[0])[0])
+    several = fit(
+        Chain((Product(), Dense(3, 2))),
+        HalfSquaredError(),
+        (a, b),
+        y,
+        validation=((a, b), y),
+        params=params,
+        **settings,
+    )
+    np.testing.assert_allclose(several.params[1].W, one.params[0].W, rtol=1e-5)
+    np.testing.assert_allclose(several.history.validation_cost, one.history.validation_cost, rtol=1e-5)
+
+
+def test_arrays_of_x_with_other_rows_are_refused():
+    with pytest.raises(ValueError, match="x has 3 rows and y has 4"):
+        fit(
+            Chain((Product(), Dense(2, 2))),
+            HalfSquaredError(),
+            (np.ones((4, 2)), np.ones((3, 2))),
+            np.ones((4, 2)),
+            key=jax.random.key(0),
+            epochs=1,
+        )
