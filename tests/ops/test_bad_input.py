@@ -45,6 +45,16 @@ REFUSED = {
     "pairs of another number": (lambda: ops.info_nce(ROWS, ROWS[:2], ONE), "give a and b of one shape"),
     "a τ for each pair": (lambda: ops.info_nce(ROWS, ROWS, np.ones(4, np.float32)), r"tau of shape \(\)"),
     "vectors for matrices": (lambda: ops.info_nce(ROWS[0], ROWS[0], ONE), r"\(…, m, d\)"),
+    "more positions than P has": (
+        lambda: ops.learned_positions(ROWS, ROWS[:3]),
+        r"x of shape \(4, 3\) and P of \(3, 3\): give \(…, T, n\) and \(L, n\), with T at most L",
+    ),
+    "positions of another width": (
+        lambda: ops.learned_positions(ROWS, OTHER),
+        "learned_positions was given x of shape",
+    ),
+    "no axis of positions": (lambda: ops.sinusoidal_positions(ROWS[0]), r"x of shape \(3,\) and base=10000.0: give"),
+    "a base of 0": (lambda: ops.sinusoidal_positions(ROWS, base=0), "and a positive number"),
     "δ": (lambda: ops.huber(ROWS, ROWS, delta=0.0), "huber was given delta = 0.0: give a positive number"),
     "a quantile of 90": (lambda: ops.pinball(ROWS, ROWS, quantile=90), "quantile = 90: give a number between 0 and 1"),
     "γ": (lambda: ops.focal(ROWS, ROWS, gamma=-1.0), "gamma = -1.0: give 0 or more"),
