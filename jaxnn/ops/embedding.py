@@ -21,8 +21,8 @@ def embedding(W: Array, x: Array, padding: int | None = None) -> Array:
 
     The sums are in float32 at least. A number that names no row is refused where it is known; inside jit it gives a row
     of NaN, and no row gets its gradient.
-    Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2. ValueError: an x that is known and names no row.
-    TypeError: an x that is not of whole numbers.
+    Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2. ValueError: a W that is no matrix or empty, an x that
+    is known and names no row. TypeError: an x that is not of whole numbers.
     """
     return fwd(W, x, padding)[0]
 
@@ -46,6 +46,8 @@ def bwd(padding: int | None, residuals: tuple[Array, Array], dout: Array) -> tup
 def check(W: Array, x: Array, padding: int | None) -> None:
     """ValueError and TypeError of `embedding`."""
     check_one_dtype("embedding", W=W)
+    if W.ndim != 2 or not W.size:
+        raise ValueError(f"embedding was given W of shape {W.shape}: give (V, n), one row and one entry or more.")
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"embedding was given x of {x.dtype}: give whole numbers from 0 to {len(W) - 1}.")
     check_names("embedding", "x", x, len(W), padding)

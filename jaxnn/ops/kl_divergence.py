@@ -10,7 +10,7 @@ from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
 from jaxnn.ops.softmax_cross_entropy import others, softmax
 from jaxnn.protocols import distribution, real
-from jaxnn.shapes import check_alike
+from jaxnn.shapes import check_alike, check_entries
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("temperature",))
@@ -33,6 +33,7 @@ def kl_divergence(z: Array, q: Array, temperature: float = 1.0) -> Array:
 
 def fwd(z: Array, q: Array, temperature: float) -> tuple[Array, tuple[Array, Array]]:
     check_alike("kl_divergence", z=z, q=q)
+    check_entries("kl_divergence", z=z)
     if not temperature > 0:
         raise ValueError(f"kl_divergence was given temperature = {temperature}: give a positive number.")
     p, wide_q = softmax(wide(z) / temperature), wide(q)

@@ -8,6 +8,7 @@ from jax import Array, lax
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import real, zeros
+from jaxnn.shapes import check_entries
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("epsilon",))
@@ -28,6 +29,7 @@ def l2_normalize(x: Array, epsilon: float = 1e-12) -> Array:
 
 def fwd(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
     check_one_dtype("l2_normalize", x=x)
+    check_entries("l2_normalize", x=x)
     r = lax.rsqrt((wide(x) ** 2).sum(-1, keepdims=True) + epsilon)
     return (wide(x) * r).astype(x.dtype), (x, r)
 

@@ -210,11 +210,14 @@ def check(
     check_one_dtype("linear_cross_entropy", h=h, W=W, b=b, w=w)
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(f"linear_cross_entropy was given y of {y.dtype}: give whole numbers from 0 to V − 1.")
-    fit = W.ndim == 2 and h.shape == (*y.shape, W.shape[1])
+    fit = W.ndim == 2 and W.size and h.shape == (*y.shape, W.shape[1])
     if not fit or (b is not None and b.shape != W.shape[:1]) or (w is not None and w.shape != y.shape):
         shapes = {"h": h, "W": W, "y": y, "b": b, "w": w}
         given = ", ".join(f"{name} {v.shape}" for name, v in shapes.items() if v is not None)
-        raise ValueError(f"linear_cross_entropy was given {given}: give h (…, n), W (V, n), y (…), b (V,) and w (…).")
+        raise ValueError(
+            f"linear_cross_entropy was given {given}: give h (…, n), W (V, n), y (…), b (V,) "
+            "and w (…), with n and V of 1 or more."
+        )
     check_names("linear_cross_entropy", "y", y, len(W), ignore)
     if chunk < 1 or reduction not in get_args(Reduction):
         raise ValueError(

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import over_devices
 from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
 from jaxnn.protocols import OpExample, real, whole
-from jaxnn.shapes import fits
+from jaxnn.shapes import check_entries, fits
 
 Layout = Literal["halves", "interleaved"]
 
@@ -72,6 +72,7 @@ def rotated(x: Array, positions: Array | None, base: float, layout: Layout, turn
 def check(x: Array, positions: Array | None, layout: Layout, turned: int | None) -> None:
     """ValueError and TypeError of `rope`."""
     check_one_dtype("rope", x=x)
+    check_entries("rope", x=x)
     r = x.shape[-1] if turned is None else turned
     if x.ndim < 3 or r % 2 or not 0 < r <= x.shape[-1] or layout not in get_args(Layout):
         raise ValueError(

@@ -7,6 +7,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import real
+from jaxnn.shapes import check_entries
 
 
 @jax.custom_vjp
@@ -26,6 +27,7 @@ def softmax(z: Array) -> Array:
 
 def fwd(z: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     check_one_dtype("softmax", z=z)
+    check_entries("softmax", z=z)
     largest = lax.stop_gradient(wide(z)).max(-1, keepdims=True)
     total = jnp.exp(wide(z) - largest).sum(-1, keepdims=True)
     return (jnp.exp(wide(z) - largest) / total).astype(z.dtype), (z, largest, total)
