@@ -17,7 +17,7 @@ def laid_out(x: Array, axes: int, W: Array, axis: int) -> NamedSharding:
     """Where on a mesh an array lies that has the first axes of x, so many, and one axis of W."""
     of_x, of_W = jax.typeof(x).sharding, jax.typeof(W).sharding
     mesh = of_W.mesh if of_x.mesh.empty else of_x.mesh
-    return NamedSharding(mesh, PartitionSpec(*of_x.spec[:axes], of_W.spec[axis]))
+    return NamedSharding(mesh, PartitionSpec(*of_x.spec.partitions[:axes], of_W.spec.partitions[axis]))
 
 
 def check_entries(op: str, **arrays: Array) -> None:

@@ -6,7 +6,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 
-from jaxnn.cotangent import over_devices
+from jaxnn import cotangent
 from jaxnn.dtypes import at_least_float32, check_one_dtype
 from jaxnn.protocols import real, whole
 from jaxnn.shapes import check_names, laid_out
@@ -38,9 +38,9 @@ def bwd(padding: int | None, residuals: tuple[Array, Array], dout: Array) -> tup
     W, x = residuals
     dout = dout.astype(at_least_float32(W.dtype))
     dout = dout if padding is None else jnp.where((x == padding)[..., None], 0, dout)
-    none, laid_out = jnp.zeros_like(W, dout.dtype), jax.typeof(W).sharding
-    dW = none.at[x].add(dout, mode="drop", wrap_negative_indices=False, out_sharding=laid_out)
-    return over_devices(W, dW.astype(W.dtype)), None
+    none, sharding = cotangent.zeros(W), cotangent.laid_out(W)
+    dW = none.at[x].add(dout, mode="drop", wrap_negative_indices=False, out_sharding=sharding)
+    return cotangent.over_devices(W, dW.astype(W.dtype)), None
 
 
 def check(W: Array, x: Array, padding: int | None) -> None:

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
-from jaxnn.cotangent import like, together, wide_product
+from jaxnn.cotangent import like, times, together, wide_product, zeros
 from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
 from jaxnn.ops.softmax_cross_entropy import bwd as softmax_bwd
 from jaxnn.ops.softmax_cross_entropy import fwd as softmax_fwd
@@ -92,7 +92,7 @@ def bwd(
         _, d = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, dL, *together((h, W, y, b)))
         dw = None if w is None else like(w, dout * counts * L)
     else:
-        d = jax.tree.map(lambda v: dout * v, d)
+        d = jax.tree.map(partial(times, dout), d)
         dw = None if w is None else like(w, dout * counts * (L - J) / total(weights))
     return like(h, d.h), like(W, d.W), None, None if b is None else like(b, d.b), dw
 
@@ -141,8 +141,8 @@ def by_chunks(
         return put(Ls, j, L), d if d is None else d._replace(h=put(d.h, j, more.h)).plus(more)
 
     chunks = jax.tree.map(lambda v: v[: size * k].reshape(size, k, *v.shape[1:]), rows)
-    zeros = jax.tree.map(lambda v: jnp.zeros_like(wide(v)), Cotangents(chunks[0], W, b))
-    L, d = lax.fori_loop(0, k, of_chunk, (zeros.h[..., 0], None if dL is None else zeros))
+    none = jax.tree.map(zeros, Cotangents(chunks[0], W, b))
+    L, d = lax.fori_loop(0, k, of_chunk, (none.h[..., 0], None if dL is None else none))
     L, d = L.reshape(-1), d if d is None else d._replace(h=d.h.reshape(-1, W.shape[1]))
     if size * k < y.size:
         last, more = of_rows(settings, factor, W, b, *jax.tree.map(lambda v: v[size * k :], rows))
@@ -153,7 +153,7 @@ def by_chunks(
 
 def number_of_chunks(m: int, chunk: int, sharding: NamedSharding) -> int:
     """k for m examples; where they are split over devices, one that splits each device's into equal chunks."""
-    axis = sharding.spec[0]
+    axis = sharding.spec.partitions[0]
     devices = 1 if axis is None else math.prod(sharding.mesh.shape[name] for name in np.atleast_1d(axis))
     k = max(1, -(-m // chunk))
     return k if devices == 1 else next(n for n in range(min(k, m // devices), m + 1) if m % (n * devices) == 0)
@@ -173,7 +173,7 @@ def of_rows(
     rounded = dz.astype(h.dtype)
     dh, dW = wide_product(h, "mv,vn->mn", rounded, W), wide_product(W, "mv,mn->vn", rounded, h)
     d = Cotangents(dh, dW, None if b is None else dz.sum(0))
-    return L, d if factor is None else jax.tree.map(lambda v: factor * v, d)
+    return L, d if factor is None else jax.tree.map(partial(times, factor), d)
 
 
 def kept(y: Array, ignore: int | None) -> Array:
@@ -249,7 +249,7 @@ EXAMPLES = {
     "every label ignored, weights": {**case((3,), 4, 2, ignore=0, w=real(3)), "y": whole(3, below=1)},
 }
 TRAPS = {
-    "the cotangent dropped": ("lambda v: dout * v, d)", "lambda v: v, d)"),
+    "the cotangent dropped": ("partial(times, dout), d)", "lambda v: v, d)"),
     "one number for the cotangents of all": ("dL = dout * weights,", "dL = dout.mean() * weights,"),
     "∂J/∂W of the last chunk alone": (
         "d._replace(h=put(d.h, j, more.h)).plus(more)",

@@ -1,6 +1,6 @@
 """Every op, layer and loss with its examples split over 8 devices, in all modes of JAX: the same gradients, each where
 it belongs, no row moved between devices, and each device with its share of the work. And with arrays split along the
-model axis."""
+model axis, and with matrices that are `reduced` along the data axis."""
 
 import json
 import os
@@ -50,4 +50,10 @@ def test_each_device_does_its_share_of_the_work(part):
 def test_arrays_split_along_the_model_axis():
     found = told("on_model_axis.py", 4)
     assert len(found) == 12
+    assert not [case for case in found if case[-1]]
+
+
+def test_the_sum_over_a_reduced_axis_is_left_to_the_caller():
+    found = told("on_reduced_axes.py", 4)
+    assert len(found) == 5
     assert not [case for case in found if case[-1]]
