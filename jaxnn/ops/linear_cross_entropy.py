@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from jaxnn.cotangent import like, times, together, wide_product, zeros
-from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
+from jaxnn.dtypes import at_least_float32, check_one_dtype, wide, wide_einsum
 from jaxnn.ops.softmax_cross_entropy import bwd as softmax_bwd
 from jaxnn.ops.softmax_cross_entropy import fwd as softmax_fwd
 from jaxnn.protocols import OpExample, PyTree, Residuals, real, whole
@@ -164,7 +164,7 @@ def of_rows(
 ) -> tuple[Array, PyTree]:
     """L of these examples h (m, n), and their share of the cotangents if dL (m,) is given, else None. The factor is
     multiplied in float32 at least: dz, of the dtype of h, would lose small numbers in float16."""
-    z = jnp.einsum("mn,vn->mv", h, W, preferred_element_type=at_least_float32(h.dtype))
+    z = wide_einsum("mn,vn->mv", h, W)
     z = z if b is None else z + wide(b)[None]
     L, saved = softmax_fwd(z, y, None, *settings)
     if dL is None:

@@ -92,19 +92,15 @@ def check(x: Array, positions: Array | None, layout: Layout, turned: int | None)
 
 rope.defvjp(fwd, bwd)
 
-SHAPES: dict[str, tuple[tuple[int, ...], OpExample]] = {
-    "one sequence": ((3, 2, 4), {}),
-    "two entries": ((4, 1, 2), {}),
-    "one position": ((1, 2, 4), {}),
-    "partial": ((3, 1, 6), {"turned": 4}),
-    "positions of each example": ((2, 3, 1, 4), {"positions": whole(2, 3, below=9)}),
-    "the same positions": ((2, 3, 1, 4), {"positions": whole(3, below=9), "base": 100.0}),
+HALVES: dict[str, OpExample] = {
+    "one sequence": {"x": real(3, 2, 4)},
+    "two entries": {"x": real(4, 1, 2)},
+    "one position": {"x": real(1, 2, 4)},
+    "partial": {"x": real(3, 1, 6), "turned": 4},
+    "positions of each example": {"x": real(2, 3, 1, 4), "positions": whole(2, 3, below=9)},
+    "the same positions": {"x": real(2, 3, 1, 4), "positions": whole(3, below=9), "base": 100.0},
 }
-EXAMPLES: dict[str, OpExample] = {
-    f"{layout}, {words}": {"x": real(*shape), "layout": layout, **more}
-    for layout in get_args(Layout)
-    for words, (shape, more) in SHAPES.items()
-}
+EXAMPLES = HALVES | {f"interleaved, {words}": example | {"layout": "interleaved"} for words, example in HALVES.items()}
 TRAPS = {
     "turned forward again on the way back": ("layout, turned, -1)", "layout, turned, 1)"),
     "the positions of the first example for all": (
