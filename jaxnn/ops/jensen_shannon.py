@@ -28,8 +28,8 @@ def jensen_shannon(z: Array, teacher: Array, beta: float = 0.5) -> Array:
     ∂J/∂z = dL P ⊙ (g − Σ_k P_k g_k), g = ∂L/∂P;   ∂J/∂teacher is the same of Q
     KL(Q‖P): ∂J/∂z = dL (P − Q) = dL (P_j Σ_{k≠j} Q_k − Q_j Σ_{k≠j} P_k),   ∂L/∂Q = log(Q / P)
 
-    Source: Agarwal et al. (2024). ValueError: shapes that differ, a β outside of 0 … 1. TypeError: dtypes that
-    differ.
+    Source: Agarwal et al. (2024). ValueError: shapes that differ, no class, a β outside of 0 … 1.
+    TypeError: dtypes that differ.
     """
     return fwd(z, teacher, beta)[0]
 

@@ -25,8 +25,8 @@ def kl_divergence(z: Array, q: Array, temperature: float = 1.0) -> Array:
           = dL T (P_j Σ_{k≠j} q_k − q_j Σ_{k≠j} P_k), which does not cancel where P_y and q_y are almost 1
     ∂J/∂q = dL T² (log q + 1 − log P), which is −∞ where q_k = 0
 
-    Source: Hinton, Vinyals & Dean (2015), eq. 1 and 2. ValueError: shapes that differ, a temperature that is not
-    positive. TypeError: dtypes that differ.
+    Source: Hinton, Vinyals & Dean (2015), eq. 1 and 2. ValueError: shapes that differ, no class, a temperature
+    that is not positive. TypeError: dtypes that differ.
     """
     return fwd(z, q, temperature)[0]
 

@@ -21,8 +21,8 @@ def l2_normalize(x: Array, epsilon: float = 1e-12) -> Array:
 
     At x = 0 out is 0 and ∂J/∂x = dout / √ε, the true derivative there: large, a million times dout at this ε, and
     finite. The cosine of x and y is the sum of the products of what this makes of them.
-    In bfloat16 it computes in float32. Source: Wang, Xiang, Cheng & Yuille (2017), eq. 9.
-    TypeError: a dtype that is no float.
+    In bfloat16 it computes in float32. Source: Wang, Xiang, Cheng & Yuille (2017), figure 4.
+    ValueError: an x without entries. TypeError: a dtype that is no float.
     """
     return fwd(x, epsilon)[0]
 

@@ -20,7 +20,8 @@ def softmax(z: Array) -> Array:
 
     With the dp of the largest p for c, nothing cancels where that p is almost 1. It keeps z, its largest entry and
     the sum of the exponentials, of which p is made again as it was; an entry −∞ has p = 0, and a gradient of 0.
-    In bfloat16 it computes in float32. Source: Bridle (1990), eq. 5 and 6. TypeError: a dtype that is no float.
+    In bfloat16 it computes in float32. Source: Bridle (1990). ValueError: a z without entries. TypeError: a dtype
+    that is no float.
     """
     return fwd(z)[0]
 

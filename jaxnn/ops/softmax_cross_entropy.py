@@ -38,8 +38,8 @@ def softmax_cross_entropy(
 
     A label that names no class is refused where it is known; inside jit its L is NaN.
     Source: Bishop (2006), eq. 4.108 and 4.109; smoothing: Szegedy et al. (2016), section 7.
-    ValueError: y that is neither labels nor of z's shape, or weights that are not one a class. TypeError: dtypes that
-    differ.
+    ValueError: y that is neither labels nor of z's shape, no class, or weights that are not one a class. TypeError:
+    dtypes that differ.
     """
     return fwd(z, y, class_weights, ignore, smoothing, z_loss, soft_cap)[0]
 

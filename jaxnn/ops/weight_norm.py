@@ -22,7 +22,7 @@ def weight_norm(v: Array, g: Array, epsilon: float = 1e-12) -> Array:
     ∂J/∂v = r (dv̂ − v̂ Σ(dv̂ ⊙ v̂))        v enters v̂ directly, and through r; so a step along ∂J/∂v never shortens v
 
     In bfloat16 it computes in float32. Source: Salimans & Kingma (2016), eq. 2 and 3.
-    ValueError: g that is not one number a row. TypeError: dtypes that differ.
+    ValueError: g that is not one number a row, or rows without entries. TypeError: dtypes that differ.
     """
     return fwd(v, g, epsilon)[0]
 
