@@ -7,6 +7,7 @@ added or stretched, over the examples of a product, and, inside `jax.shard_map`,
 import jax
 from jax import Array, lax
 from jax import numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnn.dtypes import at_least_float32
 from jaxnn.protocols import PyTree
@@ -31,8 +32,27 @@ def product(v: Array, equation: str, *operands: Array) -> Array:
 
 def wide_product(v: Array, equation: str, *operands: Array) -> Array:
     """The same of each device by itself, in float32 at least."""
-    dtype, laid_out = at_least_float32(v.dtype), jax.typeof(v).sharding
-    return jnp.einsum(equation, *operands, preferred_element_type=dtype, out_sharding=laid_out).astype(dtype)
+    dtype = at_least_float32(v.dtype)
+    return jnp.einsum(equation, *operands, preferred_element_type=dtype, out_sharding=laid_out(v)).astype(dtype)
+
+
+def laid_out(v: Array) -> NamedSharding:
+    """Where on a mesh ∂J/∂v lies: where v does. The sum over the axes along which v is `reduced` is not made: there
+    ∂J/∂v is `unreduced`, and it is the caller's to sum it."""
+    sharding = jax.typeof(v).sharding
+    spec = sharding.spec
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec.partitions, unreduced=spec.reduced, reduced=spec.unreduced))
+
+
+def times(number: Array, dv: Array) -> Array:
+    """A number times a cotangent, of which devices may hold a share each, `unreduced`."""
+    axes = jax.typeof(dv).sharding.spec.unreduced
+    return (jax.reshard(number, PartitionSpec(reduced=axes)) if axes else number) * dv
+
+
+def zeros(v: Array) -> Array:
+    """What shares of ∂J/∂v are added to, in float32 at least."""
+    return jnp.zeros_like(v, at_least_float32(v.dtype), out_sharding=laid_out(v))
 
 
 def over_devices(v: Array, dv: Array) -> Array:

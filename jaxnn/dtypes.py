@@ -17,6 +17,12 @@ def wide(v: Array) -> Array:
     return v.astype(at_least_float32(v.dtype))
 
 
+def wide_einsum(equation: str, a: Array, b: Array) -> Array:
+    """`jnp.einsum`, b cast to a's dtype, summed and kept in float32 at least."""
+    dtype = at_least_float32(a.dtype)
+    return jnp.einsum(equation, a, b.astype(a.dtype), preferred_element_type=dtype).astype(dtype)
+
+
 def check_one_dtype(op: str, **arrays: Array | None) -> None:
     """TypeError unless all of these arrays, of which None are left out, have one float dtype."""
     dtypes = {name: jnp.result_type(v) for name, v in arrays.items() if v is not None}

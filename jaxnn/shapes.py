@@ -17,11 +17,19 @@ def laid_out(x: Array, axes: int, W: Array, axis: int) -> NamedSharding:
     """Where on a mesh an array lies that has the first axes of x, so many, and one axis of W."""
     of_x, of_W = jax.typeof(x).sharding, jax.typeof(W).sharding
     mesh = of_W.mesh if of_x.mesh.empty else of_x.mesh
-    return NamedSharding(mesh, PartitionSpec(*of_x.spec[:axes], of_W.spec[axis]))
+    return NamedSharding(mesh, PartitionSpec(*of_x.spec.partitions[:axes], of_W.spec.partitions[axis]))
+
+
+def check_entries(op: str, **arrays: Array) -> None:
+    """ValueError unless an example of each of these arrays (…, n) has an entry."""
+    for name, v in arrays.items():
+        if not any(v.shape[-1:]):
+            raise ValueError(f"{op} was given {name} of shape {v.shape}: give (…, n), with an n of 1 or more.")
 
 
 def check_vector(op: str, x: Array, **vectors: Array | None) -> None:
     """ValueError unless each of these, of which None are left out, has the shape (n,) of an example of x (…, n)."""
+    check_entries(op, x=x)
     for name, v in vectors.items():
         if v is not None and v.shape != x.shape[-1:]:
             raise ValueError(f"{op} was given {name} of shape {v.shape} for x of {x.shape}: give {x.shape[-1:]}.")

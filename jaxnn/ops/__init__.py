@@ -2,6 +2,7 @@
 side."""
 
 from jaxnn import catalogue
+from jaxnn.numbers import of_numbers
 
 __all__ = [*catalogue.names("ops")]
-globals().update({name: getattr(catalogue.module("ops", name), name) for name in __all__})
+globals().update({name: of_numbers(getattr(catalogue.module("ops", name), name)) for name in __all__})

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from jaxnn.blocks import Block, Blocks, Range, in_turn, rows, tile, with_rows, with_tile
 from jaxnn.cotangent import like, together
-from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
+from jaxnn.dtypes import at_least_float32, check_one_dtype, wide, wide_einsum
 from jaxnn.protocols import OpExample, PyTree, Residuals, bools, real
 from jaxnn.shapes import along, fits
 
@@ -204,31 +204,25 @@ def range_of(block: Block, blocks: Blocks, before: int | None, after: int | None
 
 def dots(q: Array, k: Array) -> Array:
     """q · k of each query and key: (…, t, H, d), (…, s, K, d) -> (…, H, t, s)."""
-    S = einsum("...tkgd,...skd->...kgts", grouped(q, k.shape[-2], -2), k)
+    S = wide_einsum("...tkgd,...skd->...kgts", grouped(q, k.shape[-2], -2), k)
     return S.reshape(*S.shape[:-4], q.shape[-2], *S.shape[-2:])
 
 
 def mixed(P: Array, v: Array) -> Array:
     """Σ_s P_ts v_s of each query: (…, H, t, s), (…, s, K, e) -> (…, t, H, e)."""
-    out = einsum("...ske,...kgts->...tkge", v, grouped(P, v.shape[-2], -3))
+    out = wide_einsum("...ske,...kgts->...tkge", v, grouped(P, v.shape[-2], -3))
     return out.reshape(*out.shape[:-3], P.shape[-3], out.shape[-1])
 
 
 def gathered(P: Array, q: Array, K: int) -> Array:
     """Σ_t P_ts q_t of each key, over the queries and heads that read it: (…, H, t, s), (…, t, H, d) -> (…, s, K, d)."""
-    return einsum("...tkgd,...kgts->...skd", grouped(q, K, -2), grouped(P, K, -3))
+    return wide_einsum("...tkgd,...kgts->...skd", grouped(q, K, -2), grouped(P, K, -3))
 
 
 def grouped(v: Array, K: int, axis: int) -> Array:
     """The axis of the H heads as two, K × H / K."""
     i = v.ndim + axis
     return v.reshape(*v.shape[:i], K, v.shape[i] // K, *v.shape[i + 1 :])
-
-
-def einsum(equation: str, a: Array, b: Array) -> Array:
-    """The product of two arrays, the second cast to the first's dtype, in float32 at least."""
-    dtype = at_least_float32(a.dtype)
-    return jnp.einsum(equation, a, b.astype(a.dtype), preferred_element_type=dtype).astype(dtype)
 
 
 def beside(v: Array) -> Array:

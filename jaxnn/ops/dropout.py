@@ -40,7 +40,7 @@ def bwd(keep: float, residuals: tuple[Array, Array | None], dout: Array) -> tupl
 
 def thinned(v: Array, key: Array, keep: float) -> Array:
     """v ⊙ b / p"""
-    b = jax.random.bernoulli(key, jnp.float32(keep), v.shape)
+    b = jax.random.bernoulli(key, jnp.float32(keep), v.shape, out_sharding=jax.typeof(v).sharding)
     return jnp.where(b, v / keep, 0)
 
 

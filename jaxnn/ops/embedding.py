@@ -6,7 +6,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 
-from jaxnn.cotangent import over_devices
+from jaxnn import cotangent
 from jaxnn.dtypes import at_least_float32, check_one_dtype
 from jaxnn.protocols import real, whole
 from jaxnn.shapes import check_names, laid_out
@@ -21,8 +21,8 @@ def embedding(W: Array, x: Array, padding: int | None = None) -> Array:
 
     The sums are in float32 at least. A number that names no row is refused where it is known; inside jit it gives a row
     of NaN, and no row gets its gradient.
-    Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2. ValueError: an x that is known and names no row.
-    TypeError: an x that is not of whole numbers.
+    Source: Bengio, Ducharme, Vincent & Jauvin (2003), section 2. ValueError: a W that is no matrix or empty, an x that
+    is known and names no row. TypeError: an x that is not of whole numbers.
     """
     return fwd(W, x, padding)[0]
 
@@ -38,14 +38,16 @@ def bwd(padding: int | None, residuals: tuple[Array, Array], dout: Array) -> tup
     W, x = residuals
     dout = dout.astype(at_least_float32(W.dtype))
     dout = dout if padding is None else jnp.where((x == padding)[..., None], 0, dout)
-    none, laid_out = jnp.zeros_like(W, dout.dtype), jax.typeof(W).sharding
-    dW = none.at[x].add(dout, mode="drop", wrap_negative_indices=False, out_sharding=laid_out)
-    return over_devices(W, dW.astype(W.dtype)), None
+    none, sharding = cotangent.zeros(W), cotangent.laid_out(W)
+    dW = none.at[x].add(dout, mode="drop", wrap_negative_indices=False, out_sharding=sharding)
+    return cotangent.over_devices(W, dW.astype(W.dtype)), None
 
 
 def check(W: Array, x: Array, padding: int | None) -> None:
     """ValueError and TypeError of `embedding`."""
     check_one_dtype("embedding", W=W)
+    if W.ndim != 2 or not W.size:
+        raise ValueError(f"embedding was given W of shape {W.shape}: give (V, n), one row and one entry or more.")
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"embedding was given x of {x.dtype}: give whole numbers from 0 to {len(W) - 1}.")
     check_names("embedding", "x", x, len(W), padding)

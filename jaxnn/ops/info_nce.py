@@ -23,16 +23,18 @@ def info_nce(a: Array, b: Array, tau: Array) -> Array:
 
     Rows of length 1, as in CLIP, are the caller's, and so is the gradient through that.
     Source: Radford et al. (2021), figure 3; van den Oord, Li & Vinyals (2018), eq. 4.
-    ValueError: shapes that differ or are no matrices, a τ that is no scalar. TypeError: dtypes that differ.
+    ValueError: shapes that differ or are no matrices, no pair, a τ that is no scalar. TypeError: dtypes that differ.
     """
     return fwd(a, b, tau)[0]
 
 
 def fwd(a: Array, b: Array, tau: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     check_one_dtype("info_nce", a=a, b=b, tau=tau)
-    if a.shape != b.shape or a.ndim < 2 or tau.shape:
+    if a.shape != b.shape or not any(a.shape[-2:-1]) or tau.shape:
         given = f"a of shape {a.shape}, b of {b.shape} and tau of {tau.shape}"
-        raise ValueError(f"info_nce was given {given}: give a and b of one shape (…, m, d), and tau of shape ().")
+        raise ValueError(
+            f"info_nce was given {given}: give a and b of one shape (…, m, d), one pair or more, and tau of shape ()."
+        )
     S = wide(tau) * similarities(a, b)
     diagonal = jnp.eye(a.shape[-2], dtype=bool)
     L = jnp.where(diagonal, softmax(S).minus_log_P + transposed(softmax(transposed(S)).minus_log_P), 0)

@@ -12,7 +12,7 @@ from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
 from jaxnn.ops.softmax_cross_entropy import Softmax, softmax, times
 from jaxnn.protocols import real
-from jaxnn.shapes import check_alike
+from jaxnn.shapes import check_alike, check_entries
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("beta",))
@@ -28,14 +28,15 @@ def jensen_shannon(z: Array, teacher: Array, beta: float = 0.5) -> Array:
     ∂J/∂z = dL P ⊙ (g − Σ_k P_k g_k), g = ∂L/∂P;   ∂J/∂teacher is the same of Q
     KL(Q‖P): ∂J/∂z = dL (P − Q) = dL (P_j Σ_{k≠j} Q_k − Q_j Σ_{k≠j} P_k),   ∂L/∂Q = log(Q / P)
 
-    Source: Agarwal et al. (2024). ValueError: shapes that differ, a β outside of 0 … 1. TypeError: dtypes that
-    differ.
+    Source: Agarwal et al. (2024). ValueError: shapes that differ, no class, a β outside of 0 … 1.
+    TypeError: dtypes that differ.
     """
     return fwd(z, teacher, beta)[0]
 
 
 def fwd(z: Array, teacher: Array, beta: float) -> tuple[Array, tuple[Array, Array]]:
     check_alike("jensen_shannon", z=z, teacher=teacher)
+    check_entries("jensen_shannon", z=z)
     if not 0 <= beta <= 1:
         raise ValueError(f"jensen_shannon was given beta = {beta}: give a number from 0 to 1.")
     return value(softmax(wide(z)), softmax(wide(teacher)), beta), (z, teacher)

@@ -10,7 +10,7 @@ from jaxnn.cotangent import like
 from jaxnn.dtypes import wide
 from jaxnn.ops.softmax_cross_entropy import others, softmax
 from jaxnn.protocols import distribution, real
-from jaxnn.shapes import check_alike
+from jaxnn.shapes import check_alike, check_entries
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("temperature",))
@@ -25,14 +25,15 @@ def kl_divergence(z: Array, q: Array, temperature: float = 1.0) -> Array:
           = dL T (P_j Σ_{k≠j} q_k − q_j Σ_{k≠j} P_k), which does not cancel where P_y and q_y are almost 1
     ∂J/∂q = dL T² (log q + 1 − log P), which is −∞ where q_k = 0
 
-    Source: Hinton, Vinyals & Dean (2015), eq. 1 and 2. ValueError: shapes that differ, a temperature that is not
-    positive. TypeError: dtypes that differ.
+    Source: Hinton, Vinyals & Dean (2015), eq. 1 and 2. ValueError: shapes that differ, no class, a temperature
+    that is not positive. TypeError: dtypes that differ.
     """
     return fwd(z, q, temperature)[0]
 
 
 def fwd(z: Array, q: Array, temperature: float) -> tuple[Array, tuple[Array, Array]]:
     check_alike("kl_divergence", z=z, q=q)
+    check_entries("kl_divergence", z=z)
     if not temperature > 0:
         raise ValueError(f"kl_divergence was given temperature = {temperature}: give a positive number.")
     p, wide_q = softmax(wide(z) / temperature), wide(q)

@@ -8,6 +8,7 @@ from jax import Array, lax
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import real, zeros
+from jaxnn.shapes import check_entries
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("epsilon",))
@@ -20,14 +21,15 @@ def l2_normalize(x: Array, epsilon: float = 1e-12) -> Array:
 
     At x = 0 out is 0 and ∂J/∂x = dout / √ε, the true derivative there: large, a million times dout at this ε, and
     finite. The cosine of x and y is the sum of the products of what this makes of them.
-    In bfloat16 it computes in float32. Source: Wang, Xiang, Cheng & Yuille (2017), eq. 9.
-    TypeError: a dtype that is no float.
+    In bfloat16 it computes in float32. Source: Wang, Xiang, Cheng & Yuille (2017), figure 4.
+    ValueError: an x without entries. TypeError: a dtype that is no float.
     """
     return fwd(x, epsilon)[0]
 
 
 def fwd(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
     check_one_dtype("l2_normalize", x=x)
+    check_entries("l2_normalize", x=x)
     r = lax.rsqrt((wide(x) ** 2).sum(-1, keepdims=True) + epsilon)
     return (wide(x) * r).astype(x.dtype), (x, r)
 

@@ -8,7 +8,7 @@ from jax import Array, lax
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.ops.rms_norm import mean
-from jaxnn.protocols import Residuals, real
+from jaxnn.protocols import OpExample, Residuals, real
 from jaxnn.shapes import along, check_vector
 
 
@@ -64,16 +64,19 @@ def shares(residuals: tuple[Array, Array, Array | None, Array, Array], dout: Arr
 
 layer_norm.defvjp(fwd, bwd)
 
-EXAMPLES = {
-    f"{words}{more}": {"x": real(*shape), "gamma": real(shape[-1]), "beta": real(shape[-1]) if not more else None}
-    for words, shape in {
-        "rows": (4, 5),
-        "one example": (3,),
-        "two leading axes": (2, 3, 4),
-        "one row": (1, 5),
-    }.items()
-    for more in ("", ", without β")
-} | {"one entry": {"x": real(4, 1), "gamma": real(1), "beta": real(1)}}
+
+def arguments(*shape: int) -> OpExample:
+    return {"x": real(*shape), "gamma": real(shape[-1]), "beta": real(shape[-1])}
+
+
+WITH_BETA = {
+    "rows": arguments(4, 5),
+    "one example": arguments(3),
+    "two leading axes": arguments(2, 3, 4),
+    "one row": arguments(1, 5),
+    "one entry": arguments(4, 1),
+}
+EXAMPLES = WITH_BETA | {f"{words}, without β": example | {"beta": None} for words, example in WITH_BETA.items()}
 TRAPS = {
     "right at γ = 1 alone": ("dx_hat = dout * along(x, gamma)", "dx_hat = dout"),
     "μ taken for a constant": ("dx_hat - mean(dx_hat) -", "dx_hat -"),

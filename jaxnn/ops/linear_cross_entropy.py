@@ -11,8 +11,8 @@ from jax import numpy as jnp
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
-from jaxnn.cotangent import like, together, wide_product
-from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
+from jaxnn.cotangent import like, times, together, wide_product, zeros
+from jaxnn.dtypes import at_least_float32, check_one_dtype, wide, wide_einsum
 from jaxnn.ops.softmax_cross_entropy import bwd as softmax_bwd
 from jaxnn.ops.softmax_cross_entropy import fwd as softmax_fwd
 from jaxnn.protocols import OpExample, PyTree, Residuals, real, whole
@@ -92,7 +92,7 @@ def bwd(
         _, d = by_chunks(Settings(ignore, smoothing, z_loss, soft_cap), chunk, dL, *together((h, W, y, b)))
         dw = None if w is None else like(w, dout * counts * L)
     else:
-        d = jax.tree.map(lambda v: dout * v, d)
+        d = jax.tree.map(partial(times, dout), d)
         dw = None if w is None else like(w, dout * counts * (L - J) / total(weights))
     return like(h, d.h), like(W, d.W), None, None if b is None else like(b, d.b), dw
 
@@ -141,8 +141,8 @@ def by_chunks(
         return put(Ls, j, L), d if d is None else d._replace(h=put(d.h, j, more.h)).plus(more)
 
     chunks = jax.tree.map(lambda v: v[: size * k].reshape(size, k, *v.shape[1:]), rows)
-    zeros = jax.tree.map(lambda v: jnp.zeros_like(wide(v)), Cotangents(chunks[0], W, b))
-    L, d = lax.fori_loop(0, k, of_chunk, (zeros.h[..., 0], None if dL is None else zeros))
+    none = jax.tree.map(zeros, Cotangents(chunks[0], W, b))
+    L, d = lax.fori_loop(0, k, of_chunk, (none.h[..., 0], None if dL is None else none))
     L, d = L.reshape(-1), d if d is None else d._replace(h=d.h.reshape(-1, W.shape[1]))
     if size * k < y.size:
         last, more = of_rows(settings, factor, W, b, *jax.tree.map(lambda v: v[size * k :], rows))
@@ -153,7 +153,7 @@ def by_chunks(
 
 def number_of_chunks(m: int, chunk: int, sharding: NamedSharding) -> int:
     """k for m examples; where they are split over devices, one that splits each device's into equal chunks."""
-    axis = sharding.spec[0]
+    axis = sharding.spec.partitions[0]
     devices = 1 if axis is None else math.prod(sharding.mesh.shape[name] for name in np.atleast_1d(axis))
     k = max(1, -(-m // chunk))
     return k if devices == 1 else next(n for n in range(min(k, m // devices), m + 1) if m % (n * devices) == 0)
@@ -164,7 +164,7 @@ def of_rows(
 ) -> tuple[Array, PyTree]:
     """L of these examples h (m, n), and their share of the cotangents if dL (m,) is given, else None. The factor is
     multiplied in float32 at least: dz, of the dtype of h, would lose small numbers in float16."""
-    z = jnp.einsum("mn,vn->mv", h, W, preferred_element_type=at_least_float32(h.dtype))
+    z = wide_einsum("mn,vn->mv", h, W)
     z = z if b is None else z + wide(b)[None]
     L, saved = softmax_fwd(z, y, None, *settings)
     if dL is None:
@@ -173,7 +173,7 @@ def of_rows(
     rounded = dz.astype(h.dtype)
     dh, dW = wide_product(h, "mv,vn->mn", rounded, W), wide_product(W, "mv,mn->vn", rounded, h)
     d = Cotangents(dh, dW, None if b is None else dz.sum(0))
-    return L, d if factor is None else jax.tree.map(lambda v: factor * v, d)
+    return L, d if factor is None else jax.tree.map(partial(times, factor), d)
 
 
 def kept(y: Array, ignore: int | None) -> Array:
@@ -210,11 +210,14 @@ def check(
     check_one_dtype("linear_cross_entropy", h=h, W=W, b=b, w=w)
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(f"linear_cross_entropy was given y of {y.dtype}: give whole numbers from 0 to V − 1.")
-    fit = W.ndim == 2 and h.shape == (*y.shape, W.shape[1])
+    fit = W.ndim == 2 and W.size and h.shape == (*y.shape, W.shape[1])
     if not fit or (b is not None and b.shape != W.shape[:1]) or (w is not None and w.shape != y.shape):
         shapes = {"h": h, "W": W, "y": y, "b": b, "w": w}
         given = ", ".join(f"{name} {v.shape}" for name, v in shapes.items() if v is not None)
-        raise ValueError(f"linear_cross_entropy was given {given}: give h (…, n), W (V, n), y (…), b (V,) and w (…).")
+        raise ValueError(
+            f"linear_cross_entropy was given {given}: give h (…, n), W (V, n), y (…), b (V,) "
+            "and w (…), with n and V of 1 or more."
+        )
     check_names("linear_cross_entropy", "y", y, len(W), ignore)
     if chunk < 1 or reduction not in get_args(Reduction):
         raise ValueError(
@@ -246,7 +249,7 @@ EXAMPLES = {
     "every label ignored, weights": {**case((3,), 4, 2, ignore=0, w=real(3)), "y": whole(3, below=1)},
 }
 TRAPS = {
-    "the cotangent dropped": ("lambda v: dout * v, d)", "lambda v: v, d)"),
+    "the cotangent dropped": ("partial(times, dout), d)", "lambda v: v, d)"),
     "one number for the cotangents of all": ("dL = dout * weights,", "dL = dout.mean() * weights,"),
     "∂J/∂W of the last chunk alone": (
         "d._replace(h=put(d.h, j, more.h)).plus(more)",

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import over_devices
 from jaxnn.dtypes import at_least_float32, check_one_dtype, wide
 from jaxnn.protocols import OpExample, real, whole
-from jaxnn.shapes import fits
+from jaxnn.shapes import check_entries, fits
 
 Layout = Literal["halves", "interleaved"]
 
@@ -72,6 +72,7 @@ def rotated(x: Array, positions: Array | None, base: float, layout: Layout, turn
 def check(x: Array, positions: Array | None, layout: Layout, turned: int | None) -> None:
     """ValueError and TypeError of `rope`."""
     check_one_dtype("rope", x=x)
+    check_entries("rope", x=x)
     r = x.shape[-1] if turned is None else turned
     if x.ndim < 3 or r % 2 or not 0 < r <= x.shape[-1] or layout not in get_args(Layout):
         raise ValueError(
@@ -91,19 +92,15 @@ def check(x: Array, positions: Array | None, layout: Layout, turned: int | None)
 
 rope.defvjp(fwd, bwd)
 
-SHAPES: dict[str, tuple[tuple[int, ...], OpExample]] = {
-    "one sequence": ((3, 2, 4), {}),
-    "two entries": ((4, 1, 2), {}),
-    "one position": ((1, 2, 4), {}),
-    "partial": ((3, 1, 6), {"turned": 4}),
-    "positions of each example": ((2, 3, 1, 4), {"positions": whole(2, 3, below=9)}),
-    "the same positions": ((2, 3, 1, 4), {"positions": whole(3, below=9), "base": 100.0}),
+HALVES: dict[str, OpExample] = {
+    "one sequence": {"x": real(3, 2, 4)},
+    "two entries": {"x": real(4, 1, 2)},
+    "one position": {"x": real(1, 2, 4)},
+    "partial": {"x": real(3, 1, 6), "turned": 4},
+    "positions of each example": {"x": real(2, 3, 1, 4), "positions": whole(2, 3, below=9)},
+    "the same positions": {"x": real(2, 3, 1, 4), "positions": whole(3, below=9), "base": 100.0},
 }
-EXAMPLES: dict[str, OpExample] = {
-    f"{layout}, {words}": {"x": real(*shape), "layout": layout, **more}
-    for layout in get_args(Layout)
-    for words, (shape, more) in SHAPES.items()
-}
+EXAMPLES = HALVES | {f"interleaved, {words}": example | {"layout": "interleaved"} for words, example in HALVES.items()}
 TRAPS = {
     "turned forward again on the way back": ("layout, turned, -1)", "layout, turned, 1)"),
     "the positions of the first example for all": (

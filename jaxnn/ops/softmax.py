@@ -7,6 +7,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import real
+from jaxnn.shapes import check_entries
 
 
 @jax.custom_vjp
@@ -19,13 +20,15 @@ def softmax(z: Array) -> Array:
 
     With the dp of the largest p for c, nothing cancels where that p is almost 1. It keeps z, its largest entry and
     the sum of the exponentials, of which p is made again as it was; an entry −∞ has p = 0, and a gradient of 0.
-    In bfloat16 it computes in float32. Source: Bridle (1990), eq. 5 and 6. TypeError: a dtype that is no float.
+    In bfloat16 it computes in float32. Source: Bridle (1990). ValueError: a z without entries. TypeError: a dtype
+    that is no float.
     """
     return fwd(z)[0]
 
 
 def fwd(z: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     check_one_dtype("softmax", z=z)
+    check_entries("softmax", z=z)
     largest = lax.stop_gradient(wide(z)).max(-1, keepdims=True)
     total = jnp.exp(wide(z) - largest).sum(-1, keepdims=True)
     return (jnp.exp(wide(z) - largest) / total).astype(z.dtype), (z, largest, total)

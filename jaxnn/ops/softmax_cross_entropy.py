@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import OpExample, Residuals, distribution, real, whole
-from jaxnn.shapes import along, check_names, check_shape
+from jaxnn.shapes import along, check_entries, check_names, check_shape
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("ignore", "smoothing", "z_loss", "soft_cap"))
@@ -38,8 +38,8 @@ def softmax_cross_entropy(
 
     A label that names no class is refused where it is known; inside jit its L is NaN.
     Source: Bishop (2006), eq. 4.108 and 4.109; smoothing: Szegedy et al. (2016), section 7.
-    ValueError: y that is neither labels nor of z's shape, or weights that are not one a class. TypeError: dtypes that
-    differ.
+    ValueError: y that is neither labels nor of z's shape, no class, or weights that are not one a class. TypeError:
+    dtypes that differ.
     """
     return fwd(z, y, class_weights, ignore, smoothing, z_loss, soft_cap)[0]
 
@@ -207,6 +207,7 @@ def bwd(
 def check(z: Array, y: Array, class_weights: Array | None, ignore: int | None) -> None:
     """ValueError and TypeError of `softmax_cross_entropy`."""
     check_one_dtype("softmax_cross_entropy", z=z, y=None if is_label(y) else y, class_weights=class_weights)
+    check_entries("softmax_cross_entropy", z=z)
     if y.shape != (z.shape[:-1] if is_label(y) else z.shape):
         raise ValueError(
             f"softmax_cross_entropy was given y of shape {y.shape} and dtype {y.dtype} for z of shape {z.shape}: give "

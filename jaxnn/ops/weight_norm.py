@@ -8,7 +8,7 @@ from jax import Array, lax
 from jaxnn.cotangent import like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import real
-from jaxnn.shapes import check_shape
+from jaxnn.shapes import check_entries, check_shape
 
 
 @partial(jax.custom_vjp, nondiff_argnames=("epsilon",))
@@ -22,13 +22,14 @@ def weight_norm(v: Array, g: Array, epsilon: float = 1e-12) -> Array:
     ∂J/∂v = r (dv̂ − v̂ Σ(dv̂ ⊙ v̂))        v enters v̂ directly, and through r; so a step along ∂J/∂v never shortens v
 
     In bfloat16 it computes in float32. Source: Salimans & Kingma (2016), eq. 2 and 3.
-    ValueError: g that is not one number a row. TypeError: dtypes that differ.
+    ValueError: g that is not one number a row, or rows without entries. TypeError: dtypes that differ.
     """
     return fwd(v, g, epsilon)[0]
 
 
 def fwd(v: Array, g: Array, epsilon: float) -> tuple[Array, tuple[Array, Array, Array]]:
     check_one_dtype("weight_norm", v=v, g=g)
+    check_entries("weight_norm", v=v)
     check_shape("weight_norm", "g", g, v.shape[:-1], f"v of {v.shape}")
     r = lax.rsqrt((wide(v) ** 2).sum(-1, keepdims=True) + epsilon)
     return (wide(g)[..., None] * wide(v) * r).astype(v.dtype), (v, g, r)

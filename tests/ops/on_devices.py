@@ -26,27 +26,27 @@ from reference.ops import axes
 
 N = 8
 MODES = AUTO, EXPLICIT, CHECKED, UNCHECKED = "Auto", "Explicit", "shard_map", "shard_map, check_vma=False"
-OF_A_BATCH = "dropout", "batch norm"
-TOGETHER = {  # ops to whose twins all examples are one
-    "linear_cross_entropy": {
-        "h": real(2 * N, 3),
-        "W": real(4, 3),
-        "y": whole(2 * N, below=4),
-        "reduction": "none",
-        "chunk": N,
-    },
-}
+OF_A_BATCH = "dropout", "batch norm", "batch_norm"
+TOGETHER = {"batch_norm": ("x",), "linear_cross_entropy": ("h", "y")}  # to whose twins all examples are one: the arrays
 
 
-def of_op(op):
-    """(S of the arrays, split, shared): Σ sin 2 out of an op, whose cotangents differ from example to example."""
-    example = TOGETHER.get(op) or next(
-        e for e in OPS[op].values() if any(has_examples(op, *item) for item in e.items())
-    )
-    drawn = {
-        name: v._replace(shape=(N, *v.shape[len(v.shape) - core(op, name, v) :])) if has_examples(op, name, v) else v
-        for name, v in ({} if op in TOGETHER else example).items()
-    } or example
+def example_of(op, m):
+    """An example of an op with m examples; of the fused loss with two chunks of m."""
+    if op == "batch_norm":
+        return {"x": real(m, 3), "gamma": real(3), "beta": real(3)}
+    if op == "linear_cross_entropy":
+        h, W, y = real(2 * m, 3), real(4, 3), whole(2 * m, below=4)
+        return {"h": h, "W": W, "y": y, "reduction": "none", "chunk": m}
+    example = next(e for e in OPS[op].values() if any(has_examples(op, *item) for item in e.items()))
+    return {
+        name: v._replace(shape=(m, *v.shape[len(v.shape) - core(op, name, v) :])) if has_examples(op, name, v) else v
+        for name, v in example.items()
+    }
+
+
+def of_op(op, m=N):
+    """(gradients of S, split, shared): S = Σ sin out of an op, whose cotangents differ from example to example."""
+    drawn = example_of(op, m)
     arguments = (
         inspect.signature(getattr(jaxnn.ops, op)).bind(**draw_arguments(drawn, np.random.default_rng(1))).arguments
     )
@@ -56,7 +56,7 @@ def of_op(op):
 
     def S(reals, rest):
         outs = jax.tree.leaves(getattr(jaxnn.ops, op)(**arguments | reals | rest))
-        return sum(jnp.sin(2 * out).sum() for out in outs)
+        return sum(jnp.sin(out).sum() for out in outs)
 
     def gradients(split, shared):
         """By its rule, of the real arrays."""
@@ -74,7 +74,7 @@ def core(op, name, drawn):
 
 def has_examples(op, name, drawn):
     if op in TOGETHER:
-        return isinstance(drawn, Drawn) and drawn.shape[:1] == (2 * N,)
+        return name in TOGETHER[op]
     return isinstance(drawn, Drawn) and len(drawn.shape) > core(op, name, drawn)
 
 
@@ -137,7 +137,7 @@ def cases() -> Iterator:
     """(room, name, what makes the problem, modes). In shard_map each device draws its own mask, and has its own mean
     and variance of a batch: there these are other functions."""
     for op in OPS:
-        if op in TOGETHER or any(has_examples(op, *item) for example in OPS[op].values() for item in example.items()):
+        if any(has_examples(op, *item) for example in OPS[op].values() for item in example.items()):
             yield "ops", op, partial(of_op, op), (AUTO, EXPLICIT) if op in OF_A_BATCH else MODES
     for name, example in LAYERS.items():
         if len(example.shape) > example.inner:

@@ -1,5 +1,6 @@
 """Run by test_on_devices.py in a process of its own, with 4 devices: arrays split along units, heads, width or classes,
-in Auto and Explicit, beside the same on one device. Prints for each a line of JSON: name, mode, and what went wrong.
+in Auto and Explicit, beside the same on one device: equal, and of the largest product each device has its share. Prints
+for each a line of JSON: name, mode, and what went wrong.
 """
 
 import json
@@ -8,6 +9,7 @@ import re
 import jax
 import numpy as np
 import witnesses
+from compiled import largest_product
 from jax import numpy as jnp
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -71,6 +73,9 @@ def problem(gradients, arrays, specs, kind):
     moved = re.findall(r" (all-gather|all-to-all|collective-permute)\(", program.as_text())
     if moved:
         return f"moves entries: {', '.join(sorted(set(moved)))}"
+    products = [largest_product(of) for of in (program, jax.jit(gradients).lower(*arrays).compile())]
+    if N * products[0] != products[1]:
+        return f"a device's largest product has {products[0]} multiplications, of {products[1]}"
     apart = witnesses.difference(*(jax.tree.map(np.asarray, tree) for tree in (found, alone)))
     return "" if apart < 1e-12 else f"{apart:.1e} apart"
 
