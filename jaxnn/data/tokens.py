@@ -38,7 +38,7 @@ class Vocabulary(NamedTuple):
         if unknown.any():
             raise ValueError(
                 f"The text has {shown(chr(codes[unknown][0]))!r}, which is none of the {self.size} characters that the "
-                f"model knows: {shown(self.characters, longest=self.size)}"
+                f"model knows: {shown(self.characters)}"
             )
         return tokens
 

@@ -111,6 +111,7 @@ def fit(
         mesh=mesh,
         learning_rate=learning_rate,
     )
+
     def look(state: State, part: History) -> None:
         if on_epoch and len(part.cost):
             on_epoch(int(state.epoch) - 1, state.params)

@@ -92,7 +92,7 @@ class Training:
 
     def states(self, state: State, every: int | None = None) -> Iterator[tuple[State, History]]:
         """(state, history) after each stretch of iterations: of about half a second, and ending whenever `every` more
-        epochs are over; until all epochs or `steps` are, or a reason to stop is met. The history is that of the stretch.
+        epochs are over; until all epochs or `steps` are, or a reason to stop is met. The history is of the stretch.
 
         From each of these states a run goes on to the bits of one that was never stopped. If something was not finite,
         the last state is that before the iteration in which it was not.
