@@ -225,13 +225,13 @@ class Watch:
         self.experiment, self.iterations, self.progress = experiment, training.run.iterations, progress
         self.task = progress.add_task("", total=experiment.steps, said="")
         self.begun: tuple[int, float] | None = None  # steps and time, after what was compiled first
-        self.paused = 0.0  # seconds that samples took
-        self.sampled = time.monotonic()
+        self.sampled, self.paused = 0.0, 0.0  # when there was a sample, and seconds that all of them took
 
     def look(self, state: State, part: History) -> None:
         """After a stretch, in which an epoch ends at most."""
         done, now = int(state.epoch) * self.iterations + int(state.iteration), time.monotonic()
-        self.begun = self.begun or (done, now)
+        if self.begun is None:
+            self.begun, self.sampled = (done, now), now
         steps = (done - self.begun[0]) / max(now - self.begun[1] - self.paused, 1e-9)
         speed = f" {steps * self.experiment.batch_size * self.experiment.x.shape[1]:,.0f} tokens/s" if steps else ""
         cost = state.so_far.cost if state.iteration else part.cost[-1]
