@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from io import TextIOWrapper
 
-from jaxnn.commands.config import Explain, Predict, Sweep, Train, Verify, parsed
+from jaxnn.commands.config import AnyCommand, Explain, Predict, Sample, Sweep, TrainText, Verify, parsed
 from jaxnn.commands.spelling import mistake
 from jaxnn.signals import INTERRUPTED, Heard, heard
 
@@ -59,7 +59,7 @@ def tell(sentence: str) -> None:
         print(sentence, file=sys.stderr, flush=True)
 
 
-def command_of(config: Train | Sweep | Predict | Verify | Explain, args: Sequence[str]) -> Callable[[], int]:
+def command_of(config: AnyCommand, args: Sequence[str]) -> Callable[[], int]:
     """What runs the command, whose imports take a second; a user's file in a process of its own."""
     if isinstance(config, (Verify, Explain)):
         from jaxnn.commands.own_file import file_of
@@ -85,6 +85,14 @@ def command_of(config: Train | Sweep | Predict | Verify | Explain, args: Sequenc
         from jaxnn.commands.predict import predict
 
         return lambda: predict(config)
+    if isinstance(config, Sample):
+        from jaxnn.commands.sample import sample
+
+        return lambda: sample(config)
+    if isinstance(config, TrainText):
+        from jaxnn.commands.train_text import train_text
+
+        return lambda: train_text(config)
     from jaxnn.commands.train import train
 
     return lambda: train(config)

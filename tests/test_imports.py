@@ -29,7 +29,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "ops": {"activations", "blocks", "catalogue", "cotangent", "dtypes", "numbers", "protocols", "shapes"},
     "layers": {"catalogue", "cotangent", "dtypes", "factored", "initializers", "ops", "protocols", "shapes", "text"},
     "losses": {"factored", "mean", "ops", "protocols", "text"},
-    "models": {"layers", "protocols"},
+    "models": {"factored", "layers", "ops", "protocols"},
     "examples": {"catalogue", "protocols"},
     "memory": set(),
     "data": {"memory"},

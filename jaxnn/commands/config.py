@@ -1,10 +1,12 @@
 """The commands' settings: frozen dataclasses whose fields are the flags. No JAX here, so that --help is quick."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias, get_args, get_type_hints
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -32,6 +34,14 @@ def check_held(what: str, value: float | None, dtype: str) -> None:
         raise ValueError(f"{what} {value:g}, which is {becomes} in {dtype}: it must be {LEAST:.2g} to {MOST:.2g}.")
 
 
+def check_whole(config: object, **least: int) -> None:
+    """ValueError: a whole number among the settings is below its least, or would not fit into an int32."""
+    for name, smallest in least.items():
+        value = getattr(config, name)
+        if value is not None and not smallest <= value < 2**31:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be {smallest} or more, and below 2³¹.")
+
+
 @dataclass(frozen=True)
 class Train:
     """Train a network by gradient descent, with the gradient derived by hand, and write a run folder."""
@@ -39,6 +49,8 @@ class Train:
     data: Annotated[Positional[str], arg(metavar="SET")] = "breast_cancer"
     """breast_cancer, iris, wine, digits, diabetes or linnerud; or a .csv file, one example a line, the target last;
     or a .npz file with arrays x and y. Text, or at most 20 different whole numbers, in the target are classes."""
+    model: Literal["perceptron", "gpt", "llama"] = "perceptron"
+    """gpt or llama: a language model of a text, with flags of its own, see jaxnn train --model gpt --help."""
     hidden: tuple[int, ...] = (100,)
     """Units of each hidden layer; --hidden alone for none."""
     activation: Activation = "relu"
@@ -82,10 +94,7 @@ class Train:
 
     def check(self) -> None:
         """ValueError for a number out of range."""
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and not least <= value < 2**31:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be {least} or more, and below 2³¹.")
+        check_whole(self, epochs=1, batch_size=1, patience=1, seed=0)
         for name in ("l2", "target_cost", "tolerance"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < inf:
@@ -98,6 +107,80 @@ class Train:
             check_held(f"--{name.replace('_', '-')} is", getattr(self, name), self.dtype)
         if min(self.hidden, default=1) < 1:
             raise ValueError(f"--hidden is {' '.join(map(str, self.hidden))}: a layer needs one unit at least.")
+        seconds(self.checkpoint_every)
+
+
+@dataclass(frozen=True)
+class TrainText:
+    """Train a language model on a text, with the gradient derived by hand, and write a run folder.
+
+    The last tenth of the text is held out. AdamW (β 0.9 and 0.99), a learning rate that warms up and falls to a tenth
+    along a cosine, gradients clipped by their norm.
+    """
+
+    data: Annotated[Positional[str], arg(metavar="TEXT")] = "documents"
+    """A text file; documents: those of this project."""
+    model: Literal["gpt", "llama"] = "gpt"
+    """gpt: learned positions, LayerNorm, GELU. llama: rotary positions, RMSNorm, SwiGLU."""
+    tokens: Literal["characters", "bytes"] = "characters"
+    """What is predicted, one after the other."""
+    context: int = 128
+    """Tokens that are seen at once."""
+    width: int = 128
+    """Numbers that stand for a token; a multiple of heads."""
+    layers: int = 4
+    """Blocks of attention and a perceptron."""
+    heads: int = 4
+    """Of attention."""
+    kv_heads: int | None = None
+    """Of keys and values of a llama; divides heads, and is as many when not given."""
+    keep: float = 1.0
+    """The probability that dropout keeps a number."""
+    batch_size: int = 12
+    """Contexts of one batch."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one update."""
+    learning_rate: float = 0.001
+    """The highest."""
+    warm_up: int | None = None
+    """Updates until it is reached (100, or a tenth of all if these are fewer, when not given)."""
+    weight_decay: float = 0.1
+    """Of the matrices named W."""
+    clip: float = 1.0
+    """The largest norm that a gradient may have."""
+    epochs: int | None = None
+    """Passes over the training text (4 when neither these nor --steps are given)."""
+    steps: int | None = None
+    """Batches to train on, in place of --epochs."""
+    seed: int = 0
+    """Of the first weights, the order and dropout. The same seed gives the same run."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """To compute in. With bfloat16 the parameters stay float32."""
+    out: Path | None = None
+    """The run folder to make (runs/TEXT-MODEL, … when not given)."""
+    checkpoint_every: str = "1m"
+    """As in `jaxnn train` of tables."""
+    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Go on with this run, that was killed or interrupted, with its own settings."""
+    cache: bool = True
+    """Keep compiled programs in the user's cache folder, so that the next run starts sooner."""
+
+    def check(self) -> None:
+        """ValueError for a number out of range, or settings that contradict each other."""
+        check_whole(self, context=1, width=1, layers=1, heads=1, kv_heads=1, batch_size=1, accumulate=1, warm_up=0)
+        check_whole(self, epochs=1, steps=1, seed=0)
+        for name, least in (("learning_rate", LEAST), ("clip", LEAST), ("weight_decay", 0.0)):
+            value = getattr(self, name)
+            if not least <= value <= MOST:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be {least:.2g} to {MOST:.2g}.")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"--keep is {self.keep}: it must be above 0, and 1 at most.")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("--epochs and --steps both say how long: give one of them.")
+        if self.kv_heads is not None and self.model != "llama":
+            raise ValueError(f"--kv-heads is {self.kv_heads}: only a llama has them. Leave it out, or --model llama.")
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            raise ValueError(f"--kv-heads is {self.kv_heads}: it must divide the {self.heads} heads.")
         seconds(self.checkpoint_every)
 
 
@@ -168,6 +251,32 @@ class Sweep:
         names = {field.name for field in fields(Train)} & {field.name for field in fields(Sweep)}
         shared = {name: getattr(self, name) for name in names}
         return Train(**shared, hidden=(width,) * self.layers, learning_rate=learning_rate, patience=self.epochs)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Let a language model go on with a text: the prompt and what comes after it, on the standard output."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """A run folder of `jaxnn train --model gpt` or llama."""
+    prompt: str | None = None
+    """What the text begins with (a line end, or the first character that the model knows, when not given)."""
+    tokens: int = 200
+    """How many more, characters or bytes."""
+    temperature: float = 0.8
+    """By which the logits are divided; 0: always the likeliest token."""
+    top_k: int | None = 50
+    """Only so many of the likeliest tokens are drawn; None: all."""
+    seed: int = 0
+    """Of the draws. The same seed gives the same text."""
+
+    def check(self) -> None:
+        """ValueError for a number out of range, or an empty prompt."""
+        check_whole(self, tokens=1, top_k=1, seed=0)
+        if not 0 <= self.temperature < inf:
+            raise ValueError(f"--temperature is {self.temperature}: it must be a finite number, 0 or more.")
+        if self.prompt == "":
+            raise ValueError("--prompt is empty: give one character at least, or leave it out.")
 
 
 @dataclass(frozen=True)
@@ -316,29 +425,57 @@ def seconds(text: str) -> float:
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
+AnyCommand: TypeAlias = Train | TrainText | Sweep | Sample | Predict | Verify | Explain
 Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Sweep, subcommand("sweep")]
+    | Annotated[Sample, subcommand("sample")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Explain, subcommand("explain")]
 )
 COMMANDS: dict[str, type] = {name.name: command for command, name in map(get_args, get_args(Command))}
+LANGUAGE_MODELS = get_args(get_type_hints(TrainText)["model"])
 
 
-def parsed(args: Sequence[str]) -> Train | Sweep | Predict | Verify | Explain:
+def class_of(args: Sequence[str]) -> type:
+    """That of the settings of this command line, whose first word is a command: `train` has two."""
+    kind = COMMANDS[args[0]]
+    if kind is not Train:
+        return kind
+    run = value_of("--resume", args)
+    model: object = value_of("--model", args)
+    if run is not None:
+        with suppress(ValueError):  # it is said where the settings are read
+            model = run_record.settings_of(Path(run), "train").get("model")
+    return TrainText if model in LANGUAGE_MODELS else Train
+
+
+def value_of(flag: str, args: Sequence[str]) -> str | None:
+    """What is given for a flag; None if it is not there."""
+    for word, following in pairwise([*args, ""]):
+        name, equals, value = word.partition("=")
+        if name == flag:
+            return value if equals else following
+    return None
+
+
+def parsed(args: Sequence[str]) -> AnyCommand:
     """The command that is meant; one that goes on with a run has the settings of that run. What is wrong with a flag,
     or --help, ends Python with a message.
 
     ValueError: no such run; a flag that is not as it was then.
     """
-    config: Train | Sweep | Predict | Verify | Explain = tyro.cli(
-        Command,
-        args=args,
-        prog="jaxnn",
-        description="Neural networks with gradients derived by hand. jaxnn --version: which version this is.",
+    of_text = bool(args) and args[0] == "train" and class_of(args) is TrainText
+    config: AnyCommand = tyro.cli(
+        TrainText if of_text else Command,
+        args=args[1:] if of_text else args,
+        prog="jaxnn train" if of_text else "jaxnn",
+        description=None
+        if of_text
+        else "Neural networks with gradients derived by hand. jaxnn --version: which version this is.",
     )
-    if not isinstance(config, (Train, Sweep)) or config.resume is None:
+    if not isinstance(config, (Train, TrainText, Sweep)) or config.resume is None:
         return config
     settings = run_record.settings_of(config.resume, args[0])
     names = {field.name for field in fields(config)}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxnn.commands.config import NOT_OF_THE_RUN, Sweep, Train
+from jaxnn.commands.config import NOT_OF_THE_RUN, Sweep, Train, TrainText
 from jaxnn.data.labels import readable
 from jaxnn.storage import hold, run_record
 from jaxnn.training.checkpoint import not_promised
@@ -14,7 +14,7 @@ Say = Callable[[str], object]
 
 
 @contextmanager
-def run_of(config: Train | Sweep, name: str, say: Say) -> Iterator[Path]:
+def run_of(config: Train | TrainText | Sweep, name: str, say: Say) -> Iterator[Path]:
     """The folder of a new run, or of the one that goes on; held until this ends. What killed runs left beside a new
     one is said. ValueError: as `run_record.begun`, or another process writes into it."""
     if config.resume:
@@ -27,18 +27,18 @@ def run_of(config: Train | Sweep, name: str, say: Say) -> Iterator[Path]:
         yield folder
 
 
-def settings_of(config: Train | Sweep) -> dict[str, object]:
+def settings_of(config: Train | TrainText | Sweep) -> dict[str, object]:
     """Those of the run: neither those of the process that does it, nor where it is."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_OF_THE_RUN}
 
 
-def command(config: Train | Sweep) -> str:
+def command(config: Train | TrainText | Sweep) -> str:
     """What the command is called."""
-    return type(config).__name__.lower()
+    return "sweep" if isinstance(config, Sweep) else "train"
 
 
 @contextmanager
-def writing(config: Train | Sweep, folder: Path) -> Iterator[None]:
+def writing(config: Train | TrainText | Sweep, folder: Path) -> Iterator[None]:
     """ValueError, with the line that goes on from the last state, where something cannot be written."""
     try:
         yield

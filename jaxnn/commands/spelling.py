@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Union, get_args, get_origin, get_type_hi
 
 from tyro.conf import Positional
 
-from jaxnn.commands.config import COMMANDS
+from jaxnn.commands.config import COMMANDS, Train, TrainText, class_of
 
 OF_ALL = ("--help", "--version")
 POSITIONAL = get_args(Positional[str])[1]  # tyro's mark of a field that is no flag
@@ -32,7 +32,7 @@ def mistake(args: Sequence[str]) -> str | None:
         return None
     if name not in COMMANDS:
         return f"there is no command {name}: {nearest(name, list(COMMANDS)) or f'use {listed(list(COMMANDS))}.'}"
-    flags = {flag.name: flag for flag in flags_of(COMMANDS[name])}
+    flags = {flag.name: flag for flag in flags_of(class_of(args))}
     for arg, following in pairwise([*others, ""]):
         if is_flag(arg):
             sentence = mistake_in_flag(name, flags, arg, following)
@@ -46,6 +46,13 @@ def mistake_in_flag(command: str, flags: dict[str, Flag], arg: str, following: s
     written, equals, value = arg.partition("=")
     name = written.replace("_", "-")  # tyro takes either
     if name not in flags:
+        other = {flag.name for flag in flags_of(Train)} ^ {flag.name for flag in flags_of(TrainText)}
+        if command == "train" and name in other:
+            return (
+                f"{name} is of language models: give --model gpt or llama, or leave it out."
+                if "--hidden" in flags
+                else f"{name} is of tables: leave it out, for the model is gpt or llama."
+            )
         known = f"jaxnn {command} --help lists those that it has."
         return f"{command} has no flag {written}: {nearest(name, [*flags, '--help']) or known}"
     value, choices = value if equals else following, flags[name].choices

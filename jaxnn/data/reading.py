@@ -32,6 +32,8 @@ def load(source: str) -> Table:
         table = from_arrays(path.stem, x, y)
     elif path.suffix == ".csv":
         table = from_csv(path)
+    elif path.suffix == ".txt":
+        raise ValueError(f"{source} is a text, and no table: give --model gpt or --model llama too.")
     else:
         near = get_close_matches(source, SETS, 1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(SETS)}, or a .csv or .npz file."

@@ -20,6 +20,7 @@ from jaxnn.trained import Trained, predicted
 
 FORMAT = "jaxnn model 2"
 WITHOUT_CHECKSUM = "jaxnn model 1"  # the format before
+OF_LANGUAGE = "jaxnn language model 1"  # see `language_file`
 DTYPES = ("float32", "float64", "bfloat16")  # of params
 REAL = {np.dtype("float32"), np.dtype("float64")}  # of scales
 NAMES = ("features", "classes", "targets")
@@ -84,6 +85,8 @@ def read(path: Path) -> Saved:
         raise ValueError(f"There is no {path}: {GIVE}")
     content = tree_file.read(path)
     version = content.texts.get("format")
+    if version == OF_LANGUAGE:
+        raise ValueError(f"{path} is a language model, which goes on with a text: use jaxnn sample.")
     if version not in (FORMAT, WITHOUT_CHECKSUM):
         raise ValueError(f"{path} is a safetensors file, but no {FORMAT}, nor of the format before: {GIVE}")
     if version == FORMAT and not content.is_checked:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxnn.data.labels import is_text
-from jaxnn.protocols import PyTree, leaf_layers
+from jaxnn.protocols import Layer, Params, PyTree, leaf_layers
 from jaxnn.storage import model_file, text_file, whole_file
 from jaxnn.storage.run_record import MODEL
 from jaxnn.trained import Trained
@@ -23,20 +23,23 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet's formula begin
 
 
 def write(folder: Path, trained: Trained, settings: Mapping[str, PyTree], history: PyTree, held_out: str) -> None:
-    """Fills `folder` with the model and the history: a row an epoch, and a row an iteration. If it has vanished, it is
-    made again.
-
-    settings: of the run. history: a `History`. held_out: what the rows of its validation are.
-    """
+    """Fills `folder` with the model and the history. If it has vanished, it is made again. settings: of the run.
+    history, held_out: as of `write_history`."""
     folder.mkdir(parents=True, exist_ok=True)
     model_file.save(folder / MODEL, trained, settings)
+    write_history(folder, trained.network, trained.params, history, held_out, trained.loss.metric)
+
+
+def write_history(folder: Path, network: Layer, params: Params, history: PyTree, held_out: str, metric: str) -> None:
+    """A row an epoch, and a row an iteration. history: a `History`. held_out, metric: what the rows of its validation
+    are, and what is reported of them beside the cost."""
     columns: dict[str, np.ndarray] = {
         "epoch": np.arange(1, len(history.cost) + 1),
         "cost": history.cost,
         f"{held_out}_cost": history.validation_cost,
-        f"{held_out}_{trained.loss.metric}": history.validation_metric,
+        f"{held_out}_{metric}": history.validation_metric,
     }
-    layers = [leaf.name for leaf in leaf_layers(trained.network, jax.tree.map(np.asarray, trained.params))]
+    layers = [leaf.name for leaf in leaf_layers(network, jax.tree.map(np.asarray, params))]
     for name in ("gradient_norm", "dead", "saturated"):
         for layer, values in zip(layers, getattr(history, name).T, strict=True):
             if not np.isnan(values).all():

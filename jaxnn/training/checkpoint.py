@@ -141,7 +141,7 @@ def kept(
 def facts_of(
     run: Run,
     stops: Stops,
-    epochs: int,
+    epochs: int | str,
     *,
     key: Array,
     rate: ArrayLike | None,

@@ -277,8 +277,9 @@ def iterations_of(
 
 
 def once(is_due: Array, f: Callable[[Carry], Carry], carry: Carry) -> Carry:
-    """f(carry) if it is due. A loop, for `lax.cond` copies what it is given."""
-    return lax.fori_loop(0, is_due.astype(int), lambda _, carry: f(carry), carry)
+    """f(carry) if it is due. A loop, for `lax.cond` copies what it is given; with a barrier, for XLA would compute what
+    depends on the params alone, such as the validation cost, before the loop, due or not."""
+    return lax.fori_loop(0, is_due.astype(int), lambda _, carry: f(lax.optimization_barrier(carry)), carry)
 
 
 def moved_to(i: Array, before: Array, carry: Carry) -> Carry:

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike
 from jaxnn.protocols import Layer, Loss, Params, Penalty
 from jaxnn.signals import heard
 from jaxnn.training.checkpoint import Checkpoint, kept
+from jaxnn.training.epoch import State
 from jaxnn.training.feed import Order
 from jaxnn.training.given import Inputs
-from jaxnn.training.history import Fit
+from jaxnn.training.history import Fit, History
 from jaxnn.training.optimizer import Optimizer
-from jaxnn.training.prepare import prepare
+from jaxnn.training.prepare import Training, prepare
 
 LOOKS = 20  # calls of `progress`, at least
 
@@ -112,7 +113,27 @@ def fit(
         mesh=mesh,
         learning_rate=learning_rate,
     )
+
+    def look(state: State, part: History) -> None:
+        if on_epoch and len(part.cost):
+            on_epoch(int(state.epoch) - 1, state.params)
+        if progress and (state.iteration or len(part.cost)):
+            mean = state.so_far.cost if state.iteration else part.cost[-1]
+            progress(int(state.epoch) + int(state.iteration) / training.run.iterations, float(mean))
+
     every = 1 if on_epoch else max(1, epochs // LOOKS) if progress else None
+    return followed(training, look, every=every, checkpoint=checkpoint)
+
+
+def followed(
+    training: Training,
+    look: Callable[[State, History], object],
+    *,
+    every: int | None,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None,
+) -> Fit:
+    """The end of a run that `prepare` made; what `fit` does with it. look(state, history) is called after each of
+    `training.states`, with the history of the stretch. every, checkpoint: as of `Training.states` and `fit`."""
     interrupted = False
     with heard() as ends, kept(checkpoint, training.facts) as keeper:
         start, parts = keeper.start(training.start())
@@ -124,11 +145,7 @@ def fit(
                     reached = state, len(parts)
                     ends.raise_again()
                     keeper.look(state, parts)
-                    if on_epoch and len(part.cost):
-                        on_epoch(int(state.epoch) - 1, state.params)
-                    if progress and (state.iteration or len(part.cost)):
-                        mean = state.so_far.cost if state.iteration else part.cost[-1]
-                        progress(int(state.epoch) + int(state.iteration) / training.run.iterations, float(mean))
+                    look(state, part)
             finally:
                 ends.deaf = True  # what was done is kept now, whatever comes
                 keeper.save(reached[0], parts[: reached[1]])

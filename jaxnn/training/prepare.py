@@ -57,6 +57,7 @@ class Training:
     given: Callable[[Position, int], PyTree]  # of n iterations from a position on, see `Feed`
     example: Batch  # one row
     streamed: Batch | None  # the rows that are, on the host
+    steps: int | None = None  # iterations after which the run ends, in the middle of an epoch too
 
     def start(self) -> State:
         """The state before the first iteration."""
@@ -71,7 +72,7 @@ class Training:
         return facts_of(
             self.run,
             self.stops,
-            self.epochs,
+            self.epochs if self.steps is None else f"{self.epochs}, {self.steps} iterations at most",
             key=self.key,
             rate=self.rate,
             params=self.params,
@@ -92,13 +93,14 @@ class Training:
 
     def states(self, state: State, every: int | None = None) -> Iterator[tuple[State, History]]:
         """(state, history) after each stretch of iterations: of about half a second, and ending whenever `every` more
-        epochs are over; until all epochs are, or a reason to stop is met. The history is that of the stretch.
+        epochs are over; until all epochs or `steps` are, or a reason to stop is met. The history is of the stretch.
 
         From each of these states a run goes on to the bits of one that was never stopped. If something was not finite,
         the last state is that before the iteration in which it was not.
         """
         call = partial(chunk_of, self.run, self.data, self.validation, self.stops, self.key, self.rate)
         before, position, end = state, state.position, self.epochs * self.run.iterations
+        end = end if self.steps is None else min(end, self.steps)
         every = None if every is None else every * self.run.iterations
         for after, done in chunks(call, self.given, self.run, state, position=position, end=end, every=every):
             history = history_of(done)

@@ -72,7 +72,7 @@ def stopped(reason: Reason, position: Position, stops: Stops, where: str) -> Sto
     mid = f"in epoch {n + 1}, after {i} of its iterations" if i else f"after epoch {n}"
     returned = "the last finite ones" if stops.patience is None else "those of the lowest validation cost"
     message = {
-        Reason.EPOCHS: f"Done: {n} epoch{'' if n == 1 else 's'}.",
+        Reason.EPOCHS: f"Done: {n} epoch{'' if n == 1 else 's'}{f' and {i} iterations' if i else ''}.",
         Reason.NOT_FINITE: f"In epoch {n + 1}, {where}. The parameters kept are {returned}. "
         "Try a smaller learning rate, or inputs brought to about −1 to 1.",
         Reason.TARGET_COST: f"The cost of epoch {n} is at most the target {stops.target_cost}.",
