@@ -15,6 +15,7 @@ from jaxnn.data import Scale, Table, brighten, constant, load, split, standardis
 from jaxnn.data.labels import listed, shown
 from jaxnn.layers.chain import Chain
 from jaxnn.models.perceptron import perceptron
+from jaxnn.models.vit import vit
 from jaxnn.penalty import L2
 from jaxnn.protocols import Loss, Params, Penalty
 from jaxnn.training.given import initial_params
@@ -41,6 +42,8 @@ class Settings(NetworkSettings, Protocol):
 
     @property
     def data(self) -> str: ...
+    @property
+    def model(self) -> str: ...
     @property
     def l2(self) -> float: ...
     @property
@@ -88,7 +91,7 @@ def experiment_of(settings: Settings) -> Experiment:
     """What these settings train. ValueError: settings that do not fit the data; data that cannot be read."""
     table = load(settings.data)
     loss = loss_of(settings, table)
-    model = network(settings, loss, table)
+    model = image_classifier(settings, loss, table) if settings.model == "vit" else network(settings, loss, table)
     optimizer = optimizer_of(settings.optimizer)
     parts, held_out = split_parts(table, settings.seed, hold_out=settings.patience is not None)
     x, y, x_scale, y_scale = scaled(table, target_for(loss, table), parts["train"])
@@ -239,12 +242,53 @@ def target_for(loss: Loss, table: Table) -> np.ndarray:
     return y[:, None].astype(float) if K == 2 else np.eye(K)[y]
 
 
+def outputs_of(loss: Loss, table: Table) -> int:
+    """How many the loss wants for this target."""
+    y = target_for(loss, table)
+    return len(table.classes) if y.ndim == 1 else y.shape[1]
+
+
 def network(settings: NetworkSettings, loss: Loss, table: Table) -> Chain:
     """Hidden layers, and an output that fits the data and the loss."""
-    y = target_for(loss, table)
-    outputs = len(table.classes) if y.ndim == 1 else y.shape[1]
-    widths = (table.x[0].size, *settings.hidden, outputs)
+    widths = (table.x[0].size, *settings.hidden, outputs_of(loss, table))
     return perceptron(widths, settings.activation, loss, slope=settings.slope, initializer=settings.initializer)
+
+
+HEADS = 4  # of a vision transformer
+
+
+def image_classifier(settings: NetworkSettings, loss: Loss, table: Table) -> Chain:
+    """A vision transformer with a block of each hidden width, all equal, and patches of 4 × 4 or 2 × 2 entries where
+    these divide an image into 4 × 4 or more. ValueError: rows that are no images, an odd choice of widths, flags of a
+    perceptron."""
+    others = {"activation": "relu", "slope": None, "initializer": "xavier"}
+    for name, usual in others.items():
+        if getattr(settings, name) != usual:
+            raise ValueError(f"--{name} {getattr(settings, name)} is of a perceptron: leave it out with --model vit.")
+    width, *more = settings.hidden or (0,)
+    if {*more} - {width} or width % HEADS or not width:
+        given = " ".join(map(str, settings.hidden))
+        raise ValueError(f"--hidden is {given}: a vit has blocks of one width, a multiple of {HEADS}: try 32 32.")
+    height, across, channels = image_shape(table)
+    divides = (size for size in (4, 2) if height % size == across % size == 0 and min(height, across) >= 4 * size)
+    return vit(
+        height,
+        across,
+        outputs_of(loss, table),
+        patch=next(divides, 1),
+        channels=channels,
+        layers=len(settings.hidden),
+        heads=HEADS,
+        width=width,
+    )
+
+
+def image_shape(table: Table) -> tuple[int, int, int]:
+    """(height, width, channels) of a row. ValueError: it is no image."""
+    shape = table.x.shape[1:]
+    if len(shape) not in (2, 3):
+        raise ValueError(f"A row of {shown(table.name)} has the shape {shape}, no image: use --model perceptron.")
+    return (*shape, 1) if len(shape) == 2 else shape
 
 
 def optimizer_of(name: str) -> Callable[..., optax.GradientTransformation]:

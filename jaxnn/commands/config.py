@@ -49,10 +49,11 @@ class Train:
     data: Annotated[Positional[str], arg(metavar="SET")] = "breast_cancer"
     """breast_cancer, iris, wine, digits, diabetes or linnerud; or a .csv file, one example a line, the target last;
     or a .npz file with arrays x and y. Text, or at most 20 different whole numbers, in the target are classes."""
-    model: Literal["perceptron", "gpt", "llama"] = "perceptron"
-    """gpt or llama: a language model of a text, with flags of its own, see jaxnn train --model gpt --help."""
+    model: Literal["perceptron", "vit", "gpt", "llama"] = "perceptron"
+    """vit: a vision transformer of images. gpt or llama: a language model of a text, with flags of its own, see
+    jaxnn train --model gpt --help."""
     hidden: tuple[int, ...] = (100,)
-    """Units of each hidden layer; --hidden alone for none."""
+    """Units of each hidden layer, --hidden alone for none; of a vit the width of each block, all the same."""
     activation: Activation = "relu"
     """g of the hidden layers."""
     slope: float | None = None

@@ -75,8 +75,10 @@ def layer_table(model: Chain, loss: Loss, params: Params, shape: tuple[int, ...]
     x = jax.ShapeDtypeStruct(shape, jax.tree.leaves(params)[0].dtype)
     for i, (layer, p) in enumerate(zip(model.layers, params, strict=True)):
         x = jax.eval_shape(layer.apply, p, x)
-        shapes = ", ".join(f"{name} {v.shape}" for name, v in p._asdict().items()) if p else ""
-        count = f"{sum(v.size for v in p):,}" if p else ""
+        leaves = jax.tree.leaves(p)
+        names = p._asdict().items() if hasattr(p, "_asdict") else ()
+        shapes = ", ".join(f"{name} {v.shape}" for name, v in names if v is not None)
+        count = f"{sum(v.size for v in leaves):,}" if leaves else ""
         grid.add_row(f"{i}", label(layer), f"{x.shape}", shapes, count)
     grid.add_row("", repr(loss), "()", "", "")
     grid.add_row("", "total", "", "", f"{sum(v.size for v in jax.tree.leaves(params)):,}")
@@ -87,7 +89,8 @@ def label(layer: PyTree) -> str:
     """The class and the settings of a layer that its repr has, without their names: Dense(30, 64, xavier)."""
     names = (field.name for field in dataclasses.fields(layer))
     values = (getattr(layer, name) for name in names if f"{name}=" in repr(layer))
-    return f"{type(layer).__name__}({', '.join(str(v) for v in values if v is not None)})"
+    words = (type(v).__name__ if hasattr(v, "forward") else str(v) for v in values if v is not None)
+    return f"{type(layer).__name__}({', '.join(words)})"
 
 
 def results(trained: Trained, table: DataTable, x: np.ndarray, y: np.ndarray, parts: Parts) -> Table:

@@ -268,6 +268,7 @@ def test_ctrl_c_before_anything_is_learned_leaves_nothing(here):
         ("classes.csv", ["--loss", "softmax_cross_entropy", "--batch-size", 1], "Dense(100, 2, xavier)", "Softmax"),
         ("classes.csv", ["--loss", "binary_cross_entropy"], "Dense(100, 1, xavier) Activation(sigmoid)", "Binary"),
         ("images.npz", ["--hidden", 2, "--dtype", "bfloat16"], "Dense(6, 2, xavier)", "SoftmaxCrossEntropy()"),
+        ("images.npz", ["--model", "vit", "--hidden", 4], "Patches(2, 3, 1, 1) Repeat(Chain, 1, False)", "Softmax"),
         ("values.csv", ["--activation", "leaky_relu", "--slope", 0.3], "Activation(leaky_relu, 0.3)", "HalfSquared"),
         ("two.npz", ["--dtype", "float64", "--l2", 0.1, "--initializer", "he"], "Dense(100, 2, he)", "HalfSquared"),
     ],
@@ -671,3 +672,16 @@ def test_a_pipe_that_closes_early_costs_no_page(here, reader, unbuffered):
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert Path("p.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["classes.csv"], "has the shape (3,), no image: use --model perceptron"),
+        (["images.npz", "--hidden", 4, 8], "--hidden is 4 8: a vit has blocks of one width, a multiple of 4"),
+        (["images.npz", "--hidden", 6], "a multiple of 4"),
+        (["images.npz", "--activation", "tanh"], "--activation tanh is of a perceptron"),
+    ],
+)
+def test_a_vit_needs_images_and_one_width(here, capsys, flags, words):
+    assert words in refused(capsys, "train", "--model", "vit", *flags)
