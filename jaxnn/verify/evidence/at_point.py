@@ -37,6 +37,8 @@ def best_outcome(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundin
         outcome = by_balls(kind, check, floats, roundings)
         if outcome.undefined:
             return where_balls_are_infinite(outcome, check)
+        if not outcome.judged and outcome.verdict == INCONCLUSIVE and jumps(check.comparison):
+            return in_floats(kind, check, floats, outcome.reason)  # where a line search divides 0 by 0
         ordered = outcome.verdict == PASS and kind == GIVEN and check.comparison.has_kernel
         return in_other_orders(check, outcome) if ordered else outcome
     except Endless as error:  # in floats it would not end at all
@@ -58,8 +60,14 @@ def by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
         outcome = in_the_limit(outcome, check)
     elif outcome.verdict == PASS and kind == GIVEN:
         outcome = of_steps_alone(outcome, check)
-    if outcome.verdict == FAIL and outcome.iterations == Iterations.UNKNOWN:
+    if outcome.verdict == FAIL and may_converge(outcome, check):
         outcome = by_wide_steps(outcome, check)
     if outcome.verdict != FAIL or outcome.iterations == Iterations.BY_VALUES or outcome.digits < ROUNDING:
         return outcome
     return replace(outcome_by_balls(kind, check, floats, roundings), iterations=outcome.iterations)
+
+
+def may_converge(outcome: Outcome, check: Check) -> bool:
+    """Whether it is not known what iterations converge to, or they have not yet, and end at a tolerance."""
+    slow = outcome.iterations == Iterations.DO_NOT_CONVERGE and jumps(check.comparison)
+    return slow or outcome.iterations == Iterations.UNKNOWN
