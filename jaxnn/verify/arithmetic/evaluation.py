@@ -87,6 +87,7 @@ class Evaluation:
         self.literals: dict[tuple[bytes, str], Value] = {}  # by their bytes and dtype
         self.outputs: dict[tuple, list[Value]] = {}  # of an equation, by its primitive, inputs and parameters
         self.truths: dict[tuple[str, str], list[bool]] = {}  # of the decisions of NumPy code, by place and kind
+        self.has_abs = False  # whether NumPy code took an absolute value, which is no decision in `truths`
         self.named_values: dict[str, list[tuple[int, Balls]]] = {}  # by `checkpoint_name`: [(step, value), …]
         self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
         self.nans: dict[int, np.ndarray] = {}  # which entries of a value are nan because the data are, by its id

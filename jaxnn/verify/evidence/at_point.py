@@ -60,14 +60,8 @@ def by_balls(kind: Kind, check: Check, floats: Sequence[np.ndarray], roundings: 
         outcome = in_the_limit(outcome, check)
     elif outcome.verdict == PASS and kind == GIVEN:
         outcome = of_steps_alone(outcome, check)
-    if outcome.verdict == FAIL and may_converge(outcome, check):
+    if outcome.verdict == FAIL and outcome.iterations == Iterations.UNKNOWN:
         outcome = by_wide_steps(outcome, check)
     if outcome.verdict != FAIL or outcome.iterations == Iterations.BY_VALUES or outcome.digits < ROUNDING:
         return outcome
     return replace(outcome_by_balls(kind, check, floats, roundings), iterations=outcome.iterations)
-
-
-def may_converge(outcome: Outcome, check: Check) -> bool:
-    """Whether it is not known what iterations converge to, or they have not yet, and end at a tolerance."""
-    slow = outcome.iterations == Iterations.DO_NOT_CONVERGE and jumps(check.comparison)
-    return slow or outcome.iterations == Iterations.UNKNOWN

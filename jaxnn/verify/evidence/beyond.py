@@ -56,14 +56,15 @@ def replaced(v: np.ndarray, index: tuple[int, ...], entry: np.ndarray) -> np.nda
 
 
 def has_pole(check: Check, floats: Sequence[np.ndarray]) -> bool:
-    """Whether the cost or its derivative is not finite here, as far as can be seen."""
+    """Whether the cost or its derivative is not finite here, as far as can be seen. NumPy code that takes an absolute
+    value goes on beyond a pole of its own accord."""
     problem, comparison, _, deadline = check
     ev = Evaluation(PRECISIONS[0], deadline=deadline)
     try:
         with flint.ctx.workprec(ev.precision):
             balls = entered(ev, floats, problem)
             cost = comparison.cost(problem)(ev, balls) if problem.scalar else []
-            return not all(map(finite, [*cost, *comparison.truth(ev, balls)]))
+            return not ev.has_abs and not all(map(finite, [*cost, *comparison.truth(ev, balls)]))
     except (Unsupported, TooLarge, Undecided):
         return False
 
