@@ -83,7 +83,7 @@ INSIDE_VERIFY = {  # the same of the rooms of jaxnn.verify
     | {"custom_problems", "restriction", "waiting", "untraced"},
     "exact_value": GATHERED,
     "many_cases": {*GATHERED, "decide", "notes", "problems", "questions"},
-    "whole_step": {*GATHERED, "options", "custom_problems", "custom_rules", "questions"},
+    "whole_step": {*GATHERED, "options", "custom_problems", "custom_rules", "questions", "restriction"},
     "strategies": set(),
     "waiting": set(),
     "untraced": set(),

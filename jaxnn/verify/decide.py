@@ -17,7 +17,7 @@ from jaxnn.verify.arguments import Problem
 from jaxnn.verify.arithmetic.decisions import Undecided
 from jaxnn.verify.arithmetic.evaluation import TooLarge
 from jaxnn.verify.diagnosis.causes import causes
-from jaxnn.verify.evidence import branches, witnesses
+from jaxnn.verify.evidence import beyond, branches, witnesses
 from jaxnn.verify.evidence.at_point import at_point
 from jaxnn.verify.evidence.branches import Sides
 from jaxnn.verify.evidence.comparison import Comparison, check_steady, comparison_of
@@ -129,8 +129,9 @@ class Points:
         longest = SLOWER * max(1.0, self.first) if self.outcomes else SECONDS
         deadline = min(self.seconds + longest, SECONDS)
         check = Check(case.problem, case.comparison, self.options, self.start + deadline)
-        outcome = self.outcome_at(kind, check)
-        outcome = self.within_reach(outcome)
+        outcome = self.within_reach(self.outcome_at(kind, check))
+        if outcome.verdict == FAIL and kind.draw != Draw.GIVEN:
+            outcome = self.where_it_was_written_for(outcome, check)
         for scale in NEARER if kind.draw != Draw.GIVEN else ():
             if outcome.undefined:
                 outcome = self.within_reach(self.outcome_at(Kind(Draw.NEAR, scale, kind.elsewhere), check))
@@ -141,6 +142,32 @@ class Points:
         # Constants that are rounded at one point are rounded at all: exact ones need not be tried again.
         if outcome.verdict == PASS and outcome.rounded:
             self.roundings = ROUNDINGS[1:]
+
+    def where_it_was_written_for(self, wrong: Outcome, check: Check) -> Outcome:
+        """The outcome at a point like this one, before a pole or, if the rule is not finite, nearer to the given one.
+        The wrong one if the rule is right at none of these, or if the forward pass has a branch for what was drawn."""
+        passed = [o for o in self.outcomes if o.verdict == PASS]
+        if not passed or wrong.evidence == Evidence.DTYPE:
+            return wrong
+        for why, other in self.instead(wrong, check):
+            if other.verdict == FAIL and not beyond.is_without_value(other):
+                return other
+            sides = sides_seen([*passed, other])
+            if other.verdict == PASS and not beyond.is_taken_care_of(wrong, sides, check.comparison):
+                return replace(other, notes=(*other.notes, f"{wrong.kind}: {why}"))
+        return wrong
+
+    def instead(self, wrong: Outcome, check: Check) -> Iterator[tuple[str, Outcome]]:
+        """(why, the outcome at another point) of points that may take the place of a wrong one."""
+        before = beyond.before_poles(check, wrong.floats)
+        if before:
+            why = "the rule is another beyond a pole: drawn again, with the signs that were given"
+            yield why, at_point(wrong.kind, check, before, self.roundings)
+        elif beyond.is_without_value(wrong):
+            why = "the rule is not finite, though the derivative is: drawn again, nearer to the given point"
+            for scale in NEARER:
+                near = Kind(Draw.NEAR, scale, wrong.kind.elsewhere)
+                yield why, self.within_reach(self.outcome_at(near, check))
 
     def within_reach(self, outcome: Outcome) -> Outcome:
         """The outcome; undefined where iterations of which a point before this one tells more do not converge, or not

@@ -3,11 +3,12 @@ exactly, at smaller shapes where these are too large for balls; and once as it i
 
 import dis
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from inspect import Parameter, Signature
 from itertools import chain
 from math import inf, nan
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from jaxnn.verify.questions import custom_jvp, custom_vjp
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, Evidence, Verdict
 from jaxnn.verify.reports.report import Report
 from jaxnn.verify.reports.rules_report import CheckedRule, RulesReport, SkippedRule, shapes_words
+from jaxnn.verify.restriction import within
 from jaxnn.verify.tracing.calls import (
     FOLDER_OF_JAX,
     Call,
@@ -39,11 +41,16 @@ from jaxnn.verify.tracing.calls import (
 from jaxnn.verify.tracing.jaxprs import AS_WRITTEN, trace
 
 KEYWORDS = ("key", "points", "digits", "strict", "require")
+KEYWORDS_OF_ONE = (*KEYWORDS, "domain", "surrogate")
 SECONDS = 60.0  # after which no other rule is begun
 Seed = int | list[int]
+OfRules = Mapping[str, Mapping[str, PyTree]]
+NOTHING: OfRules = MappingProxyType({})
 
 
-def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyTree) -> RulesReport:
+def rules(
+    step: Callable, *args: PyTree, jax_rules: bool = False, of: OfRules = NOTHING, **options: PyTree
+) -> RulesReport:
     """Whether every `jax.custom_vjp` and `jax.custom_jvp` that step(*args) calls is right: a `RulesReport`.
 
     step is traced, and run as far as the arguments of its rules need it; a rule is found under jit, grad, vmap and
@@ -52,12 +59,17 @@ def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyT
     against autodiff of what it computes as it is, in its own dtype on the default device. Skipped are rules that have
     no float arrays or raise an error of their own where they are differentiated, and JAX's own unless `jax_rules`.
 
-    The keywords are those of `Options` that hold for any rule: key, points, digits, strict, require.
+    The keywords are those of `Options` that hold for any rule: key, points, digits, strict, require. of: the keywords
+    of single rules by their names, as {"spike": {"surrogate": f}}; domain and surrogate too.
 
-    TypeError: another keyword. BadAnswer: no rule is left. What step raises is raised.
+    TypeError: another keyword. ValueError: `of` names no rule that was checked. BadAnswer: no rule is left. What step
+    raises is raised.
     """
     for name in sorted(options.keys() - set(KEYWORDS)):
-        raise TypeError(f"{name}= is no option of rules: there are jax_rules, {', '.join(KEYWORDS)}.")
+        raise TypeError(f"{name}= is no option of rules: there are jax_rules, of, {', '.join(KEYWORDS)}.")
+    for rule, name in sorted((rule, name) for rule, mine in of.items() for name in mine):
+        if name not in KEYWORDS_OF_ONE:
+            raise TypeError(f"of= gives {rule} the option {name!r}: there are {', '.join(KEYWORDS_OF_ONE)}.")
     start, seed = time.monotonic(), seed_of(Options(**options).key)
 
     def is_asked(rule: Rule) -> bool:
@@ -75,13 +87,16 @@ def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyT
         elif time.monotonic() - start > SECONDS:
             found[key] = unchecked(met, f"{SECONDS:.0f} s were over")
         else:
-            found[key] = check(met, seed, options)
+            found[key] = check(met, seed, {**options, **of.get(met.name, {})})
     checked = tuple(rule for rule in found.values() if isinstance(rule, CheckedRule))
     if not checked:
         raise BadAnswer(
             f"{called(step)} calls no custom derivative rule that can be checked"
             f"{', only ' if found else ''}{', '.join(sorted({rule.name for rule in found.values()}))}."
         )
+    names = {rule.name for rule in checked}
+    for name in sorted(of.keys() - names):
+        raise ValueError(f"of= names {name}, and no such rule was checked: there are {', '.join(sorted(names))}.")
     return RulesReport(
         title=f"custom rules in {called(step)}",
         rules=checked,
@@ -91,9 +106,11 @@ def rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyT
     )
 
 
-def assert_rules(step: Callable, *args: PyTree, jax_rules: bool = False, **options: PyTree) -> RulesReport:
+def assert_rules(
+    step: Callable, *args: PyTree, jax_rules: bool = False, of: OfRules = NOTHING, **options: PyTree
+) -> RulesReport:
     """`rules`, raising AssertionError with the whole report unless the verdict is PASS."""
-    report = rules(step, *args, jax_rules=jax_rules, **options)
+    report = rules(step, *args, jax_rules=jax_rules, of=of, **options)
     if not report.ok:
         raise AssertionError(f"\n{report}")
     return report
@@ -148,7 +165,7 @@ def equations(met: Met) -> tuple:
 def check(met: Met, seed: Seed, options: dict[str, PyTree]) -> CheckedRule | SkippedRule:
     """The rule at shapes that balls can carry, and as it is."""
     try:
-        problem = problem_of(met)
+        problem = problem_of(met, options.get("surrogate"), options.get("domain"))
         has_floats = bool(problem.arguments.differentiated)
     except BadAnswer:  # no float array comes out
         has_floats = False
@@ -216,9 +233,10 @@ def question(met: Met) -> Callable[..., Report]:
     return custom_jvp if isinstance(met.rule, jax.custom_jvp) else custom_vjp
 
 
-def problem_of(met: Met) -> Problem:
-    problem = custom_jvp_problem if isinstance(met.rule, jax.custom_jvp) else custom_vjp_problem
-    return problem(*function_of(met), argnums=None)
+def problem_of(met: Met, surrogate: Callable | None = None, domain: PyTree = None) -> Problem:
+    question = custom_jvp_problem if isinstance(met.rule, jax.custom_jvp) else custom_vjp_problem
+    problem = question(*function_of(met), argnums=None, surrogate=surrogate)
+    return problem if domain is None else within(problem, Options(domain=domain))
 
 
 def function_of(met: Met) -> tuple[PyTree, ...]:

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from jax import lax
 from jax import numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad
 
 from jaxnn import verify
 from jaxnn.verify.evidence.float_differences import slope
@@ -214,3 +216,19 @@ def test_what_is_infinite_behind_a_mask_does_not_count(standard_promotion):
     assert verify.gradient(cost, safe, r, points="given").ok
     assert verify.gradient(cost, lambda r: 2 * safe(r), r, points="given").verdict == FAIL
     assert verify.gradient(cost, jax.grad(cost), r, points="given").verdict == FAIL  # nan
+
+
+def cubes(slope):
+    """x³ by a primitive of one's own, whose derivative is slope(x)."""
+    cube = Primitive("cube")
+    cube.def_impl(lambda x: x * x * x)
+    cube.def_abstract_eval(lambda x: x)
+    ad.defjvp(cube, lambda t, x: t * slope(x))
+    return lambda x: cube.bind(x).sum()
+
+
+def test_a_primitive_of_another_package_is_what_its_implementation_computes():
+    f, x = cubes(lambda x: 3 * x * x), np.array([0.5, -2.0])
+    report = verify.gradient(f, lambda x: 3 * x**2, x)
+    assert (report.verdict, report.evidence) == (PASS, Evidence.EXACT)
+    assert verify.gradient(f, lambda x: 3.001 * x**2, x).verdict == FAIL

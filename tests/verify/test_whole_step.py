@@ -332,3 +332,31 @@ def test_options_are_passed_on():
     x = np.abs(floats(3)) + 1
     assert not verify.rules(guarded, x, points="given").ok
     assert verify.rules(guarded, x, points="given", digits=6).ok
+
+
+def test_a_rule_has_options_of_its_own_by_its_name():
+    @jax.custom_vjp
+    def spike(x):
+        return (x > 0).astype(x.dtype)
+
+    spike.defvjp(lambda x: (spike(x), x), lambda x, dout: (dout / (1 + x**2),))
+
+    @jax.custom_vjp
+    def largest(a):
+        return jnp.linalg.norm(a) ** 2
+
+    largest.defvjp(lambda a: (largest(a), a), lambda a, dout: (2 * dout * jnp.triu(a + a.T - jnp.diag(jnp.diag(a))),))
+    x, a = floats(2), floats(2, 2)
+
+    def step(x, a):
+        return spike(x).sum() + largest(a + a.T)
+
+    of = {"spike": {"surrogate": jnp.arctan}, "largest": {"domain": {"a": "symmetric"}}}
+    assert verify.assert_rules(step, x, a, of=of, points="given").ok
+    halved = {"spike": {"surrogate": lambda x: jnp.arctan(x) / 2}}
+    report = verify.rules(step, x, a, of=halved, points="given")
+    assert [rule.report.verdict for rule in report.rules] == [FAIL, FAIL]
+    with pytest.raises(ValueError, match="of= names spikes, and no such rule was checked: there are spike"):
+        verify.rules(spike, x, of={"spikes": {}}, points="given")
+    with pytest.raises(TypeError, match="of= gives spike the option 'draw'"):
+        verify.rules(step, x, a, of={"spike": {"draw": None}})

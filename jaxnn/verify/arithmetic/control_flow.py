@@ -5,6 +5,8 @@ end: to what it converges to (evidence/run_on.py). A loop within an iteration en
 ran on would come to a step of 0.
 """
 
+import functools
+import inspect
 import itertools
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +14,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 from flint import arb
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic.balls import ZERO, absolute, finite, is_balls, is_float, magnitude, wrap
@@ -38,6 +40,26 @@ def high_level(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Va
     """A primitive that says itself what it is in terms of others."""
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params["_prim"].in_avals)
     return outputs_of(ev, jax.make_jaxpr(params["_prim"].expand)(*shapes), inputs)
+
+
+@functools.lru_cache(512)
+def written_out(eqn: JaxprEqn) -> ClosedJaxpr | None:
+    """What a primitive that JAX does not have computes, as its package has it in terms of others; None if that cannot
+    be traced."""
+    impl = eqn.primitive.impl
+    if not inspect.isfunction(impl) or impl.__module__.partition(".")[0] in ("jax", "jaxlib"):
+        return None
+    avals: list[PyTree] = [v.aval for v in eqn.invars]
+
+    def outputs(*inputs: jax.Array) -> list[jax.Array]:
+        out = impl(*inputs, **eqn.params)
+        return list(out) if eqn.primitive.multiple_results else [out]
+
+    try:
+        with jax.enable_x64(True):
+            return jax.make_jaxpr(outputs)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
+    except Exception:  # whatever an implementation says that needs numbers
+        return None
 
 
 def call(ev: Evaluator, params: EqnParams, inputs: list[Value]) -> list[Value]:

@@ -22,7 +22,7 @@ from jaxnn.protocols import PyTree
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, enter, is_balls, is_float, wrap
 from jaxnn.verify.arithmetic.choices import select
-from jaxnn.verify.arithmetic.control_flow import CALLS
+from jaxnn.verify.arithmetic.control_flow import CALLS, outputs_of, written_out
 from jaxnn.verify.arithmetic.decisions import Logic, Ties, TooLarge, Unsupported, codes, logic
 from jaxnn.verify.arithmetic.kernels import Order
 from jaxnn.verify.arithmetic.moves import MOVES
@@ -87,6 +87,7 @@ class Evaluation:
         self.literals: dict[tuple[bytes, str], Value] = {}  # by their bytes and dtype
         self.outputs: dict[tuple, list[Value]] = {}  # of an equation, by its primitive, inputs and parameters
         self.truths: dict[tuple[str, str], list[bool]] = {}  # of the decisions of NumPy code, by place and kind
+        self.has_abs = False  # whether NumPy code took an absolute value, which is no decision in `truths`
         self.named_values: dict[str, list[tuple[int, Balls]]] = {}  # by `checkpoint_name`: [(step, value), …]
         self.pull: Callable[[str, Balls], Balls] = lambda name, dv: dv  # what goes on in the place of dv, in links.py
         self.nans: dict[int, np.ndarray] = {}  # which entries of a value are nan because the data are, by its id
@@ -159,9 +160,10 @@ class Evaluation:
         if name == "debug_callback":
             return []
         place = short(source_info_util.summarize(eqn.source_info)) or self.place  # JAX's own code has its caller's
-        if name in self.calls:
+        inside = None if name in self.calls or name in primitives.RULES else written_out(eqn)
+        if name in self.calls or inside:
             outer, self.place = self.place, place
-            outputs = self.calls[name](self, params, inputs)
+            outputs = outputs_of(self, inside, inputs) if inside else self.calls[name](self, params, inputs)
             self.place = outer
             return outputs
         key = (eqn.primitive, tuple(map(id, inputs)), key_of(params))

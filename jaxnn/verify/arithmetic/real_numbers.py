@@ -113,6 +113,7 @@ class Real:
         return self
 
     def __abs__(self) -> "Real":
+        current.get().has_abs = True
         return Real(abs(self.ball))
 
     def __bool__(self) -> bool:

@@ -1,16 +1,19 @@
 """Which value on a tape is which function of which other, entry by entry; and the derivative of that function."""
 
 import itertools
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import is_float
-from jaxnn.verify.diagnosis.functions import Entrywise, unchanged, which
+from jaxnn.verify.diagnosis.functions import Entrywise, unchanged, values_at, which
 from jaxnn.verify.tracing.tape import Tape
 
 BRANCHES = {"max", "min", "clamp"}
+LONGEST = 40  # equations of one function, at most: an iteration has no end of them
 
 
 class Composite(NamedTuple):
@@ -59,6 +62,7 @@ def composites_of(tape: Tape, maker: dict[int, int]) -> dict[int, Composite]:
     that is furthest back. maker: the step of each value."""
     whole: dict[int, Composite] = {}  # as far back as there is one root
     out: dict[int, Composite] = {}
+    functions = cache(lambda z: values_at(np.asarray(tape.values[z])))
     for n, (step, ins) in enumerate(zip(tape.steps, tape.ins, strict=True)):
         roots = {out[v].root for v in ins if v in out}
         if step.name not in primitives.ELEMENTWISE or tape.active.isdisjoint({*ins, *roots}):
@@ -66,30 +70,38 @@ def composites_of(tape: Tape, maker: dict[int, int]) -> dict[int, Composite]:
         composite = furthest(tape, n, whole)
         if composite:
             whole[composite.value] = composite
-            out[composite.value] = known_part(tape, composite, out, maker)
+            out[composite.value] = known_part(tape, composite, out, maker, functions)
     return out
 
 
 def furthest(tape: Tape, n: int, whole: dict[int, Composite]) -> Composite | None:
-    """What step n makes as a function of the value that is furthest back; None if it depends on two."""
+    """What step n makes as a function of the value that is furthest back; None if it depends on two,
+    or is too long."""
     out = tape.outs[n][0]
     sources = [v for v in tape.ins[n] if v in tape.active or v in whole]
     roots = {whole[v].root if v in whole else v for v in sources}
     if len(roots) > 1 or any(np.shape(tape.values[v]) != np.shape(tape.values[out]) for v in sources):
         return None
     steps = {n}.union(*(whole[v].steps for v in sources if v in whole))
-    return Composite(out, roots.pop(), sorted(steps))
+    return Composite(out, roots.pop(), sorted(steps)) if len(steps) <= LONGEST else None
 
 
-def known_part(tape: Tape, composite: Composite, before: dict[int, Composite], maker: dict[int, int]) -> Composite:
-    """The part of the composite that is a known function; the composite itself if there is none."""
+def known_part(
+    tape: Tape,
+    composite: Composite,
+    before: dict[int, Composite],
+    maker: dict[int, int],
+    functions: Callable[[int], dict[str, np.ndarray]],
+) -> Composite:
+    """The part of the composite that is a known function; the composite itself if there is none. functions:
+    `values_at` a value."""
     value, root, steps, _ = composite
     if not is_float(tape.values[value]):
         return composite
     between = [tape.outs[n][0] for n in steps[-2::-1]]  # the nearest first, up to another known function
     between = list(itertools.takewhile(lambda v: not before[v].name, between))
     for z in [root, *between]:
-        name = which(tape.values[z], tape.values[value])
+        name = which(tape.values[z], np.asarray(tape.values[value]), functions(z))
         if name:
             return Composite(value, z, [n for n in steps if n > maker.get(z, -1)], name)
     return composite

@@ -56,12 +56,23 @@ KNOWN["exp"] = Known(np.exp, np.exp, unchanged)
 USUAL = ("tanh", "sigmoid", "relu")  # what others are mistaken for
 
 
-def which(z: np.ndarray, a: np.ndarray) -> str:
-    """The name of the known function f with a = f(z), or "". One that dies below 0 is not known by its values above."""
-    if not is_float(z) or np.allclose(a, z, 1e-9, 1e-12):
+def values_at(z: np.ndarray) -> dict[str, np.ndarray]:
+    """f(z) of every known function f. One that dies below 0 is not known by its values above."""
+    if not is_float(z):
+        return {}
+    return {name: known.f(z) for name, known in KNOWN.items() if not known.dies or (z < 0).any()}
+
+
+def which(z: np.ndarray, a: np.ndarray, values: dict[str, np.ndarray]) -> str:
+    """The name of the known function f with a = f(z), or "". values: `values_at` z."""
+    if not values or is_same(z, a):
         return ""
-    told_apart = {name: known.f for name, known in KNOWN.items() if not known.dies or (z < 0).any()}
-    return next((name for name, f in told_apart.items() if np.allclose(a, f(z), 1e-9, 1e-12)), "")
+    return next((name for name, v in values.items() if is_same(v, a)), "")
+
+
+def is_same(v: np.ndarray, a: np.ndarray) -> bool:
+    """Whether two arrays of one shape are equal up to rounding."""
+    return np.allclose(a.flat[:1], v.flat[:1], 1e-9, 1e-12) and np.allclose(a, v, 1e-9, 1e-12)
 
 
 def softmax(z: np.ndarray, axis: int = -1) -> np.ndarray:

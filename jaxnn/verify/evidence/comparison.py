@@ -21,7 +21,7 @@ from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments, BadAnswer, Function, Problem
 from jaxnn.verify.arithmetic import primitives
 from jaxnn.verify.arithmetic.balls import Balls, is_float
-from jaxnn.verify.arithmetic.control_flow import CALLS
+from jaxnn.verify.arithmetic.control_flow import CALLS, written_out
 from jaxnn.verify.arithmetic.decisions import Undecided, Unsupported
 from jaxnn.verify.arithmetic.evaluation import TRANSPARENT, Evaluation, TooLarge
 from jaxnn.verify.arithmetic.numpy_code import computing
@@ -237,9 +237,10 @@ def unknown_primitives(jaxpr: Jaxpr) -> Iterator[str]:
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
         known = name in primitives.RULES.keys() | CALLS.keys() | TRANSPARENT | {"debug_callback"}
-        if not known and any(is_float(v.aval) for v in eqn.invars if hasattr(v.aval, "dtype")):
+        inside = None if known else written_out(eqn)
+        if not known and not inside and any(is_float(v.aval) for v in eqn.invars if hasattr(v.aval, "dtype")):
             yield name
-        for inner in jaxprs_in_params(eqn.params) if name in CALLS else ():
+        for inner in [inside.jaxpr] if inside else jaxprs_in_params(eqn.params) if name in CALLS else ():
             yield from unknown_primitives(inner)
 
 

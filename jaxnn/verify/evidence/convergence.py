@@ -57,7 +57,8 @@ def by_values(outcome: Outcome, check: Check, far: Sides, needed: float) -> Outc
     """The outcome by differences of the values to which the iterations converge. far: the sides where they run on."""
     values, n = limit(check, outcome.floats), check.problem.derivatives
     if values.digits < FEWEST:
-        return replace(outcome, iterations=Iterations.DO_NOT_CONVERGE)
+        is_slow = values.digits >= LEAST and jumps(check.comparison)  # it ends at a tolerance that is wide
+        return replace(outcome, iterations=Iterations.UNKNOWN if is_slow else Iterations.DO_NOT_CONVERGE)
     enough = min(needed, values.digits - 1)
     known = Iterations.CONVERGE if agreement(far.true, values.slopes) >= enough else Iterations.BY_VALUES
     if agreement(far.hand, values.slopes) >= enough:

@@ -7,6 +7,7 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import Jaxpr, Literal
 
+from jaxnn.verify.arithmetic.balls import is_float
 from jaxnn.verify.arithmetic.evaluation import short
 from jaxnn.verify.evidence.comparison import Comparison
 from jaxnn.verify.evidence.outcome import Outcome
@@ -20,9 +21,9 @@ NEAR = 3  # digits that agree where a guard may be all that is left out
 def guards(jaxpr: Jaxpr) -> Iterator[tuple[float, str]]:
     """(a small constant, its place) for each that is added to a value or is the least that it may be."""
     for eqn in equations(jaxpr):
-        numbers = [float(v.val) for v in eqn.invars if isinstance(v, Literal) and not np.shape(v.val)]
+        numbers = [v.val for v in eqn.invars if isinstance(v, Literal) and is_float(v.aval) and not np.shape(v.val)]
         if eqn.primitive.name in ("add", "max") and numbers and 0 < numbers[0] < SMALL:
-            yield numbers[0], short(source_info_util.summarize(eqn.source_info))
+            yield float(numbers[0]), short(source_info_util.summarize(eqn.source_info))
 
 
 def left_out(comparison: Comparison, wrong: Outcome) -> Iterator[str]:
