@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.table import Table
-
 PAUSE = 0.2  # seconds before each turn: the threads of the one before wait for work that long, and take a core
 LEAST = 0.25  # seconds that a turn takes at least
 MOST = 600  # seconds for all rounds of a row after the third
@@ -125,6 +123,8 @@ def ranged(values, of):
 
 def table(results):
     """The results as people read them: everything in it is in the JSON."""
+    from rich.table import Table  # not on every machine with an accelerator, where the rows are measured too
+
     title = "medians of the rounds (least to most); ×: the contender's figure over ours"
     grid = Table("row", "figure", "times ours", "goal", title=title)
     mark = {None: "", True: ": met", False: ": MISSED"}

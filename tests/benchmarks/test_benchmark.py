@@ -17,7 +17,8 @@ from rich.console import Console
 
 from benchmarks import accelerating, compiling, measuring, memory, peers, starting, training, verifying
 from benchmarks.measuring import Contender, Row, Wrong
-from jaxnn import Chain, Dense, Repeat
+from jaxnn import Chain, Dense, Repeat, ops
+from jaxnn.examples import OPS
 
 pytestmark = pytest.mark.filterwarnings("default")  # what peers warn of is theirs
 
@@ -296,9 +297,20 @@ def test_many_networks_at_once_have_the_costs_of_one(monkeypatch):
         row.agree(ours, contender.job())
 
 
-def test_the_check_of_an_accelerator_still_imports():
-    """It takes a minute to run, and runs where there is one."""
-    assert callable(runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "accelerator"))["main"])
+def test_the_check_of_an_accelerator(monkeypatch, tmp_path, capsys):
+    """Of two ops, without the training: all of it takes minutes, and runs where there is one."""
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "accelerator"))
+    of_script = script["main"].__globals__
+    chosen = {op: OPS[op] for op in ("dropout", "rms_norm")}
+    for name, value in {"LAYERS": {}, "LOSSES": {}, "OPS": chosen, "timed_rows": lambda: ()}.items():
+        monkeypatch.setitem(of_script, name, value)
+    monkeypatch.setitem(of_script, "train", lambda device: (0.0, np.ones(2), 1.0))
+    assert script["main"](["--json", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row["in"] for row in found["rules"]] == ["float32", "TF32", "bfloat16"] * 2
+    monkeypatch.setattr(ops, "dropout", lambda x, key, keep: x)
+    assert script["main"]([]) == 1
+    assert "FAILED: dropout in float32" in capsys.readouterr().out
 
 
 # Memory, compiling, starting, accelerating
