@@ -12,7 +12,7 @@ from jax.extend.core import jaxpr_as_fun
 from jaxnn.verify.evidence.comparison import summary
 from jaxnn.verify.evidence.floating import first_line
 from jaxnn.verify.evidence.outcome import eps
-from jaxnn.verify.tracing.bounded_loops import has_loop
+from jaxnn.verify.tracing.counted_loops import has_loop
 from jaxnn.verify.tracing.jaxprs import own_derivative
 from jaxnn.verify.tracing.kernels import has_kernel
 

@@ -28,7 +28,8 @@ from jaxnn.verify.arithmetic.numpy_code import computing
 from jaxnn.verify.arithmetic.places import with_stand_ins
 from jaxnn.verify.arithmetic.real_numbers import of_balls, to_balls
 from jaxnn.verify.evidence.differences import BallFunction, along, gradient, random_direction, slopes
-from jaxnn.verify.tracing.bounded_loops import bounded, has_loop
+from jaxnn.verify.tracing.bounded_loops import bounded
+from jaxnn.verify.tracing.counted_loops import has_loop
 from jaxnn.verify.tracing.jaxprs import (
     AS_WRITTEN,
     AS_WRITTEN_BY_PARAMETERS,
@@ -36,6 +37,7 @@ from jaxnn.verify.tracing.jaxprs import (
     IN_FLOAT64_BY_PARAMETERS,
     MODES,
     Mode,
+    backwards,
     free_inputs,
     own_derivative,
     trace,
@@ -218,7 +220,8 @@ def goes_back(problem: Problem) -> bool:
     """Whether reverse mode goes through the forward pass: no derivative passes through a loop that ends by floats."""
 
     def back(floats: list) -> list[jax.Array]:
-        return jax.grad(forward_pass(problem, floats))([floats[i] for i in problem.arguments.differentiated])
+        J = forward_pass(problem, floats)
+        return backwards(lambda inputs: [J(inputs)], [floats[i] for i in problem.arguments.differentiated])[1]
 
     try:
         trace(back, problem.arguments, AS_WRITTEN)

@@ -6,18 +6,13 @@ import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs_in_params
 
-from jaxnn.verify.tracing.jaxprs import equations
+from jaxnn.verify.tracing.counted_loops import has_loop
 
 STEPS = 100_000  # of one loop; the floats of a loop that goes on are nan then
 REBUILT = {"scan", "cond"}  # of their jaxprs with bounds; calls are opened
 PARALLEL = {"shard_map", "pallas_call"}  # these stay as they are
-
-
-def has_loop(jaxpr: Jaxpr) -> bool:
-    """Whether a loop is in it whose end numbers decide."""
-    return any(eqn.primitive.name == "while" for eqn in equations(jaxpr))
 
 
 def bounded(closed: ClosedJaxpr) -> Callable[..., list[Array]]:

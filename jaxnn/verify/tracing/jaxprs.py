@@ -17,6 +17,7 @@ from jax.extend.core.primitives import closed_call_p
 
 from jaxnn.protocols import PyTree
 from jaxnn.verify.arguments import Arguments
+from jaxnn.verify.tracing.counted_loops import with_counted_loops
 from jaxnn.verify.tracing.kernels import has_kernel, unrolled
 
 
@@ -109,15 +110,14 @@ def pulled_back(
 ) -> tuple[list[jax.Array], list[jax.Array]]:
     """(f(inputs), the cotangents of the inputs) for the cotangents `dout` of the outputs, ones if there are none.
 
-    By reverse mode; by forward mode where JAX has no other, through a while_loop."""
+    By reverse mode; by forward mode where there is no other, through a loop that ends by floats."""
 
     def inner(inputs: list) -> jax.Array:
         outputs = f(inputs)
         return sum((v * d).sum() for v, d in zip(outputs, dout or map(jnp.ones_like, outputs), strict=True))
 
     try:
-        values, pull = jax.vjp(f, inputs)
-        return values, pull(dout or list(map(jnp.ones_like, values)))[0]
+        return backwards(f, inputs, dout)
     except Exception as error:
         try:
             return f(inputs), jax.jacfwd(inner)(inputs)
@@ -125,13 +125,36 @@ def pulled_back(
             raise error from None
 
 
-def through(f: Callable, rewrite: Callable[[Jaxpr], Jaxpr]) -> Callable:
-    """f evaluated by way of its jaxpr, which `rewrite` has changed. Kernels are unrolled, for autodiff."""
+def backwards(
+    f: Callable[[list], list[jax.Array]], inputs: list, dout: Sequence[PyTree] | None = None
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """`pulled_back` by reverse mode alone: where JAX does not go back through a loop, through its steps, if it is known
+    how many they are."""
+
+    def pull(f: Callable[[list], list[jax.Array]]) -> tuple[list[jax.Array], list[jax.Array]]:
+        values, of = jax.vjp(f, inputs)
+        return values, of(dout or list(map(jnp.ones_like, values)))[0]
+
+    try:
+        return pull(f)
+    except Exception as error:
+        try:
+            return pull(through(f, lambda jaxpr: jaxpr, with_counted_loops))
+        except Exception:
+            raise error from None
+
+
+def through(
+    f: Callable,
+    rewrite: Callable[[Jaxpr], Jaxpr],
+    evaluator: Callable[[ClosedJaxpr], Callable[..., list]] = jaxpr_as_fun,
+) -> Callable:
+    """f by way of its jaxpr, which `rewrite` changes and `evaluator` evaluates. Kernels are unrolled, for autodiff."""
 
     def g(*args: PyTree) -> PyTree:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
         new = ClosedJaxpr(rewrite(closed.jaxpr), closed.consts)
-        evaluated = unrolled(new) if has_kernel(new.jaxpr) else jaxpr_as_fun(new)
+        evaluated = unrolled(new) if has_kernel(new.jaxpr) else evaluator(new)
         out = evaluated(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), out)
 

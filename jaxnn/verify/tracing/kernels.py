@@ -215,10 +215,16 @@ def bound(eqn: JaxprEqn, inputs: list[Value]) -> PyTree:
     return eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
 
 
+def has(name: str, jaxpr: Jaxpr) -> bool:
+    """Whether this primitive is in it, within calls and loops too."""
+    here = any(eqn.primitive.name == name for eqn in jaxpr.eqns)
+    inner = chain.from_iterable(jaxprs_in_params(eqn.params) for eqn in jaxpr.eqns)
+    return here or any(has(name, v) for v in inner)
+
+
 def has_kernel(jaxpr: Jaxpr) -> bool:
     """Whether `pallas_call` is in it."""
-    here = any(eqn.primitive.name == "pallas_call" for eqn in jaxpr.eqns)
-    return here or any(map(has_kernel, chain.from_iterable(jaxprs_in_params(eqn.params) for eqn in jaxpr.eqns)))
+    return has("pallas_call", jaxpr)
 
 
 def unrolled(closed: ClosedJaxpr) -> Callable[..., list[Value]]:

@@ -8,7 +8,8 @@ from jax import numpy as jnp
 
 from jaxnn import verify
 from jaxnn.verify.tracing import bounded_loops
-from jaxnn.verify.tracing.bounded_loops import bounded, has_loop
+from jaxnn.verify.tracing.bounded_loops import bounded
+from jaxnn.verify.tracing.counted_loops import has_loop
 
 
 def root(a):
