@@ -34,7 +34,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "memory": set(),
     "data": {"memory"},
     "trained": {"data", "protocols"},
-    "storage": {"catalogue", "layers", "trained", "data", "protocols"},
+    "storage": {"catalogue", "factored", "layers", "trained", "data", "protocols"},
     "training": {"dtypes", "protocols", "metrics", "backprop", "layers", "data.checks", "signals"}
     | {"storage.checkpoints", "storage.hold"},
     "experiment": {"catalogue", "data", "layers", "memory", "models", "penalty", "protocols", "training.given"}
@@ -52,6 +52,8 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
         "models",
         "examples",
         "data",
+        "losses",
+        "memory",
     }
     | {"trained", "storage", "training", "experiment", "verify", "explanation", "signals"},
     "cli": {"commands", "signals"},

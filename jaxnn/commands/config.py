@@ -259,7 +259,7 @@ class Sample:
     """Let a language model go on with a text: the prompt and what comes after it, on the standard output."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """A run folder of `jaxnn train --model gpt` or llama."""
+    """A run folder of a language model."""
     prompt: str | None = None
     """What the text begins with (a line end, or the first character that the model knows, when not given)."""
     tokens: int = 200

@@ -106,7 +106,7 @@ def test_version():
     [
         (["trian"], "there is no command trian: did you mean train?"),
         (["Train"], "there is no command Train: did you mean train?"),
-        (["grow"], "there is no command grow: use train, sweep, predict, verify or explain."),
+        (["grow"], "there is no command grow: use train, sweep, sample, predict, verify or explain."),
         (["--versoin"], "there is no flag --versoin: did you mean --version?"),
         (["--fast"], "there is no flag --fast: jaxnn --help lists what there is."),
         (["train", "--epoch", "3"], "train has no flag --epoch: did you mean --epochs?"),

@@ -1,6 +1,6 @@
 """Model files of every format that was ever written are read for ever, and predict what they predicted then.
 
-In formats/: a run of `jaxnn train iris` and one of `jaxnn train linnerud`, of each format.
+In formats/: a run of `jaxnn train iris` and one of `jaxnn train linnerud`, of each format; and a language model.
 """
 
 from pathlib import Path
@@ -71,3 +71,9 @@ def test_the_format_that_is_written_is_among_them(tmp_path):
     trained = model_file.load(FORMATS / "model_2_classes.safetensors")
     model_file.save(tmp_path / "m", trained, model_file.settings(FORMATS / "model_2_classes.safetensors"))
     assert (tmp_path / "m").stat().st_size == (FORMATS / "model_2_classes.safetensors").stat().st_size
+
+
+def test_a_language_model_goes_on_as_it_did(tmp_path, capsys):
+    (tmp_path / "model.safetensors").write_bytes((FORMATS / "language_1.safetensors").read_bytes())
+    assert main(["sample", str(tmp_path), "--prompt", "34", "--tokens", "12", "--temperature", "0"]) == 0
+    assert capsys.readouterr().out == "34560123456012\n"

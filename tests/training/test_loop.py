@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jaxnn.training import loop
 from jaxnn.training import prepare as preparation
 from jaxnn.training.epoch import chunk_of
 from jaxnn.training.feed import Feed, Position, rows_from
+from jaxnn.training.fit import followed
 
 KEY = jax.random.key(0)
 NET = Chain((Dense(3, 5), Activation("tanh"), Dense(5, 2)))
@@ -258,3 +259,55 @@ os._exit(0)
 def test_ctrl_c_is_heard_while_a_run_is_compiled():
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=100)
     assert done.stdout == "Interrupted after epoch 0; kept what was learned until then. True\n", done.stderr
+
+
+@dataclass(frozen=True)
+class Counted:
+    """out = x; counts how often that is computed for a prediction."""
+
+    def init(self, key, dtype=np.float32):
+        return ()
+
+    def forward(self, params, x, key=None):
+        return x, ()
+
+    def backward(self, residuals, dout):
+        return (), dout
+
+    def apply(self, params, x):
+        def counted(x):
+            PREDICTIONS.append(x.shape)
+            return x
+
+        return jax.pure_callback(counted, x, x)
+
+
+PREDICTIONS = []
+
+
+def test_the_validation_cost_is_computed_at_the_end_of_an_epoch_alone(monkeypatch):
+    """It depends on params alone, which no loop over an epoch's end changes: XLA computed it before that loop."""
+    with_chunks_of(monkeypatch, 2)
+    net = Chain((Dense(3, 2), Counted()))
+    training = prepare(net, HalfSquaredError(), X, Y, key=KEY, epochs=2, batch_size=4, validation=(X[:9], Y[:9]))
+    PREDICTIONS.clear()
+    ended = sum(len(part.cost) for _, part in training.states(training.start()))
+    jax.effects_barrier()
+    assert len(PREDICTIONS) == ended == 2
+
+
+def test_a_run_ends_after_its_steps_in_the_middle_of_an_epoch(monkeypatch, tmp_path):
+    with_chunks_of(monkeypatch, 4)
+    training = prepare(NET, HalfSquaredError(), X, Y, key=KEY, epochs=3, batch_size=4)
+    states = [state for state, _ in training.states(training.start())]
+    shorter = replace(training, steps=8)
+    *_, (last, _) = shorter.states(shorter.start())
+    assert last.position == Position(1, 2)
+    assert equal(last, states[1])
+    for _ in range(2):  # the second time it is done
+        run = followed(shorter, lambda *_: None, every=1, checkpoint=tmp_path)
+        assert run.stopped.message == "Done: 1 epoch and 2 iterations."
+        assert equal(run.params, last.params)
+    for steps in (None, 9):
+        with pytest.raises(ValueError, match="epochs was 3, 8 iterations at most and is 3"):
+            followed(replace(training, steps=steps), lambda *_: None, every=1, checkpoint=tmp_path)
