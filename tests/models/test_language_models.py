@@ -50,7 +50,7 @@ def test_every_gradient_is_that_of_autodiff(x64, name):
     assert difference(grads, true) < 1e-12
 
 
-@pytest.mark.sample()
+@pytest.mark.sample
 @pytest.mark.parametrize("name", ["gpt, dropout, recomputed", "llama, dropout, recomputed"])
 def test_dropout_draws_from_the_key_alone(x64, name):
     arguments, of = drawn(MODELS[name]), gradients(MODELS[name])
@@ -58,7 +58,7 @@ def test_dropout_draws_from_the_key_alone(x64, name):
     assert one == same != other
 
 
-@pytest.mark.sample()
+@pytest.mark.sample
 @pytest.mark.parametrize("model", [GPT, LLAMA], ids=["gpt", "llama"])
 def test_in_bfloat16_each_gradient_has_the_type_of_its_leaf(x64, model):
     params, x, y, w = drawn(model, jnp.bfloat16)
