@@ -40,7 +40,7 @@ def verdicts_of(report: Report | None, chain: Chain, params: Params) -> AllVerdi
     layers: list[Verdicts] = []
     for n in reversed(range(len(chain.layers))):
         of_params = [leaves.get(f"[{n}]{path}", "") for path, _ in float_entries(params[n])]
-        dx = verdict_of_all or links.get(name_of_dx(n, chain.layers[n]), "")
+        dx = verdict_of_all or links.get(name_of_dx(str(n), chain.layers[n]), "")
         layers.insert(0, Verdicts(dout, of_params, dx, has_faults))
         dout = dx
     return AllVerdicts(of_loss, layers)

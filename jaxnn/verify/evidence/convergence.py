@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain
 
 import flint
-from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 
 from jaxnn.verify.arithmetic.balls import is_float, wrap
 from jaxnn.verify.arithmetic.control_flow import parts_of_scan
@@ -147,13 +147,50 @@ def has_iteration(jaxpr: Jaxpr) -> bool:
 
 
 def is_iteration(eqn: JaxprEqn) -> bool:
-    """Whether it is a loop that carries floats, and takes and gives nothing step by step: no search for an index."""
+    """Whether it is a loop that carries floats, and takes and gives nothing step by step: no search for an index, no
+    walk through arrays."""
     if not any(is_float(v.aval) for v in eqn.outvars if hasattr(v.aval, "dtype")):
         return False
     if eqn.primitive.name == "scan":
-        _, _, xs = parts_of_scan(eqn.params, eqn.invars)
-        return not xs
-    return eqn.primitive.name == "while"
+        body = eqn.params["jaxpr"].jaxpr
+        _, carry, xs = parts_of_scan(eqn.params, body.invars)
+        return not xs and not counts_places(body, carry)
+    if eqn.primitive.name == "while":
+        body = eqn.params["body_jaxpr"].jaxpr
+        return not counts_places(body, body.invars[eqn.params["body_nconsts"] :])
+    return False
+
+
+def counts_places(body: Jaxpr, carry: Sequence[Var]) -> bool:
+    """Whether the steps of a loop read or write at places that they count: behind its end there are none."""
+    return counted_outputs(body, {v for v in carry if not is_float(v.aval)}) is None
+
+
+def counted_outputs(body: Jaxpr, counted: set[Var]) -> set[int] | None:
+    """The numbers of the outputs that are made of what is counted; None if a place is."""
+    counted = {*counted}
+    for eqn in body.eqns:
+        inputs = {i for i, v in enumerate(eqn.invars) if not isinstance(v, Literal) and v in counted}
+        if inputs.intersection(places(eqn)):
+            return None
+        outputs = set(range(len(eqn.outvars))) if inputs and eqn.primitive.name != "rem" else set()
+        for inner in jaxprs_in_params(eqn.params) if inputs else ():
+            same = len(inner.invars) == len(eqn.invars)
+            of_inner = counted_outputs(inner, {v for i, v in enumerate(inner.invars) if i in inputs or not same})
+            if of_inner is None:
+                return None
+            outputs = of_inner if eqn.primitive.name == "jit" else outputs
+        counted.update(v for i, v in enumerate(eqn.outvars) if i in outputs and not is_float(v.aval))
+    return {i for i, v in enumerate(body.outvars) if not isinstance(v, Literal) and v in counted}
+
+
+def places(eqn: JaxprEqn) -> range:
+    """The numbers of the operands of an equation that say where it reads or writes. A place in a ring, which `rem`
+    makes, is there behind the end too."""
+    name, n = eqn.primitive.name, len(eqn.invars)
+    if name.startswith(("gather", "scatter")):
+        return range(1, 2)
+    return range({"dynamic_slice": 1, "dynamic_update_slice": 2}.get(name, n), n)
 
 
 def jumps(comparison: Comparison) -> bool:

@@ -7,6 +7,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxnn import verify
+from jaxnn.verify.evidence.convergence import has_iteration
 from jaxnn.verify.reports.findings import FAIL, INCONCLUSIVE, PASS
 
 A = np.float32([1.5, -0.75])
@@ -218,3 +219,28 @@ def test_a_branch_in_numpy_is_no_such_loop():
 
     assert verify.gradient(cost, grad, 1.5, points="given").ok
     assert verify.gradient(cost, lambda w: 1.001 * grad(w), 1.5, points="given").verdict == FAIL
+
+
+WALKS = {  # of loops that carry floats: (what, whether it is an iteration)
+    "a root": (lambda x: lax.fori_loop(0, 9, lambda _, s: (s + x[0] / s) / 2, 1.0), True),
+    "steps that shrink as they are counted": (
+        lambda x: lax.fori_loop(0, 9, lambda i, s: s - (s - x[0]) / (i + 2.0), 1.0),
+        True,
+    ),
+    "memory that is a ring": (lambda x: lax.fori_loop(0, 9, lambda i, s: s.at[i % 2].set(s.sum() / 3), x), True),
+    "through an array": (lambda x: lax.fori_loop(0, 3, lambda i, s: s * s + x[i], 1.0), False),
+    "through an array, in a function": (lambda x: lax.fori_loop(0, 3, jax.jit(lambda i, s: s + x[2 - i]), 1.0), False),
+    "through an array, until an end that is given": (
+        lambda x: lax.fori_loop(0, x.astype(int)[0], lambda i, s: s + x[i], 1.0),
+        False,
+    ),
+    "writing": (lambda x: lax.fori_loop(0, 2, lambda i, s: s.at[i + 1].set(s[i] / 2), x), False),
+    "block by block": (lambda x: lax.fori_loop(0, 3, lambda i, s: s + lax.dynamic_slice(x, (i,), (1,)), x[:1]), False),
+}
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_through_an_array_is_no_iteration(name):
+    """Behind its end there is nothing to run on to."""
+    f, is_iteration = WALKS[name]
+    assert has_iteration(jax.make_jaxpr(f)(np.array([1.0, 2.0, 3.0])).jaxpr) == is_iteration
