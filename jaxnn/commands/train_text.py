@@ -16,7 +16,7 @@ from jaxnn.commands.run import command, drawn, run_of, settings_of, writing, wri
 from jaxnn.commands.sample import text_after
 from jaxnn.commands.screen import screen
 from jaxnn.commands.text_experiment import Experiment, experiment_of
-from jaxnn.commands.train import EXIT_CODES
+from jaxnn.commands.train import EXIT_CODES, compare_with_autodiff
 from jaxnn.data.labels import printable, shown
 from jaxnn.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from jaxnn.models.sampling import Drawing
@@ -54,6 +54,8 @@ def train_text(config: TrainText) -> int:
         with run_of(config, f"{experiment.text.name}-{config.model}", say) as folder:
             for line in (*described(config, experiment, training.params), *experiment.remarks):
                 say(line)
+            batch = experiment.x[: experiment.batch_size], experiment.y[: experiment.batch_size]
+            say(compare_with_autodiff((experiment.model, LOSS, None), training.params, *batch, training.key))
             states = Checkpoint(folder / run_record.STATES, seconds(config.checkpoint_every), say)
             result = fitted(experiment, training, console, states)
             reason = Reason[result.stopped.reason.upper()]
