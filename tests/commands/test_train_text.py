@@ -233,6 +233,17 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
     np.testing.assert_allclose(rates[50], 0.05, rtol=1e-4)
 
 
+def test_what_is_otherwise_than_one_would_think_is_said(monkeypatch):
+    settings = TrainText("digits.txt", context=8, width=4, layers=1, heads=1, batch_size=100, steps=1)
+    experiment = text_experiment.experiment_of(settings)
+    assert (experiment.batch_size, experiment.x.shape, experiment.validation[0].shape) == (70, (70, 8), (7, 8))
+    assert experiment.remarks == ("--batch-size 100 is more than the contexts to train on: each batch is all 70.",)
+    monkeypatch.setattr(text_experiment, "MOST_VALIDATED", 30)
+    experiment = text_experiment.experiment_of(settings)
+    assert experiment.validation[0].shape == (3, 8)
+    assert experiment.remarks[1:] == ("The validation cost is that of the first 30 characters of the last tenth.",)
+
+
 def test_a_gradient_is_clipped_by_its_norm():
     optimizer, v = text_experiment.optimizer_of(TrainText(clip=0.1, warm_up=1), 50), jnp.zeros(2)
     _, state = optimizer.update(jnp.array([3.0, 4.0]), optimizer.init(v), v)
