@@ -96,7 +96,8 @@ def optimizer_of(config: TrainText, updates: int) -> optax.GradientTransformatio
     warm_up = min(100, updates // 10) if config.warm_up is None else config.warm_up
     if warm_up >= updates:
         raise ValueError(
-            f"--warm-up is {warm_up}, and there are {updates} updates in all: give fewer, or train longer."
+            f"The learning rate warms up over {warm_up} updates, and there are {updates} in all: give a smaller "
+            "--warm-up or --accumulate, or train longer."
         )
     rate = config.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(rate / (warm_up + 1), rate, warm_up, updates, rate / 10)

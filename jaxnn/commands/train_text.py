@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from math import exp
 
 import jax
+from jax import numpy as jnp
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -118,6 +118,8 @@ class Watch:
 
     def look(self, state: State, part: History) -> None:
         """After a stretch, in which an epoch ends at most."""
+        if not (state.iteration or len(part.cost)):
+            return  # the first number of an epoch was not finite
         done, now = int(state.epoch) * self.iterations + int(state.iteration), time.monotonic()
         if self.begun is None:
             self.begun, self.sampled = (done, now), now
@@ -158,4 +160,4 @@ def result_line(experiment: Experiment, params: Params) -> str:
     """The cost of the validation text with these params, in a sentence."""
     J = once(lambda params, x, y: LOSS.forward(experiment.model.apply(params, x), y)[0])(params, *experiment.validation)
     unit = experiment.text.vocabulary.unit
-    return f"Validation: a cost of {J:.4f} a {unit}, as if each were one of {exp(J):.1f} equally likely ones."
+    return f"Validation: a cost of {J:.4f} a {unit}, as if each were one of {jnp.exp(J):.1f} equally likely ones."

@@ -116,6 +116,14 @@ def test_all_flags_and_a_run_that_was_interrupted_goes_on_to_the_same_files(caps
     assert capsys.readouterr().out.startswith("é")
 
 
+def test_a_run_that_diverged_keeps_the_last_finite_params(capsys, monkeypatch):
+    monkeypatch.setattr(train_text, "compare_with_autodiff", lambda *_: "")
+    rate = ("--learning-rate", 1e38, "--warm-up", 0)
+    assert jaxnn("train", "digits.txt", "--model", "gpt", *SMALL, *rate, "--steps", 20, "--out", "run") == 1
+    assert "The parameters kept are the last finite ones." in capsys.readouterr().out
+    language_file.load(Path("run", run_record.MODEL))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -135,8 +143,8 @@ def test_all_flags_and_a_run_that_was_interrupted_goes_on_to_the_same_files(caps
         (["--clip", 0], "--clip is 0.0"),
         (["--weight-decay", -1], "--weight-decay is -1.0"),
         (["--epochs", 2, "--steps", 3], "--epochs and --steps both say how long"),
-        (["--warm-up", 5, "--steps", 5], "--warm-up is 5, and there are 5 updates in all"),
-        (["--accumulate", 9, "--steps", 5], "there are 0 updates"),
+        (["--warm-up", 5, "--steps", 5], "The learning rate warms up over 5 updates, and there are 5 in all"),
+        (["--accumulate", 9, "--steps", 5], "and there are 0 in all: give a smaller --warm-up or --accumulate"),
         (["--width", 10**7], "To train a gpt of"),
         (["--checkpoint-every", "1"], "give a number and s, m or h"),
         (["--out", "digits.txt"], "digits.txt is there already"),
