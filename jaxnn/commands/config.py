@@ -467,15 +467,16 @@ def parsed(args: Sequence[str]) -> AnyCommand:
 
     ValueError: no such run; a flag that is not as it was then.
     """
-    of_text = bool(args) and args[0] == "train" and class_of(args) is TrainText
-    config: AnyCommand = tyro.cli(
-        TrainText if of_text else Command,
-        args=args[1:] if of_text else args,
-        prog="jaxnn train" if of_text else "jaxnn",
-        description=None
-        if of_text
-        else "Neural networks with gradients derived by hand. jaxnn --version: which version this is.",
-    )
+    config: AnyCommand
+    if args and args[0] == "train" and class_of(args) is TrainText:
+        config = tyro.cli(TrainText, args=args[1:], prog="jaxnn train")
+    else:
+        config = tyro.cli(
+            Command,
+            args=args,
+            prog="jaxnn",
+            description="Neural networks with gradients derived by hand. jaxnn --version: which version this is.",
+        )
     if not isinstance(config, (Train, TrainText, Sweep)) or config.resume is None:
         return config
     settings = run_record.settings_of(config.resume, args[0])

@@ -32,10 +32,11 @@ def mistake(args: Sequence[str]) -> str | None:
         return None
     if name not in COMMANDS:
         return f"there is no command {name}: {nearest(name, list(COMMANDS)) or f'use {listed(list(COMMANDS))}.'}"
-    flags = {flag.name: flag for flag in flags_of(class_of(args))}
+    kind = class_of(args)
+    flags = {flag.name: flag for flag in flags_of(kind)}
     for arg, following in pairwise([*others, ""]):
         if is_flag(arg):
-            sentence = mistake_in_flag(name, flags, arg, following)
+            sentence = misplaced(kind, arg) or mistake_in_flag(name, flags, arg, following)
             if sentence is not None:
                 return sentence
     return None
@@ -46,18 +47,22 @@ def mistake_in_flag(command: str, flags: dict[str, Flag], arg: str, following: s
     written, equals, value = arg.partition("=")
     name = written.replace("_", "-")  # tyro takes either
     if name not in flags:
-        other = {flag.name for flag in flags_of(Train)} ^ {flag.name for flag in flags_of(TrainText)}
-        if command == "train" and name in other:
-            return (
-                f"{name} is of language models: give --model gpt or llama, or leave it out."
-                if "--hidden" in flags
-                else f"{name} is of tables: leave it out, for the model is gpt or llama."
-            )
         known = f"jaxnn {command} --help lists those that it has."
         return f"{command} has no flag {written}: {nearest(name, [*flags, '--help']) or known}"
     value, choices = value if equals else following, flags[name].choices
     if choices and value and not value.startswith("-") and value not in choices:
         return f"{name} is {value}: {nearest(value, choices) or f'use {listed(choices)}.'}"
+    return None
+
+
+def misplaced(kind: type, arg: str) -> str | None:
+    """The sentence about a flag that only the other kind of `train` has, for tables or for texts; else None."""
+    name = arg.partition("=")[0].replace("_", "-")
+    tables, texts = ({flag.name for flag in flags_of(of_train)} for of_train in (Train, TrainText))
+    if kind is Train and name in texts - tables:
+        return f"{name} is of language models: give --model gpt or llama, or leave it out."
+    if kind is TrainText and name in tables - texts:
+        return f"{name} is of tables: leave it out, for the model is gpt or llama."
     return None
 
 

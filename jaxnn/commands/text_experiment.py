@@ -47,35 +47,35 @@ def experiment_of(config: TrainText) -> Experiment:
     text = read_text(config.data, as_bytes=config.tokens == "bytes")
     train, last = text.parts(config.context)
     x, y = contexts(train, config.context)
-    most = max(1, MOST_VALIDATED // config.context)
-    last_x, last_y = (v[:most] for v in contexts(last, config.context))
+    validation = contexts(last[: max(MOST_VALIDATED, config.context) + 1], config.context)
     batch_size = min(config.batch_size, len(x))
     m = len(x) // batch_size * batch_size
     steps = config.steps or (config.epochs or EPOCHS) * (m // batch_size)
     model = model_of(config, text.vocabulary.size)
-    check_memory(config, model, text.vocabulary.size, last_x.size, batch_size)
+    check_memory(config, model, text.vocabulary.size, validation[0].size, batch_size)
     return Experiment(
         text=text,
         model=model,
         x=x[:m],
         y=y[:m],
-        validation=(last_x, last_y),
+        validation=validation,
         batch_size=batch_size,
         steps=steps,
         epochs=-(-steps * batch_size // m),
         optimizer=optimizer_of(config, steps // config.accumulate),
-        remarks=tuple(remarks(config, text, len(x), batch_size, last_x.size)),
+        remarks=tuple(remarks(config, m=len(x), batch_size=batch_size, validated=len(last))),
     )
 
 
-def remarks(config: TrainText, text: Text, contexts: int, batch_size: int, validated: int) -> Iterator[str]:
-    """A sentence for what is otherwise than one would think."""
+def remarks(config: TrainText, *, m: int, batch_size: int, validated: int) -> Iterator[str]:
+    """A sentence for what is otherwise than one would think. m: contexts to train on. validated: tokens of the last
+    tenth."""
     if batch_size < config.batch_size:
-        yield f"--batch-size {config.batch_size} is more than the contexts to train on: each batch is all {contexts}."
-    if contexts % batch_size:
-        yield f"{contexts % batch_size} of {contexts} contexts are left out: each batch has {batch_size}."
-    if validated >= MOST_VALIDATED // config.context * config.context:
-        yield f"The validation cost is that of the first {validated:,} {text.vocabulary.unit}s of the last tenth."
+        yield f"--batch-size {config.batch_size} is more than the contexts to train on: each batch is all {m}."
+    if m % batch_size:
+        yield f"{m % batch_size} of {m} contexts are left out: each batch has {batch_size}."
+    if validated > MOST_VALIDATED:
+        yield f"The validation cost is that of the first {MOST_VALIDATED:,} {config.tokens} of the last tenth."
 
 
 def model_of(config: TrainText, vocabulary: int) -> Layer:
@@ -96,7 +96,8 @@ def optimizer_of(config: TrainText, updates: int) -> optax.GradientTransformatio
     warm_up = min(100, updates // 10) if config.warm_up is None else config.warm_up
     if warm_up >= updates:
         raise ValueError(
-            f"--warm-up is {warm_up}, and there are {updates} updates in all: give fewer, or train longer."
+            f"The learning rate warms up over {warm_up} updates, and there are {updates} in all: give a smaller "
+            "--warm-up or --accumulate, or train longer."
         )
     rate = config.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(rate / (warm_up + 1), rate, warm_up, updates, rate / 10)

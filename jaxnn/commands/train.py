@@ -14,15 +14,16 @@ from jaxnn.commands.config import Train, seconds
 from jaxnn.commands.run import command, drawn, run_of, settings_of, writing, written
 from jaxnn.commands.screen import bar, describe, layer_table, results, screen
 from jaxnn.experiment import Experiment, experiment_of
-from jaxnn.protocols import Params
+from jaxnn.protocols import Layer, Loss, Params, Penalty
 from jaxnn.storage import compilations, model_file, run_folder, run_record
 from jaxnn.trained import Trained
 from jaxnn.training.checkpoint import Checkpoint
 from jaxnn.training.fit import fit
-from jaxnn.training.given import once
+from jaxnn.training.given import cast, once
 from jaxnn.training.history import Fit
 from jaxnn.training.stops import Reason
 
+Parts = tuple[Layer, Loss, Penalty | None]  # of a cost
 EXIT_CODES = {Reason.INTERRUPTED: signals.INTERRUPTED, Reason.NOT_FINITE: 1}  # 0 for all others
 
 
@@ -49,7 +50,9 @@ def train(config: Train) -> int:
             )
             for remark in experiment.remarks:
                 say(remark)
-            say(compare_with_autodiff(experiment))
+            some = experiment.rows[: experiment.batch_size]
+            parts = experiment.model, experiment.loss, experiment.penalty
+            say(compare_with_autodiff(parts, experiment.params, experiment.x[some], experiment.y[some]))
             states = Checkpoint(folder / run_record.STATES, seconds(config.checkpoint_every), say)
             result = fitted(config, experiment, console, states)
             reason = Reason[result.stopped.reason.upper()]
@@ -114,12 +117,11 @@ def trained_of(experiment: Experiment, params: Params) -> Trained:
     )
 
 
-def compare_with_autodiff(experiment: Experiment) -> str:
-    """A line that says how far the gradients by hand and by jax.grad agree on a batch, and where least."""
-    some = experiment.rows[: experiment.batch_size]
-    dtype = jax.tree.leaves(experiment.params)[0].dtype
-    batch = experiment.params, jnp.asarray(experiment.x[some], dtype), experiment.y[some]
-    parts = experiment.model, experiment.loss, experiment.penalty
+def compare_with_autodiff(parts: Parts, params: Params, x: np.ndarray, y: np.ndarray, key: Array | None = None) -> str:
+    """A line that says how far the gradients by hand and by jax.grad agree on a batch, and where least. key: of what
+    layers draw."""
+    dtype = jax.tree.leaves(params)[0].dtype
+    batch = params, cast(jnp.asarray(x), dtype), y, None, key
     with jax.default_matmul_precision("highest"):
         _, hand = once(backprop.value_and_grad(*parts))(*batch)
         _, auto = once(jax.value_and_grad(backprop.cost(*parts)))(*batch)

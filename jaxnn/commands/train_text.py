@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from math import exp
 
 import jax
+from jax import numpy as jnp
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -16,7 +16,7 @@ from jaxnn.commands.run import command, drawn, run_of, settings_of, writing, wri
 from jaxnn.commands.sample import text_after
 from jaxnn.commands.screen import screen
 from jaxnn.commands.text_experiment import Experiment, experiment_of
-from jaxnn.commands.train import EXIT_CODES
+from jaxnn.commands.train import EXIT_CODES, compare_with_autodiff
 from jaxnn.data.labels import printable, shown
 from jaxnn.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from jaxnn.models.sampling import Drawing
@@ -54,6 +54,8 @@ def train_text(config: TrainText) -> int:
         with run_of(config, f"{experiment.text.name}-{config.model}", say) as folder:
             for line in (*described(config, experiment, training.params), *experiment.remarks):
                 say(line)
+            batch = experiment.x[: experiment.batch_size], experiment.y[: experiment.batch_size]
+            say(compare_with_autodiff((experiment.model, LOSS, None), training.params, *batch, training.key))
             states = Checkpoint(folder / run_record.STATES, seconds(config.checkpoint_every), say)
             result = fitted(experiment, training, console, states)
             reason = Reason[result.stopped.reason.upper()]
@@ -116,6 +118,8 @@ class Watch:
 
     def look(self, state: State, part: History) -> None:
         """After a stretch, in which an epoch ends at most."""
+        if not (state.iteration or len(part.cost)):
+            return  # the first number of an epoch was not finite
         done, now = int(state.epoch) * self.iterations + int(state.iteration), time.monotonic()
         if self.begun is None:
             self.begun, self.sampled = (done, now), now
@@ -156,4 +160,4 @@ def result_line(experiment: Experiment, params: Params) -> str:
     """The cost of the validation text with these params, in a sentence."""
     J = once(lambda params, x, y: LOSS.forward(experiment.model.apply(params, x), y)[0])(params, *experiment.validation)
     unit = experiment.text.vocabulary.unit
-    return f"Validation: a cost of {J:.4f} a {unit}, as if each were one of {exp(J):.1f} equally likely ones."
+    return f"Validation: a cost of {J:.4f} a {unit}, as if each were one of {jnp.exp(J):.1f} equally likely ones."

@@ -67,6 +67,7 @@ def test_what_was_learned_goes_on_past_the_context(capsys, monkeypatch, model):
     assert err == ""
     assert "digits: 630 characters, 7 different (544 to train on, 56 for validation)" in out
     assert "2 of 70 contexts are left out: each batch has 4." in out
+    assert re.search(r"Gradient by hand against jax.grad on a batch, float32: the same to [5-9]\.\d digits", out)
     assert re.search(r"epoch 5: cost [\d.]+, validation cost [\d.]+ [\d,]+ tokens/s", out)
     assert "a sample:\n0" in out  # no line end is known, so it begins with the first character
     assert "Done: 5 epochs and 3 iterations." in out
@@ -85,6 +86,7 @@ def test_what_was_learned_goes_on_past_the_context(capsys, monkeypatch, model):
 
 
 def test_all_flags_and_a_run_that_was_interrupted_goes_on_to_the_same_files(capsys, monkeypatch):
+    monkeypatch.setattr(train_text, "compare_with_autodiff", lambda *_: "")  # takes longer than the run
     flags = ("--tokens", "bytes", "--accumulate", 2, "--keep", 0.9, "--kv-heads", 1, "--dtype", "float64")
     settings = ("train", "digits.txt", "--model", "llama", *SMALL, *flags, "--steps", 40)
     assert jaxnn(*settings, "--out", "alone") == 0
@@ -114,6 +116,14 @@ def test_all_flags_and_a_run_that_was_interrupted_goes_on_to_the_same_files(caps
     assert capsys.readouterr().out.startswith("é")
 
 
+def test_a_run_that_diverged_keeps_the_last_finite_params(capsys, monkeypatch):
+    monkeypatch.setattr(train_text, "compare_with_autodiff", lambda *_: "")
+    rate = ("--learning-rate", 1e38, "--warm-up", 0)
+    assert jaxnn("train", "digits.txt", "--model", "gpt", *SMALL, *rate, "--steps", 20, "--out", "run") == 1
+    assert "The parameters kept are the last finite ones." in capsys.readouterr().out
+    language_file.load(Path("run", run_record.MODEL))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -133,8 +143,8 @@ def test_all_flags_and_a_run_that_was_interrupted_goes_on_to_the_same_files(caps
         (["--clip", 0], "--clip is 0.0"),
         (["--weight-decay", -1], "--weight-decay is -1.0"),
         (["--epochs", 2, "--steps", 3], "--epochs and --steps both say how long"),
-        (["--warm-up", 5, "--steps", 5], "--warm-up is 5, and there are 5 updates in all"),
-        (["--accumulate", 9, "--steps", 5], "there are 0 updates"),
+        (["--warm-up", 5, "--steps", 5], "The learning rate warms up over 5 updates, and there are 5 in all"),
+        (["--accumulate", 9, "--steps", 5], "and there are 0 in all: give a smaller --warm-up or --accumulate"),
         (["--width", 10**7], "To train a gpt of"),
         (["--checkpoint-every", "1"], "give a number and s, m or h"),
         (["--out", "digits.txt"], "digits.txt is there already"),
@@ -229,6 +239,17 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
     np.testing.assert_allclose(rates[:11], 0.5 * np.arange(1, 12) / 11, rtol=1e-4)
     np.testing.assert_allclose(rates[30], (0.5 + 0.05) / 2, rtol=1e-4)  # half way along the cosine
     np.testing.assert_allclose(rates[50], 0.05, rtol=1e-4)
+
+
+def test_what_is_otherwise_than_one_would_think_is_said(monkeypatch):
+    settings = TrainText("digits.txt", context=8, width=4, layers=1, heads=1, batch_size=100, steps=1)
+    experiment = text_experiment.experiment_of(settings)
+    assert (experiment.batch_size, experiment.x.shape, experiment.validation[0].shape) == (70, (70, 8), (7, 8))
+    assert experiment.remarks == ("--batch-size 100 is more than the contexts to train on: each batch is all 70.",)
+    monkeypatch.setattr(text_experiment, "MOST_VALIDATED", 30)
+    experiment = text_experiment.experiment_of(settings)
+    assert experiment.validation[0].shape == (3, 8)
+    assert experiment.remarks[1:] == ("The validation cost is that of the first 30 characters of the last tenth.",)
 
 
 def test_a_gradient_is_clipped_by_its_norm():
