@@ -8,7 +8,9 @@ from jaxnn.dtypes import at_least_float32
 
 
 def target(y: ArrayLike, z: Array) -> Array:
-    """y in z's dtype. ValueError unless y has z's shape: (m,) against (m, 1) would broadcast to (m, m)."""
+    """y in z's dtype. ValueError: z is several arrays, or y is not of its shape: (m,) and (m, 1) would be (m, m)."""
+    if isinstance(z, tuple):
+        raise ValueError(f"The loss takes an array z, and the model gives out a {type(z).__name__} of {len(z)}.")
     if jnp.shape(y) != jnp.shape(z):
         raise ValueError(
             f"The target y has shape {jnp.shape(y)}, the output z has {jnp.shape(z)}: they must be equal, "

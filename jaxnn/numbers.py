@@ -26,7 +26,7 @@ def of_numbers(op: jax.custom_vjp) -> Callable[..., PyTree]:
         floats = [t for t in types.values() if jnp.issubdtype(t.dtype, jnp.floating)]
         dtype = next((t.dtype for t in floats if not t.weak_type), None)
         for name, t in types.items():
-            if t.weak_type:  # a number of Python, or what is made of such numbers alone
+            if t.weak_type or isinstance(arrays[name], bool):  # a number of Python, or made of such numbers alone
                 given[name] = jnp.asarray(arrays[name], dtype if t in floats else None)
         return op(**given | {name: plain(op, name, v) for name, v in given.items() if name in settings})
 

@@ -42,7 +42,8 @@ class Layer(Protocol):
 
 
 class ThriftyLayer(Layer, Protocol):
-    """A layer whose output costs little to make again, such as a norm or an activation: a `Chain` keeps it nowhere."""
+    """A layer whose output costs little to make again, such as LayerNorm or an activation: a `Chain` does not keep it
+    for the layer directly behind, if that is no chain with such layers itself."""
 
     def again(self, residuals: Residuals) -> Array:
         """out, from what `forward` saved."""

@@ -35,7 +35,7 @@ ROOMS = {  # a room of jaxnn, a folder or a file: the rooms beside itself that i
     "data": {"memory"},
     "trained": {"data", "protocols"},
     "storage": {"catalogue", "factored", "layers", "trained", "data", "protocols"},
-    "training": {"dtypes", "protocols", "metrics", "backprop", "layers", "data.checks", "signals"}
+    "training": {"dtypes", "protocols", "metrics", "backprop", "factored", "layers", "data.checks", "signals"}
     | {"storage.checkpoints", "storage.hold"},
     "experiment": {"catalogue", "data", "layers", "memory", "models", "penalty", "protocols", "training.given"}
     | {"training.optimizer"},

@@ -25,7 +25,7 @@ class Attention:
 
     The rules are those of `jaxnn.ops.attention` and `jaxnn.ops.rope`; x, out and the log-sum-exp are kept, q and k
     turned again. Source: Vaswani et al. (2017), section 3.2.2; Ainslie et al. (2023).
-    ValueError: heads below 1 or not divided by kv_heads, or an x whose last axis they do not divide.
+    ValueError: settings out of range, heads that kv_heads does not divide, or an x whose last axis they do not divide.
     """
 
     heads: int
@@ -38,6 +38,12 @@ class Attention:
     def __post_init__(self) -> None:
         if self.heads < 1 or self.K < 1 or self.heads % self.K:
             raise ValueError(f"{self}: heads and kv_heads are 1 or more, and kv_heads divides heads.")
+        if self.block < 1 or (self.window is not None and self.window < 1):
+            raise ValueError(f"{self}: window and block are 1 or more.")
+        if self.rotary is not None:
+            if not self.rotary > 0:
+                raise ValueError(f"{self}: rotary, the base of the angles, is a positive number.")
+            object.__setattr__(self, "rotary", float(self.rotary))
 
     @property
     def K(self) -> int:
@@ -49,7 +55,7 @@ class Attention:
 
     def forward(self, params: tuple[()], x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
         (out, lse), _ = fwd(*self.qkv(x), None, None, None, None, self.causal, self.window, None, self.block)
-        out = out.reshape(*out.shape[:-2], -1)
+        out = out.reshape(*out.shape[:-2], out.shape[-2] * out.shape[-1])
         return out, (x, out, lse)
 
     def backward(self, residuals: Residuals, dout: Array) -> tuple[tuple[()], Array]:
@@ -70,12 +76,14 @@ class Attention:
     def qkv(self, x: Array) -> tuple[Array, Array, Array]:
         """q (…, T, H, d), k and v (…, T, K, d), q and k turned."""
         parts = self.heads + 2 * self.K
-        if x.ndim < 2 or x.shape[-1] % parts or not x.shape[-1]:
+        d, rest = divmod(x.shape[-1], parts) if x.ndim > 1 else (0, 0)
+        if rest or not d or not x.shape[-2] or (self.rotary is not None and d % 2):
+            pairs = "" if self.rotary is None else ", an even number, for they turn in pairs"
             raise ValueError(
                 f"{self} was given x of shape {x.shape}: its axes are (…, T, {parts} d), for {self.heads} heads of "
-                f"queries and {self.K} of keys and of values, each d wide."
+                f"queries and {self.K} of keys and of values, each d wide{pairs}."
             )
-        q, k, v = jnp.split(x.reshape(*x.shape[:-1], parts, -1), (self.heads, self.heads + self.K), -2)
+        q, k, v = jnp.split(x.reshape(*x.shape[:-1], parts, d), (self.heads, self.heads + self.K), -2)
         return self.turned(q, 1), self.turned(k, 1), v
 
     def turned(self, v: Array, sign: int) -> Array:

@@ -14,7 +14,7 @@ class MeanPool:
     """out = 1/T Σ_t x_t, the mean over the positions: x (…, T, n), out (…, n).
 
     ∂J/∂x_t = dout / T    every x_t is one of T terms
-    ValueError: an x without positions.
+    ValueError: an x without positions. TypeError: an x of whole numbers.
     """
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> tuple[()]:
@@ -23,6 +23,8 @@ class MeanPool:
     def forward(self, params: tuple[()], x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
         if x.ndim < 2 or not x.shape[-2]:
             raise ValueError(f"{self} was given x of shape {x.shape}: its axes are (…, T, n), with T 1 or more.")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"{self} was given x of {x.dtype}: give real numbers.")
         return x.mean(-2), x[..., :0]
 
     def backward(self, residuals: Residuals, dout: Array) -> tuple[tuple[()], Array]:

@@ -41,14 +41,15 @@ class Patches:
         return ()
 
     def forward(self, params: tuple[()], x: Array, key: Array | None = None) -> tuple[Array, Residuals]:
+        entries = self.height * self.width * self.channels
+        if x.shape[-1:] != (entries,):
+            raise ValueError(f"{self} was given x of shape {x.shape}: its last axis must have {entries} entries.")
         places = self.places
-        if x.shape[-1:] != (places.size,):
-            raise ValueError(
-                f"{self} was given x of shape {x.shape}: its last axis must have the {places.size} entries."
-            )
         return jnp.take(x, places.ravel(), -1).reshape(*x.shape[:-1], *places.shape), ()
 
-    def backward(self, residuals: Residuals, dout: Array) -> tuple[tuple[()], Array]:
+    def backward(self, residuals: Residuals, dout: Array | None) -> tuple[tuple[()], Array | None]:
+        if dout is None:  # of whole numbers
+            return (), None
         return (), jnp.take(dout.reshape(*dout.shape[:-2], -1), self.places.ravel().argsort(), -1)
 
     def apply(self, params: tuple[()], x: Array) -> Array:

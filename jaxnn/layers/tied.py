@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
-from jaxnn.protocols import Layer, LayerExample, Params, Part, PyTree, Residuals, moved, parts_of
+from jaxnn.protocols import Layer, LayerExample, Params, Part, PyTree, Residuals, moved, parts_of, without_statistics
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Tied:
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> Params:
         params = self.layer.init(key, dtype)
-        shapes = {place: jnp.shape(v) for place, v in leaves(params).items()}
+        shapes = {place: jnp.shape(v) for place, v in leaves(without_statistics(params)).items()}
         if not {self.first, self.second} <= set(shapes) or self.first == self.second:
-            raise ValueError(f"{self}: its layer has arrays at {', '.join(shapes)}; name two of them.")
+            raise ValueError(f"{self}: its layer learns {', '.join(shapes) or 'nothing'}; name two of these arrays.")
         if shapes[self.first] != shapes[self.second]:
             raise ValueError(f"{self}: one array has the shape {shapes[self.first]}, the other {shapes[self.second]}.")
         return put(params, self.second, None)
@@ -55,8 +55,12 @@ class Tied:
         return parts_of(self.layer, whole, residuals) or (Part("0", self.layer, whole, residuals),)
 
     def whole(self, params: Params) -> Params:
-        """The params of f, with v in both places."""
-        return put(params, self.second, leaves(params)[self.first])
+        """The params of f, with v in both places. ValueError: these are not the params of this layer."""
+        arrays = leaves(params)
+        if self.first not in arrays or self.second in arrays:
+            given = ", ".join(arrays)
+            raise ValueError(f"{self} has one array, at {self.first}, and None at {self.second}; given are {given}.")
+        return put(params, self.second, arrays[self.first])
 
 
 def leaves(params: Params) -> dict[str, Array]:

@@ -24,6 +24,7 @@ class Unembedding:
     `Tied` can make them one. ∂J/∂W and ∂J/∂x are what the loss gives for W and x.
 
     ValueError: sizes below 1, an unknown initializer, or an x whose last axis is not the width.
+    TypeError: x and W of different dtypes.
     """
 
     n: int
@@ -43,6 +44,8 @@ class Unembedding:
             raise ValueError(
                 f"{self} was given x of shape {x.shape}: its last axis must have the {self.width} entries."
             )
+        if x.dtype != params.W.dtype:
+            raise TypeError(f"{self} was given x of {x.dtype} for W of {params.W.dtype}: cast one of them.")
         return Factored(x, params.W), ()
 
     def backward(self, residuals: Residuals, dout: Factored) -> tuple[Params, Array]:

@@ -47,6 +47,10 @@ class SoftmaxCrossEntropy:
     takes: ClassVar[Target] = "labels"
 
     def __post_init__(self) -> None:
+        if self.class_weights is not None:
+            object.__setattr__(self, "class_weights", tuple(map(float, self.class_weights)))  # a list would not hash
+        if self.chunk < 1:
+            raise ValueError(f"{self}: chunk is 1 example or more.")
         if not (0 <= self.smoothing <= 1 and self.z_loss >= 0 and (self.soft_cap is None or self.soft_cap > 0)):
             raise ValueError(f"{self}: smoothing is from 0 to 1, z_loss 0 or more, and soft_cap None or positive.")
         if self.class_weights is not None and not all(weight >= 0 for weight in self.class_weights):
@@ -58,7 +62,7 @@ class SoftmaxCrossEntropy:
     @property
     def formulas(self) -> LossFormulas | None:
         """None with settings: J is then no mean of a sum over outputs, and is written as its code has it."""
-        plain = self == SoftmaxCrossEntropy()
+        plain = self == SoftmaxCrossEntropy(chunk=self.chunk)
         return LossFormulas("softmax({z})", "−y log ŷ", "(ŷ − y) / m") if plain else None
 
     def forward(self, z: Array | Factored, y: ArrayLike, w: Array | None = None) -> tuple[Array, Residuals]:
@@ -80,6 +84,10 @@ class SoftmaxCrossEntropy:
     def of_factored(self, z: Factored, y: Array, w: Array | None) -> tuple[Array, Residuals]:
         if self.class_weights is not None:
             raise ValueError(f"{self} was given z as h and W: with class_weights give it whole, z.product().")
+        if not jnp.issubdtype(y.dtype, jnp.integer):
+            raise ValueError(f"{self} was given z as h and W: with y of {y.dtype} give it whole, z.product().")
+        if w is not None and jnp.shape(w) != y.shape:
+            raise ValueError(f"The weights w have shape {jnp.shape(w)}: they must be {y.shape}, one number an example.")
         J, saved = fused_fwd(z.h, z.W, y, None, w, *self.settings, "mean", self.chunk)
         return J, (saved, None)
 

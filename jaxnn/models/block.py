@@ -12,7 +12,13 @@ from jaxnn.layers.residual import Residual
 
 def dropout(keep: float) -> tuple[Dropout, ...]:
     """The layer that keeps an entry with this probability; none for 1."""
-    return (Dropout(keep),) if keep < 1 else ()
+    return () if keep == 1 else (Dropout(keep),)
+
+
+def check_heads(width: int, heads: int) -> None:
+    """ValueError: heads that do not divide the width."""
+    if heads < 1 or width % heads:
+        raise ValueError(f"{heads} heads do not divide a width of {width}.")
 
 
 def block(width: int, heads: int, causal: bool, keep: float) -> Chain:
@@ -21,8 +27,7 @@ def block(width: int, heads: int, causal: bool, keep: float) -> Chain:
     keep: of `Dropout`, on what is added to h. Source: Radford et al. (2019), section 2.3.
     ValueError: heads that do not divide the width n.
     """
-    if width % heads:
-        raise ValueError(f"{heads} heads do not divide a width of {width}.")
+    check_heads(width, heads)
 
     def dense(n_in: int, n_out: int) -> Dense:
         return Dense(n_in, n_out, "gpt")

@@ -24,7 +24,7 @@ def gpt(
     """x (…, T) whole numbers 0 … vocabulary − 1, T at most context; z (…, T, vocabulary), `Factored`, of the next one.
 
     h = W[x] + P, then the blocks of `jaxnn.models.block`, then z = LayerNorm(h) Wᵀ: the first and the last W are one.
-    All W and P start as N(0, 0.02²), biases as 0.
+    All W and P start as N(0, 0.02²), biases as 0 (those of the paper that end a block are smaller, by 1/√(2 layers)).
 
     keep: the probability that `Dropout` keeps an entry of the first h, and of what is added to it. recompute: that of
     `Repeat`. Source: Radford et al. (2019), section 2.3.

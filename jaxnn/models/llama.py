@@ -9,7 +9,7 @@ from jaxnn.layers.residual import Residual
 from jaxnn.layers.rms_norm import RmsNorm
 from jaxnn.layers.swiglu import Swiglu
 from jaxnn.layers.unembedding import Unembedding
-from jaxnn.models.block import dropout
+from jaxnn.models.block import check_heads, dropout
 from jaxnn.protocols import Layer
 
 
@@ -37,8 +37,11 @@ def llama(
     Source: Touvron et al. (2023), section 2.2; Ainslie et al. (2023) for kv_heads.
     ValueError: what the layers refuse, or heads that do not divide the width.
     """
-    if width % heads:
-        raise ValueError(f"{heads} heads do not divide a width of {width}.")
+    check_heads(width, heads)
+    if width // heads % 2:
+        raise ValueError(
+            f"{heads} heads of a width of {width} have {width // heads} numbers each: these turn in pairs."
+        )
     of_kv = 2 * (width // heads) * (heads if kv_heads is None else kv_heads)
     units = -(-width // 3) * 8 if units is None else units
 

@@ -33,8 +33,8 @@ def rope(
     out_t = R_t x_t, R_t orthogonal, therefore ∂J/∂x_t = R_tᵀ dout_t, the rotation by −φ
 
     The angles are float32 at least. Source: Su et al. (2021), eq. 15 and 34.
-    ValueError: r odd or above d, positions that do not fit, an unknown layout. TypeError: positions that are no whole
-    numbers.
+    ValueError: r odd or above d, a base that is not positive, positions that do not fit, an unknown layout.
+    TypeError: positions that are no whole numbers.
     """
     return fwd(x, positions, base, layout, turned)[0]
 
@@ -42,7 +42,7 @@ def rope(
 def fwd(
     x: Array, positions: Array | None, base: float, layout: Layout, turned: int | None
 ) -> tuple[Array, tuple[Array, Array | None]]:
-    check(x, positions, layout, turned)
+    check(x, positions, base, layout, turned)
     return rotated(x, positions, base, layout, turned, 1), (x[..., :0], positions)
 
 
@@ -69,11 +69,13 @@ def rotated(x: Array, positions: Array | None, base: float, layout: Layout, turn
     return jnp.concatenate([new.astype(x.dtype), rest], -1)
 
 
-def check(x: Array, positions: Array | None, layout: Layout, turned: int | None) -> None:
+def check(x: Array, positions: Array | None, base: float, layout: Layout, turned: int | None) -> None:
     """ValueError and TypeError of `rope`."""
     check_one_dtype("rope", x=x)
     check_entries("rope", x=x)
     r = x.shape[-1] if turned is None else turned
+    if not base > 0:
+        raise ValueError(f"rope(…, base={base}): give a positive number.")
     if x.ndim < 3 or r % 2 or not 0 < r <= x.shape[-1] or layout not in get_args(Layout):
         raise ValueError(
             f"rope was given x of shape {x.shape}, layout={layout!r} and turned={turned}: give (…, T, H, d), 'halves' "

@@ -29,6 +29,7 @@ TOKEN = re.compile(
     r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)|'(?P<text>[\w/]*)'|(?P<sign>[(),=])|$)",
     re.ASCII,
 )
+SIZE_NOTHING = {"window", "block", "chunk"}  # settings of which no array gets larger
 WORDS = {"True": True, "False": False, "None": None}
 ROOMS: dict[PyTree, str] = {Layer: "layers", Loss: "losses"}
 T = TypeVar("T")
@@ -103,7 +104,10 @@ class Reader:
         """The next name and its value."""
         name = self.take("name")
         self.take("sign", "=")
-        return name, self.value(depth)
+        limit, self.largest = self.largest, 2**31 if name in SIZE_NOTHING else self.largest
+        v = self.value(depth)
+        self.largest = limit
+        return name, v
 
     def number(self, text: str) -> int | float:
         """ValueError: a whole one that is beyond `largest`."""

@@ -13,6 +13,7 @@ from jax import numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnn import backprop
+from jaxnn.factored import Factored
 from jaxnn.metrics import METRICS
 from jaxnn.protocols import Layer, Loss, Params, Penalty, PyTree, moved, without_statistics
 from jaxnn.training import health
@@ -221,8 +222,15 @@ def evaluate(run: Run, params: Params, batch: Batch | None) -> tuple[Array, Arra
         return jnp.float32(jnp.nan), jnp.float32(jnp.nan)
     z = run.model.apply(cast(params, run.dtype), batch.x)
     J, _ = run.loss.forward(z, batch.y)
-    y_hat = run.loss.predict(z)
-    return J, METRICS[run.loss.metric](y_hat, batch.y).astype(J.dtype)
+    return J, metric_of(run.loss, z, batch.y).astype(J.dtype)
+
+
+def metric_of(loss: Loss, z: PyTree, y: Array) -> Array:
+    """The loss's metric; of a z that is not multiplied out the mean over its rows, of which one after the other is."""
+    metric = METRICS[loss.metric]
+    if not isinstance(z, Factored):
+        return metric(loss.predict(z), y)
+    return lax.map(lambda row: metric(loss.predict(z._replace(h=row[0])), row[1]), (z.h, y)).mean()
 
 
 def largest_change(before: Params, after: Params) -> Array:

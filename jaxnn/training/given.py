@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from jaxnn.backprop import value_and_grad
 from jaxnn.data.checks import check_data, check_labels
 from jaxnn.dtypes import at_least_float32
+from jaxnn.layers.embedding import Embedding
 from jaxnn.protocols import Layer, Loss, Params, PyTree, leaf_layers, learned, without_statistics
 from jaxnn.training.feed import Batch
 
@@ -93,28 +94,51 @@ def checked(
     if not jax.tree.leaves(without_statistics(params)):
         raise ValueError(f"{model} has no parameters: there is nothing to learn.")
 
-    def predicted(params: Params, x: PyTree) -> Array:
-        return loss.predict(model.apply(params, x))
-
     def part(x: Inputs, y: ArrayLike, w: ArrayLike | None, name: str) -> Batch:
-        for v in jax.tree.leaves(inputs(x)):
-            check_data(v, y, w, part=name)
-        batch = Batch(inputs(x), as_array(y), None if w is None else as_array(w))
-        y_hat = jax.eval_shape(predicted, cast(params, dtype), shape_in(batch.x, dtype))
-        if not isinstance(y_hat, jax.ShapeDtypeStruct):
-            raise ValueError(f"{loss} does not take the {type(y_hat).__name__} that {model} gives out.")
-        check_labels(y, y_hat.shape, name)
-        return batch
+        arrays = inputs(x)
+        for i, v in enumerate(jax.tree.leaves(arrays)):
+            check_data(v, y, w, part=f"array {i} of {name}" if isinstance(arrays, tuple) else name)
+        check_names(model, params, arrays, name)
+        z = jax.eval_shape(model.apply, cast(params, dtype), shape_in(arrays, dtype))
+        check_labels(y, shape_of_prediction(model, loss, z), name)
+        return Batch(arrays, as_array(y), None if w is None else as_array(w))
 
     data = part(x, y, weights, "")
-    return data, None if validation is None else part(*validation, None, "validation ")
+    if validation is None:
+        return data, None
+    held_out = part(*validation, None, "validation ")
+    if len({jax.tree.structure(batch.x) for batch in (data, held_out)}) > 1:
+        raise ValueError("x and validation x must be alike: one array each, or tuples of as many.")
+    return data, held_out
 
 
 def inputs(x: Inputs) -> PyTree:
-    """x as an array, or as several where it is a tuple of arrays."""
-    if isinstance(x, tuple) and all(isinstance(v, np.ndarray | Array) for v in x):
-        return tuple(map(as_array, x))
-    return as_array(cast_type(ArrayLike, x))
+    """x as an array, or as several where it is a tuple with an array in it. ValueError: with something else too."""
+    if not isinstance(x, tuple) or not any(isinstance(v, np.ndarray | Array) for v in x):
+        return as_array(cast_type(ArrayLike, x))
+    for v in x:
+        if not isinstance(v, np.ndarray | Array):
+            raise ValueError(f"x is a tuple of arrays with a {type(v).__name__} among them: make it an array.")
+    return jax.tree.map(as_array, x)
+
+
+def check_names(model: Layer, params: Params, x: PyTree, part: str) -> None:
+    """ValueError: whole numbers x name rows that a first `Embedding` does not have."""
+    first = next(leaf_layers(model, params)).layer
+    if isinstance(first, Embedding) and not isinstance(x, tuple) and np.asarray(x).dtype.kind in "iu":
+        least, most = np.asarray(x).min(), np.asarray(x).max()
+        if least < 0 or most >= first.n:
+            raise ValueError(f"{part}x goes from {least} to {most}, and {first} takes 0 to {first.n - 1}.")
+
+
+def shape_of_prediction(model: Layer, loss: Loss, z: PyTree) -> tuple[int, ...]:
+    """That of y_hat. ValueError: z is several arrays, and the loss takes one."""
+    try:
+        return jax.eval_shape(loss.predict, z).shape
+    except (AttributeError, TypeError, ValueError):
+        if not isinstance(z, tuple):
+            raise
+        raise ValueError(f"{loss} does not take the {type(z).__name__} that {model} gives out.") from None
 
 
 def as_array(v: ArrayLike) -> Array:

@@ -22,6 +22,8 @@ from jaxnn import (
     Embedding,
     LayerNorm,
     LearnedPositions,
+    MeanPool,
+    Patches,
     Repeat,
     SoftmaxCrossEntropy,
     Tied,
@@ -31,6 +33,8 @@ from jaxnn import (
 )
 from jaxnn.examples import LAYERS, draw_params, draw_x, examples
 from jaxnn.layers.repeat import BLOCK
+from jaxnn.models.gpt import gpt
+from jaxnn.models.llama import llama
 from jaxnn.protocols import learned
 from reference.layers import twin
 
@@ -40,6 +44,7 @@ WITNESSES = {
 }
 layers = pytest.mark.parametrize("name", LAYERS)
 NARROWER = Repeat(Dense(3, 2), 2)
+TWO = Chain((Dense(3, 3), Dense(3, 3)))
 
 
 def draw(name, dtype=np.float64, seed=0):
@@ -243,8 +248,8 @@ def test_tied_layers_start_as_one_and_are_two_places_of_one_array(x64):
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
-        ("0/W", "3/W", r"its layer has arrays at 0/W, 1/W, 1/b, 2/W; name two of them"),
-        ("0/W", "0/W", "name two of them"),
+        ("0/W", "3/W", r"its layer learns 0/W, 1/W, 1/b, 2/W; name two of these arrays"),
+        ("0/W", "0/W", "name two of these"),
         ("0/W", "1/W", r"one array has the shape \(5, 3\), the other \(3, 3\)"),
     ],
 )
@@ -279,6 +284,19 @@ def test_a_layer_is_a_value(layer):
         ),
         (lambda: NARROWER.forward(NARROWER.init(jax.random.key(0)), jnp.ones((4, 3))), "keeps the shape"),
         (lambda: Attention(4, 3), "kv_heads divides heads"),
+        (lambda: Attention(1, window=0), "window and block are 1 or more"),
+        (lambda: Attention(1, rotary=-1.0), "rotary, the base of the angles, is a positive number"),
+        (lambda: Attention(1, rotary=10).apply((), jnp.ones((3, 9))), "an even number, for they turn in pairs"),
+        (lambda: Attention(1).apply((), jnp.ones((2, 0, 3))), r"shape \(2, 0, 3\)"),
+        (lambda: gpt(5, 4, heads=0), "0 heads do not divide"),
+        (lambda: gpt(5, 4, keep=1.5), "at most 1"),
+        (lambda: llama(5, heads=4, width=12), "3 numbers each: these turn in pairs"),
+        (
+            lambda: Tied(TWO, "0/W", "1/W").apply(TWO.init(jax.random.key(0)), jnp.ones((1, 3))),
+            "None at 1/W; given are 0/W",
+        ),
+        (lambda: MeanPool().apply((), jnp.ones(3)), r"its axes are \(…, T, n\)"),
+        (lambda: Patches(4, 4, 3), "the size divides height and width"),
         (lambda: Attention(2).apply((), jnp.ones((3, 8))), r"shape \(3, 8\): its axes are \(…, T, 6 d\)"),
         (lambda: LearnedPositions(0, 3), "at least one position"),
         (lambda: Unembedding(4, 3).apply(Unembedding(4, 3).init(jax.random.key(0)), jnp.ones((4, 2))), "3 entries"),

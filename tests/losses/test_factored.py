@@ -1,13 +1,29 @@
 """A loss of z = h Wᵀ that is not multiplied out: the same cost, the gradient of h and of W, and nowhere z itself."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 import witnesses
 from jax import numpy as jnp
 
-from jaxnn import Chain, Dense, HalfSquaredError, SoftmaxCrossEntropy, Unembedding, fit, value_and_grad
+from jaxnn import (
+    Chain,
+    Dense,
+    Embedding,
+    Focal,
+    HalfSquaredError,
+    Hinge,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+    Unembedding,
+    fit,
+    value_and_grad,
+)
 from jaxnn.factored import Factored
+from jaxnn.metrics import accuracy
+from jaxnn.training.epoch import metric_of
 
 SETTINGS = [{}, {"chunk": 2}, {"ignore": 1, "smoothing": 0.1, "z_loss": 0.2, "soft_cap": 2.0, "chunk": 3}]
 
@@ -60,3 +76,28 @@ def test_a_loss_that_does_not_take_it_says_so():
     model = Chain((Dense(3, 5), Unembedding(4, 5)))
     with pytest.raises(ValueError, match=r"HalfSquaredError\(\) does not take the Factored that Chain"):
         fit(model, HalfSquaredError(), np.ones((2, 3)), np.ones((2, 4)), key=jax.random.key(0), epochs=1)
+
+
+@pytest.mark.parametrize("loss", [Focal(), Hinge(), SigmoidCrossEntropy()])
+def test_losses_that_compute_with_z_say_so_too(loss):
+    model = Chain((Dense(3, 5), Unembedding(4, 5)))
+    with pytest.raises(ValueError, match=r"does not take the Factored that Chain"):
+        fit(model, loss, np.ones((2, 3)), np.zeros(2, int), key=jax.random.key(0), epochs=1)
+
+
+def test_a_target_that_needs_z_whole_says_so():
+    z, y, _ = draw()
+    with pytest.raises(ValueError, match=r"with y of float32 give it whole, z\.product\(\)"):
+        SoftmaxCrossEntropy().forward(z, jnp.ones((2, 3, 4), jnp.float32))
+    with pytest.raises(ValueError, match=r"The weights w have shape \(2,\): they must be \(2, 3\)"):
+        SoftmaxCrossEntropy().forward(z, y, jnp.ones(2))
+
+
+def test_evaluation_never_makes_all_of_z(x64):
+    """Of 64 rows of 8 words, 500 classes: z has 1 MB in float32, and 16 KB a row."""
+    model, loss = Chain((Embedding(500, 4), Unembedding(500, 4))), SoftmaxCrossEntropy(chunk=8)
+    x, y = np.random.default_rng(0).integers(0, 500, (2, 64, 8))
+    z = model.apply(model.init(jax.random.key(0)), x)
+    program = jax.jit(partial(metric_of, loss)).lower(z, y).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 10**5
+    np.testing.assert_allclose(program(z, y), accuracy(loss.predict(z), y))

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from jaxnn import (
     BinaryCrossEntropy,
     Chain,
     Dense,
+    Embedding,
     HalfSquaredError,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
@@ -595,13 +597,46 @@ def test_x_may_be_several_arrays(settings):
     np.testing.assert_allclose(several.history.validation_cost, one.history.validation_cost, rtol=1e-5)
 
 
-def test_arrays_of_x_with_other_rows_are_refused():
-    with pytest.raises(ValueError, match="x has 3 rows and y has 4"):
-        fit(
-            Chain((Product(), Dense(2, 2))),
-            HalfSquaredError(),
-            (np.ones((4, 2)), np.ones((3, 2))),
-            np.ones((4, 2)),
-            key=jax.random.key(0),
-            epochs=1,
-        )
+class Pair(NamedTuple):
+    a: np.ndarray
+    b: np.ndarray
+
+
+def test_the_arrays_of_x_may_have_names():
+    a, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+    model, x = Chain((Product(), Dense(2, 1))), Pair(a, a)
+    by_name = fit(model, HalfSquaredError(), x, y, validation=(x, y), key=jax.random.key(0), epochs=2)
+    assert np.isfinite(by_name.history.validation_cost).all()
+
+
+A = np.ones((4, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("x", "more", "words"),
+    [
+        ((A, A[:3]), {}, r"array 1 of x has 3 rows and y has 4"),
+        ((A, None), {}, "with a NoneType among them: make it an array"),
+        ((A, A.tolist()), {}, "with a list among them"),
+        ((A, A), {"validation": (A, A)}, "x and validation x must be alike"),
+        ((), {}, "The data have no rows"),
+    ],
+)
+def test_odd_arrays_of_x_are_refused(x, more, words):
+    model = Chain((First(), Dense(2, 2)))
+    with pytest.raises(ValueError, match=words):
+        fit(model, HalfSquaredError(), x, A, key=jax.random.key(0), epochs=1, **more)
+
+
+@dataclass(frozen=True)
+class First(Product):
+    """out = a, where x is a or (a, b)."""
+
+    def forward(self, params, x, key=None):
+        return x[0] if isinstance(x, tuple) else x, ()
+
+
+def test_words_that_no_embedding_has_are_refused():
+    model = Chain((Embedding(3, 2), Dense(2, 2)))
+    with pytest.raises(ValueError, match=r"x goes from 0 to 3, and Embedding\(n=3, width=2\) takes 0 to 2"):
+        fit(model, HalfSquaredError(), np.arange(4), A, key=jax.random.key(0), epochs=1)
