@@ -426,6 +426,8 @@ def test_the_sums_of_a_normalisation_over_the_wrong_axis(axis, n):
 
 # Power
 
+HANDED_ON = "nothing at all", "unembedding", "unembedding of sequences"  # backward gives on what it is given
+
 
 @pytest.mark.sample(lambda name: type(LAYERS[name].layer if name in LAYERS else LOSSES[name].loss))
 @pytest.mark.parametrize("name", [*LAYERS, *LOSSES])
@@ -441,7 +443,7 @@ def test_every_change_of_our_own_rules_is_noticed(name):
     power = report.power()
     assert power.survivors == ()
     assert power.killed == power.non_equivalent
-    assert power.killed >= 2 or name == "nothing at all"  # an Embedding's backward pass is one equation
+    assert power.killed >= 2 or name in HANDED_ON  # an Embedding's backward pass is one equation
 
 
 def test_what_the_data_hide_survives_by_name():
