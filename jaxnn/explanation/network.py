@@ -28,7 +28,10 @@ from jaxnn.explanation.traced import OtherEquations, TracedLayer, TracedLoss
 from jaxnn.explanation.verdicts import AllVerdicts, verdicts_of, with_dx
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
+from jaxnn.layers.dense import Params as DenseParams
 from jaxnn.layers.repeat import Repeat
+from jaxnn.layers.tied import Tied
+from jaxnn.layers.unembedding import Unembedding
 from jaxnn.penalty import L2, is_weight
 from jaxnn.protocols import Layer, LossPair, Params, PyTree
 
@@ -55,7 +58,8 @@ def explain(
 ) -> Explanation:
     """The `Explanation` of a network of any layers, and any loss: see protocols.py.
 
-    The layers of a `Chain` or `Repeat`, nested or not, are explained one by one. `Dense` and `Activation` layers and
+    The layers of a `Chain` or `Repeat`, nested or not, are explained one by one, an `Unembedding` as the `Dense` layer
+    without a bias that it is where z is multiplied out. `Dense` and `Activation` layers and
     losses with `formulas` are written as textbooks do; every other layer and loss by the equations of its own code, in
     the names of its parameters and of its variables, with the number of the layer; layers inside it by theirs.
     x (m, …) and y as the network and the loss want them; penalty: an `L2`, or None. notation: rows (z = x Wᵀ + b),
@@ -64,7 +68,7 @@ def explain(
     ∂J/∂v has the verdict of `verify.model` on it, at these params and data; inside a layer it is that on what comes
     back to the layer, where the layer makes the right thing of it.
     ValueError: another notation, or one that does not fit the layers or x; J is not finite. TypeError: another penalty,
-    a loss or layer without a backward pass or that JAX cannot trace, or no parameters.
+    a loss or layer without a backward pass or that JAX cannot trace, a `Tied` one, or no parameters.
     """
     iterations = descend(model, loss, params, x, y, penalty=penalty, notation=notation, learning_rate=learning_rate)
     return next(iterations)
@@ -112,13 +116,16 @@ def descend(
 
 
 def flat(model: Layer, params: Params) -> Iterator[tuple[Layer, Params]]:
-    """The layers of a chain, and of chains and repeated layers in it, with their params."""
+    """The layers of a chain, and of chains and repeated layers in it, with their params. The z of an `Unembedding` is
+    multiplied out, as by the `Dense` layer that it then is."""
     if isinstance(model, Chain):
         for layer, p in zip(model.layers, params, strict=True):
             yield from flat(layer, p)
     elif isinstance(model, Repeat):
         for i in range(model.n):
             yield from flat(model.layer, jax.tree.map(itemgetter(i), params))
+    elif isinstance(model, Unembedding):
+        yield Dense(model.width, model.n, model.initializer, bias=False), DenseParams(params.W, None)
     else:
         yield model, params
 
@@ -131,6 +138,10 @@ def has_textbook_formulas(rule: Layer | LossPair) -> bool:
 def check(model: Layer, chain: Chain, loss: LossPair, params: Params, penalty: L2 | None) -> None:
     """TypeError: what cannot be explained."""
     for rule in (*chain.layers, loss):
+        if isinstance(rule, Tied):
+            raise TypeError(
+                f"A model with one array in two places is not explained: explain {rule.layer} without Tied."
+            )
         if not (hasattr(rule, "forward") and hasattr(rule, "backward")):
             raise TypeError(
                 f"{type(rule).__name__} cannot be explained: it has no forward and backward, see jaxnn/protocols.py."
