@@ -116,8 +116,8 @@ def descend(
 
 
 def flat(model: Layer, params: Params) -> Iterator[tuple[Layer, Params]]:
-    """The layers of a chain, and of chains and repeated layers in it, with their params. z = x Wᵀ of an `Unembedding`
-    is multiplied out, as by the `Dense` layer that it then is."""
+    """The layers of a chain, and of chains and repeated layers in it, with their params. The z of an `Unembedding` is
+    multiplied out, as by the `Dense` layer that it then is."""
     if isinstance(model, Chain):
         for layer, p in zip(model.layers, params, strict=True):
             yield from flat(layer, p)
