@@ -54,6 +54,7 @@ def test_the_logits_with_a_cache_are_those_of_the_whole_forward_pass(name):
         np.testing.assert_allclose(jnp.concatenate(parts), true, rtol=1e-12, atol=1e-12 * np.abs(true).max())
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("name", ["gpt", "grouped queries"])
 def test_greedy_tokens_are_the_likeliest_of_the_tokens_that_are_seen(name):
     """Past the context the newer half is what is seen."""
