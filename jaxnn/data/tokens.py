@@ -95,7 +95,7 @@ def read_text(source: str, *, as_bytes: bool) -> Text:
 def documents() -> list[Path]:
     """Those of this project: in the package where it is installed, beside it in a clone. ValueError: they are gone."""
     package = Path(__file__).parents[1]
-    paths = sorted([*(package / "docs").glob("*.md"), *(package.parent / "docs").glob("*.md")])
+    paths = sorted((package / "docs").glob("*.md")) or sorted((package.parent / "docs").glob("*.md"))
     if not paths:
         raise ValueError("The documents of this project are not beside it: give a text file.")
     return paths
