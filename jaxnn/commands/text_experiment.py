@@ -79,16 +79,11 @@ def remarks(config: TrainText, *, m: int, batch_size: int, validated: int) -> It
 
 
 def model_of(config: TrainText, vocabulary: int) -> Layer:
-    """ValueError: heads that do not divide the width, or an odd number of entries for each of a llama."""
+    """ValueError: what the models refuse, such as heads that do not divide the width."""
     layers, heads, width, keep = config.layers, config.heads, config.width, config.keep
     if config.model == "gpt":
         return gpt(vocabulary, config.context, layers=layers, heads=heads, width=width, keep=keep)
-    model = llama(vocabulary, layers=layers, heads=heads, kv_heads=config.kv_heads, width=width, keep=keep)
-    if width // heads % 2:
-        raise ValueError(
-            f"A width of {width} gives each of {heads} heads {width // heads} numbers, and a llama turns pairs."
-        )
-    return model
+    return llama(vocabulary, layers=layers, heads=heads, kv_heads=config.kv_heads, width=width, keep=keep)
 
 
 def optimizer_of(config: TrainText, updates: int) -> optax.GradientTransformation:

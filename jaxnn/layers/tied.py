@@ -8,6 +8,7 @@ from jax import numpy as jnp
 from jax.tree_util import keystr, tree_map_with_path
 from jax.typing import DTypeLike
 
+from jaxnn.layers.activation import Activation
 from jaxnn.layers.chain import Chain
 from jaxnn.layers.dense import Dense
 from jaxnn.protocols import Layer, LayerExample, Params, Part, PyTree, Residuals, moved, parts_of, without_statistics
@@ -79,5 +80,7 @@ def name(path: PyTree) -> str:
 
 
 EXAMPLES = {
-    "two layers with one W": LayerExample(Tied(Chain((Dense(3, 3), Dense(3, 3, bias=False))), "0/W", "1/W"), (4, 3)),
+    "two layers with one W": LayerExample(
+        Tied(Chain((Dense(2, 4), Activation("tanh"), Dense(4, 2), Dense(2, 4, bias=False))), "0/W", "3/W"), (5, 2)
+    ),
 }

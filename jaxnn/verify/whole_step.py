@@ -65,11 +65,7 @@ def rules(
     TypeError: another keyword. ValueError: `of` names no rule that was checked. BadAnswer: no rule is left. What step
     raises is raised.
     """
-    for name in sorted(options.keys() - set(KEYWORDS)):
-        raise TypeError(f"{name}= is no option of rules: there are jax_rules, of, {', '.join(KEYWORDS)}.")
-    for rule, name in sorted((rule, name) for rule, mine in of.items() for name in mine):
-        if name not in KEYWORDS_OF_ONE:
-            raise TypeError(f"of= gives {rule} the option {name!r}: there are {', '.join(KEYWORDS_OF_ONE)}.")
+    check_keywords(options, of)
     start, seed = time.monotonic(), seed_of(Options(**options).key)
 
     def is_asked(rule: Rule) -> bool:
@@ -104,6 +100,15 @@ def rules(
         notes=(f"the values are drawn, since the step does not run up to its rules: {why}",) if why else (),
         seconds=time.monotonic() - start,
     )
+
+
+def check_keywords(options: Mapping[str, PyTree], of: OfRules) -> None:
+    """TypeError: a keyword that there is not, of all rules or of one."""
+    for name in sorted(options.keys() - set(KEYWORDS)):
+        raise TypeError(f"{name}= is no option of rules: there are jax_rules, of, {', '.join(KEYWORDS)}.")
+    for rule, mine in sorted(of.items()):
+        for name in sorted(mine.keys() - set(KEYWORDS_OF_ONE)):
+            raise TypeError(f"of= gives {rule} the option {name!r}: there are {', '.join(KEYWORDS_OF_ONE)}.")
 
 
 def assert_rules(

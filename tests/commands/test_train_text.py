@@ -137,7 +137,7 @@ def test_a_run_that_diverged_keeps_the_last_finite_params(capsys, monkeypatch):
         (["--heads", 0], "--heads is 0"),
         (["--kv-heads", 2], "--kv-heads is 2: only a llama has them"),
         (["--model", "llama", "--kv-heads", 3], "--kv-heads is 3: it must divide the 4 heads."),
-        (["--model", "llama", "--width", 12], "gives each of 4 heads 3 numbers, and a llama turns pairs"),
+        (["--model", "llama", "--width", 12], "4 heads of a width of 12 have 3 numbers each: these turn in pairs"),
         (["--keep", 0], "--keep is 0.0: it must be above 0"),
         (["--learning-rate", "nan"], "--learning-rate is nan: it must be"),
         (["--clip", 0], "--clip is 0.0"),
