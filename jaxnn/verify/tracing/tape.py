@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
+from jax import Array
+from jax import numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxnn.protocols import PyTree
@@ -245,10 +247,15 @@ def jvp_of(eqn: JaxprEqn, i: int, xs: Sequence) -> jax.Array:
     return jax.jvp(lambda x: bind(eqn, [*xs[:i], x, *xs[i + 1 :]])[0], (xs[i],), (np.ones(xs[i].shape),))[1]
 
 
+def in_kind_of(aval: PyTree, x: Array) -> Array:
+    """x as whole numbers where these are asked for: an index that was divided is kept as a float."""
+    return x.astype(aval.dtype) if jnp.issubdtype(aval.dtype, jnp.integer) else x
+
+
 def vjp_of(eqn: JaxprEqn, i: int, args: Sequence) -> jax.Array:
     """What goes back to input i; args: rows of cotangents for every output, then the inputs."""
     n = len(eqn.outvars)
-    D, xs = args[:n], args[n:]
+    D, xs = args[:n], [in_kind_of(v.aval, x) for v, x in zip(eqn.invars, args[n:], strict=True)]
     floats = [k for k, v in enumerate(eqn.outvars) if is_float(v.aval)]
 
     def outputs(x: jax.Array) -> list[jax.Array]:
