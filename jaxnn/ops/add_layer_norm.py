@@ -68,7 +68,7 @@ EXAMPLES = {
     "rows": arguments(4, 5),
     "one example, without β": arguments(3) | {"beta": None},
     "two leading axes": arguments(2, 3, 4),
-    "one entry": arguments(1, 1) | {"epsilon": 0.5},
+    "one entry": arguments(4, 1) | {"epsilon": 0.5},
 }
 TRAPS = {
     "ds forgotten": ("ds = wide(ds) + by_norm", "ds = by_norm"),

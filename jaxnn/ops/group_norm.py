@@ -5,7 +5,7 @@ from functools import partial
 import jax
 from jax import Array, lax
 
-from jaxnn.cotangent import like
+from jaxnn.cotangent import laid_out, like
 from jaxnn.dtypes import check_one_dtype, wide
 from jaxnn.protocols import OpExample, real
 from jaxnn.shapes import along, check_vector
@@ -52,7 +52,7 @@ def bwd(groups: int, epsilon: float, residuals: tuple[Array, ...], dout: Array) 
     dx_hat = by_group(wide(dout) * along(x, gamma), groups)
     dx = r * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
     dgamma = wide(dout) * x_hat.reshape(x.shape)
-    return like(x, dx.reshape(x.shape)), like(gamma, dgamma), like(beta, dout)
+    return like(x, lax.reshape(dx, x.shape, out_sharding=laid_out(x))), like(gamma, dgamma), like(beta, dout)
 
 
 def by_group(v: Array, groups: int) -> Array:
