@@ -12,8 +12,8 @@ from jaxnn.protocols import Layer
 
 
 def vit(
-    height: int,
-    width_of_image: int,
+    image_height: int,
+    image_width: int,
     classes: int,
     *,
     patch: int = 2,
@@ -24,7 +24,7 @@ def vit(
     keep: float = 1.0,
     recompute: bool = False,
 ) -> Chain:
-    """x (…, height · width_of_image · channels), the entries of images; z (…, classes).
+    """x (…, image_height · image_width · channels), the entries of images; z (…, classes).
 
     h = W_p x_t + b_p + P_t for each patch t of patch × patch pixels, then the blocks of `jaxnn.models.block`, in which
     every patch sees every other, then z = W mean_t LayerNorm(h_t) + b.
@@ -32,8 +32,8 @@ def vit(
     keep, recompute: as those of `gpt`. Source: Dosovitskiy et al. (2021), eq. 1 to 4, with the mean over the patches in
     place of a class token. ValueError: what the layers refuse, or heads that do not divide the width.
     """
-    patches = Patches(height, width_of_image, patch, channels)
-    entries, T = patch**2 * channels, height * width_of_image // patch**2
+    patches = Patches(image_height, image_width, patch, channels)
+    entries, T = patch**2 * channels, image_height * image_width // patch**2
     of_patches: tuple[Layer, ...] = patches, Dense(entries, width), LearnedPositions(T, width), *dropout(keep)
     blocks = Repeat(block(width, heads, False, keep), layers, recompute)
     return Chain((*of_patches, blocks, LayerNorm(width), MeanPool(), Dense(width, classes)))

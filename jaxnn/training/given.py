@@ -98,7 +98,7 @@ def checked(
         arrays = inputs(x)
         for i, v in enumerate(jax.tree.leaves(arrays)):
             check_data(v, y, w, part=f"array {i} of {name}" if isinstance(arrays, tuple) else name)
-        check_names(model, params, arrays, name)
+        check_words(model, params, arrays, name)
         z = jax.eval_shape(model.apply, cast(params, dtype), shape_in(arrays, dtype))
         check_labels(y, shape_of_prediction(model, loss, z), name)
         return Batch(arrays, as_array(y), None if w is None else as_array(w))
@@ -122,7 +122,7 @@ def inputs(x: Inputs) -> PyTree:
     return jax.tree.map(as_array, x)
 
 
-def check_names(model: Layer, params: Params, x: PyTree, part: str) -> None:
+def check_words(model: Layer, params: Params, x: PyTree, part: str) -> None:
     """ValueError: whole numbers x name rows that a first `Embedding` does not have."""
     first = next(leaf_layers(model, params)).layer
     if isinstance(first, Embedding) and not isinstance(x, tuple) and np.asarray(x).dtype.kind in "iu":
